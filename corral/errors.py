@@ -1,0 +1,92 @@
+"""Every error that Corral raises on purpose.
+
+    CorralError
+    ├── UsageError            the caller's mistake: nothing was started
+    │   ├── ConfigError       a file or setting that cannot be understood
+    │   ├── NotFoundError     no such run, thread, approval, agent, model or server
+    │   └── ConflictError     the thing exists but is not in a state that allows this
+    ├── RunError              the run's failure: what happened before it is kept
+    │   ├── ModelError        the model could not be loaded or did not answer
+    │   ├── ToolServerError   a tool server could not be started or reached
+    │   ├── SandboxError      no sandbox can be had, or it did not hold
+    │   ├── StorageError      the database is locked, full or damaged
+    │   └── DivergenceError   the graph asked for something else than the journal holds
+    └── ControlFlow           not a failure: the run ends or pauses here on purpose
+        └── LimitReached      a step, token or repetition limit stopped the run
+
+A message says what happened and to what; ``hint`` says what to do next. The command line
+prints both and no traceback.
+"""
+
+from __future__ import annotations
+
+
+class CorralError(Exception):
+    """Base of all errors of Corral.
+
+    ``message`` says what happened, to what. ``hint`` says what to do next and may be empty.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  {self.hint}" if self.hint else self.message
+
+
+class UsageError(CorralError):
+    """The caller's mistake: nothing was started."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A configuration file, policy, script or setting cannot be understood."""
+
+
+class NotFoundError(UsageError):
+    """No such run, thread, approval, agent, model or server."""
+
+
+class ConflictError(UsageError):
+    """The thing exists, but is not in a state that allows what was asked."""
+
+
+class RunError(CorralError):
+    """A run failed. What it had done before is in the journal."""
+
+
+class ModelError(RunError):
+    """The model could not be loaded or did not give a usable answer."""
+
+
+class ToolServerError(RunError):
+    """A tool server could not be started or reached, or broke its protocol."""
+
+
+class SandboxError(RunError):
+    """No sandbox can be had here, or it did not hold what it promised."""
+
+
+class StorageError(RunError):
+    """The database is locked, full, damaged or of another version."""
+
+
+class DivergenceError(RunError):
+    """The graph asked for an effect that differs from what the journal holds."""
+
+    exit_code = 5
+
+
+class ControlFlow(CorralError):
+    """Not a failure: the run ends or pauses here on purpose."""
+
+
+class LimitReached(ControlFlow):
+    """A step, token or repetition limit stopped the run; it can go on with a higher one."""
+
+    exit_code = 4

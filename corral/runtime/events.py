@@ -1,0 +1,119 @@
+"""What a run tells while it goes on. Each event is a frozen record with a ``type``.
+
+``stream`` yields these in order, ``RunFinished`` last; ``corral run --json`` prints their
+``to_json``, one a line.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from corral.jsontypes import JsonObject
+from corral.runtime.views import Approval, Record, RunResult
+
+
+class Typed(Record):
+    """A record whose JSON starts with its type."""
+
+    type: ClassVar[str]
+
+    def to_json(self) -> JsonObject:
+        """``type`` and all fields."""
+        return {"type": self.type, **super().to_json()}
+
+
+@dataclass(frozen=True)
+class RunStarted(Typed):
+    """The run is on disk and begins (or goes on, when ``resumed``)."""
+
+    type: ClassVar[str] = "run_started"
+    run: str
+    thread: str
+    agent: str
+    model: str
+    resumed: bool = False
+
+
+@dataclass(frozen=True)
+class TextDelta(Typed):
+    """A piece of the model's text, as it is made."""
+
+    type: ClassVar[str] = "text"
+    text: str
+    path: str
+
+
+@dataclass(frozen=True)
+class ModelFinished(Typed):
+    """A model call ended. ``text`` is its whole text."""
+
+    type: ClassVar[str] = "model_finished"
+    text: str
+    input_tokens: int
+    output_tokens: int
+    cost_usd: float
+    duration_ms: float
+    path: str
+
+
+@dataclass(frozen=True)
+class ToolStarted(Typed):
+    """A tool call is about to be made: policy has let it through."""
+
+    type: ClassVar[str] = "tool_started"
+    name: str
+    args: JsonObject
+    path: str
+
+
+@dataclass(frozen=True)
+class ToolFinished(Typed):
+    """A tool call ended; ``text`` is what the model will read."""
+
+    type: ClassVar[str] = "tool_finished"
+    name: str
+    text: str
+    is_error: bool
+    duration_ms: float
+    path: str
+
+
+@dataclass(frozen=True)
+class Notice(Typed):
+    """Something that the user should know, in words, while the run goes on."""
+
+    type: ClassVar[str] = "notice"
+    text: str
+
+
+@dataclass(frozen=True)
+class ApprovalRequested(Typed):
+    """A call waits for a human. The run pauses when all else is done."""
+
+    type: ClassVar[str] = "approval_requested"
+    approval: Approval
+
+
+@dataclass(frozen=True)
+class RunFinished(Typed):
+    """Always the last event. Its JSON is flat: ``{"type": "result", "run": …}``."""
+
+    type: ClassVar[str] = "result"
+    result: RunResult
+
+    def to_json(self) -> JsonObject:
+        """``type`` and the fields of the result."""
+        return {"type": self.type, **self.result.to_json()}
+
+
+Event = (
+    RunStarted
+    | TextDelta
+    | ModelFinished
+    | ToolStarted
+    | ToolFinished
+    | Notice
+    | ApprovalRequested
+    | RunFinished
+)

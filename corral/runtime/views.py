@@ -1,0 +1,136 @@
+"""What callers see of runs: plain frozen records, each with ``to_json``.
+
+Times are ISO 8601 in UTC. Costs are US dollars, durations milliseconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Literal
+
+from corral.jsontypes import Json, JsonObject
+
+RunStatus = Literal["running", "paused", "completed", "failed", "stopped"]
+"""``running`` also stands for a run whose process died: ``resume`` continues it."""
+
+ApprovalStatus = Literal["pending", "approved", "denied"]
+
+
+class Record:
+    """A frozen record that becomes a JSON object by its field names."""
+
+    def to_json(self) -> JsonObject:
+        """All fields, nested records included, as JSON."""
+        return asdict(self)  # type: ignore[call-overload, no-any-return]  # only dataclasses inherit
+
+
+@dataclass(frozen=True)
+class Totals(Record):
+    """Tokens and money that a run has used."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float = 0.0
+
+
+@dataclass(frozen=True)
+class Approval(Record):
+    """One question to a human: may this call be made?
+
+    ``kind`` is ``tool`` for a call that policy wants asked, and ``in_doubt`` for a call that was
+    cut off by a crash, so that nobody knows whether it happened: approving makes it again.
+    ``always`` is the rule that "always" would add (``tool`` and ``args`` patterns).
+    """
+
+    id: str
+    run: str
+    thread: str
+    kind: Literal["tool", "in_doubt"]
+    tool: str
+    args: JsonObject
+    reason: str
+    status: ApprovalStatus
+    created_at: str
+    always: JsonObject
+    answer_reason: str | None = None
+
+
+@dataclass(frozen=True)
+class RunResult(Record):
+    """How a run stands when ``run`` or ``resume`` returns.
+
+    ``error`` says in words why it failed or stopped. ``approvals`` are the questions that a
+    paused run waits for. ``steps`` counts model calls.
+    """
+
+    run: str
+    thread: str
+    status: RunStatus
+    output: str
+    usage: Totals
+    steps: int
+    error: str | None = None
+    approvals: tuple[Approval, ...] = ()
+
+
+@dataclass(frozen=True)
+class RunView(Record):
+    """One line of ``corral runs``."""
+
+    run: str
+    thread: str
+    agent: str
+    model: str
+    status: RunStatus
+    prompt: str
+    output: str
+    started_at: str
+    finished_at: str | None
+    steps: int
+    usage: Totals
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class EffectView(Record):
+    """One line of ``corral trace``: an entry of the journal.
+
+    ``kind`` is ``prepare``, ``model``, ``tool``, ``approval`` or another kind of effect; ``status``
+    is ``started`` (no end recorded), ``finished``, ``failed`` or ``waiting`` (for a human).
+    ``path`` is where in the graph it was asked for.
+    """
+
+    seq: int
+    kind: str
+    name: str
+    status: str
+    request: Json
+    result: Json
+    started_at: str
+    duration_ms: float | None
+    input_tokens: int
+    output_tokens: int
+    cost_usd: float
+    path: str
+
+
+@dataclass(frozen=True)
+class ReplayReport(Record):
+    """What a replay found. ``executed`` is always 0: a replay makes no effect."""
+
+    run: str
+    status: Literal["identical", "diverged"]
+    effects: int
+    reused: int
+    executed: int = 0
+    divergence: str | None = None
+
+
+@dataclass(frozen=True)
+class ServerView(Record):
+    """One configured tool server and what it offers; ``error`` when it could not be asked."""
+
+    name: str
+    transport: str
+    tools: tuple[JsonObject, ...] = field(default=())
+    error: str | None = None
