@@ -1,0 +1,1 @@
+"""Corral: a local-first runtime for LLM agents."""

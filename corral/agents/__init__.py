@@ -1,0 +1,1 @@
+"""The graphs (ReAct), agent specifications, and ``Corral``, which runs them."""

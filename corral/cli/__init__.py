@@ -1,0 +1,1 @@
+"""The command ``corral``: the REPL and the commands."""

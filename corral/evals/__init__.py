@@ -1,0 +1,1 @@
+"""Evaluation of agents: datasets, scorers, the runner and its report."""

@@ -1,0 +1,1 @@
+"""The MCP servers that Corral ships. They import nothing outside the standard library."""

@@ -1,0 +1,1 @@
+"""Memory: compaction of a thread, and the long-term store of facts."""

@@ -1,0 +1,1 @@
+"""Pure decisions: rules, limits, loops, redaction. No I/O, no clock, no LangGraph."""

@@ -1,0 +1,1 @@
+"""The door, the journal, checkpoints, models, replay and configuration."""

@@ -1,0 +1,1 @@
+"""Isolation of processes behind one small contract."""

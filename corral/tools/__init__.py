@@ -1,0 +1,1 @@
+"""The tool contract, Python-function tools and the pool of MCP servers."""

@@ -1,0 +1,1 @@
+"""Models behind one small contract: local, hosted and scripted."""
