@@ -92,6 +92,18 @@ class RunView(Record):
 
 
 @dataclass(frozen=True)
+class ThreadView(Record):
+    """One conversation: its first prompt as the title, and how many runs it has had."""
+
+    thread: str
+    title: str
+    workspace: str
+    created_at: str
+    updated_at: str
+    runs: int
+
+
+@dataclass(frozen=True)
 class EffectView(Record):
     """One line of ``corral trace``: an entry of the journal.
 

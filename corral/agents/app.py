@@ -1,0 +1,299 @@
+"""``Corral``: the SDK's front. It joins settings, agents and the engine, and owns what they open.
+
+    async with corral.open() as c:
+        result = await c.run("What is in this folder?")
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from corral.agents.react import ReactProgram
+from corral.agents.services import AgentServices, Shared
+from corral.agents.spec import DEFAULT_NAME, Agent
+from corral.errors import ConfigError, NotFoundError, UsageError
+from corral.jsontypes import JsonObject
+from corral.memory.store import MemoryStore
+from corral.policies.limits import RunLimits
+from corral.policies.parse import find_preset, parse_policy
+from corral.policies.redaction import Redactor
+from corral.policies.rules import Policy, Rule
+from corral.runtime import runs
+from corral.runtime.config import Settings, load_settings
+from corral.runtime.engine import Engine, Terms
+from corral.runtime.events import Event, RunFinished
+from corral.runtime.gate import PolicyRules
+from corral.runtime.migrate import open_database
+from corral.runtime.records import Records
+from corral.runtime.replay import replay
+from corral.runtime.runs import NewRun, RunRow
+from corral.runtime.secrets import known_secrets
+from corral.runtime.views import Approval, ReplayReport, RunResult, ServerView
+
+
+@dataclass(frozen=True)
+class Approved:
+    """An approver's yes: with other arguments, and for always, if it says so."""
+
+    args: JsonObject | None = None
+    always: bool = False
+
+
+@dataclass(frozen=True)
+class Denied:
+    """An approver's no; the model is told ``reason``."""
+
+    reason: str
+
+
+Approver = Callable[[Approval], Awaitable[Approved | Denied | None]]
+"""Asked for each approval of a run; ``None`` leaves it pending and the run paused."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a run differs from the settings.
+
+    ``agent`` is an ``Agent`` or the name of a configured one. ``thread`` goes on with a
+    conversation. ``approver`` answers approvals in this process.
+    """
+
+    agent: Agent | str | None = None
+    model: str | None = None
+    thread: str | None = None
+    policy: str | None = None
+    limits: RunLimits | None = None
+    approver: Approver | None = None
+
+
+@asynccontextmanager
+async def open(settings: Settings | None = None) -> AsyncIterator[Corral]:  # noqa: A001  corral.open
+    """Open Corral with ``settings``, or with those of the environment and ``corral.toml``.
+
+    Raises ``ConfigError`` and ``StorageError``. On leaving, servers and models are stopped.
+    """
+    settings = settings or load_settings()
+    database = await open_database(settings.database)
+    opened = Corral(settings, Records(database))
+    try:
+        yield opened
+    finally:
+        await opened.aclose()
+        await database.aclose()
+
+
+class Corral:
+    """Runs agents, and everything that one can ask about runs (``records``, ``memory``)."""
+
+    def __init__(self, settings: Settings, records: Records) -> None:
+        """Not for callers: use ``corral.open``."""
+        self.settings = settings
+        self.records = records
+        self.memory = MemoryStore(records.database)
+        self._shared = Shared(settings, self.memory)
+        self._engine = Engine(records.database)
+        self._redactor = Redactor(known_secrets(settings))
+
+    async def stream(self, prompt: str, options: RunOptions = RunOptions()) -> AsyncIterator[Event]:
+        """Start a run and yield what it does, ``RunFinished`` last.
+
+        Raises ``UsageError`` before anything is started. Closing the iterator stops the run; it
+        can be resumed.
+        """
+        if not prompt.strip():
+            raise UsageError("The prompt is empty.", hint="Say what the agent should do.")
+        agent = self._agent(options.agent, options.model)
+        program = self._program(agent)
+        database = self.records.database
+        if options.thread is not None:
+            thread = options.thread
+            await database.read(lambda c: runs.require_thread(c, thread))
+        new = NewRun(
+            thread=options.thread or runs.new_thread_id(),
+            agent=agent.name,
+            model=program.model,
+            spec={"agent": agent.to_spec(), "policy": options.policy},
+            graph_version=program.version,
+            prompt=self._redactor.text(prompt),
+            workspace=str(self.settings.workspace),
+        )
+        terms = await self._terms(agent, options.policy, options.limits, new.thread)
+        events = self._engine.start(program, new, terms)
+        async for event in self._with_approver(events, options):
+            yield event
+
+    async def stream_resume(
+        self, run: str, options: RunOptions = RunOptions()
+    ) -> AsyncIterator[Event]:
+        """Go on with a run after a crash, an answered approval, a limit or a failure.
+
+        Of ``options`` the agent is needed only when it has Python functions or a model object of
+        its own; ``limits`` and ``policy`` replace those that the run began with.
+        """
+        row = await self._load(run)
+        agent = self._agent_of(row, options)
+        policy = options.policy or row.spec["policy"]
+        terms = await self._terms(agent, policy, options.limits, row.thread)
+        events = self._engine.resume(self._program(agent), row, terms)
+        async for event in self._with_approver(events, options):
+            yield event
+
+    async def run(self, prompt: str, options: RunOptions = RunOptions()) -> RunResult:
+        """``stream`` to its end."""
+        return await _drain(self.stream(prompt, options))
+
+    async def resume(self, run: str, options: RunOptions = RunOptions()) -> RunResult:
+        """``stream_resume`` to its end."""
+        return await _drain(self.stream_resume(run, options))
+
+    async def replay(self, run: str, options: RunOptions = RunOptions()) -> ReplayReport:
+        """Run the graph of a run against its journal. Executes nothing."""
+        row = await self._load(run)
+        program = self._program(self._agent_of(row, options))
+        return await replay(self.records.database, program, row)
+
+    async def approvals(self, run: str | None = None) -> list[Approval]:
+        """The questions that wait for a human."""
+        return await self.records.approvals(run=run)
+
+    async def approve(
+        self, approval: str, *, args: JsonObject | None = None, always: bool = False
+    ) -> Approval:
+        """Let a call be made; then ``resume`` its run. See ``Records.approve``."""
+        rule = None
+        if always:
+            pending = await self.records.approval(approval)
+            rule = pending.always
+        return await self.records.approve(approval, args=args, always=rule)
+
+    async def deny(self, approval: str, reason: str) -> Approval:
+        """Refuse a call; then ``resume`` its run. See ``Records.deny``."""
+        return await self.records.deny(approval, reason)
+
+    async def servers(self) -> list[ServerView]:
+        """All configured tool servers with their tools. Starts those that are not running."""
+        views = []
+        for name in self._shared.server_names:
+            config = self.settings.mcp.get(name)
+            transport = config.transport if config else "built in"
+            tools = AgentServices(self._shared, Agent(servers=(name,)), "local").tools
+            found = await tools.catalog()
+            specs = tuple(spec.to_json() for spec in found.tools)
+            error = "; ".join(found.problems) or None
+            views.append(ServerView(name, transport, specs, error))
+        return views
+
+    def warm(self, options: RunOptions = RunOptions()) -> None:
+        """Load the model and start the servers in the background."""
+        agent = self._agent(options.agent, options.model)
+        self._shared.warm(self._program(agent).services)
+
+    async def aclose(self) -> None:
+        """Stop servers and free models."""
+        await self._shared.aclose()
+
+    def _agent(self, agent: Agent | str | None, model: str | None) -> Agent:
+        """The agent with everything filled in that the settings decide."""
+        found = agent if isinstance(agent, Agent) else self._configured(agent)
+        return found.model_copy(update={"model": model or found.model or self.settings.model})
+
+    def _configured(self, name: str | None) -> Agent:
+        config = self.settings.agents.get(name or DEFAULT_NAME)
+        if config is not None:
+            return Agent(name=name or DEFAULT_NAME, **dict(config))
+        if name in (None, DEFAULT_NAME):
+            return Agent()
+        names = ", ".join(sorted({DEFAULT_NAME, *self.settings.agents}))
+        raise NotFoundError(
+            f"There is no agent {name!r}.",
+            hint=f"The agents are: {names}. Add [agents.{name}] to corral.toml to make it.",
+        )
+
+    def _agent_of(self, row: RunRow, options: RunOptions) -> Agent:
+        if isinstance(options.agent, Agent):
+            return self._agent(options.agent, options.model or row.model)
+        return self._agent(Agent.from_spec(row.spec["agent"]), row.model)
+
+    def _program(self, agent: Agent) -> ReactProgram:
+        model = agent.model or self.settings.model
+        return ReactProgram(agent, model, AgentServices(self._shared, agent, model))
+
+    async def _load(self, run: str) -> RunRow:
+        return await self.records.database.read(lambda c: runs.load(c, run))
+
+    async def _terms(
+        self, agent: Agent, policy: str | None, limits: RunLimits | None, thread: str
+    ) -> Terms:
+        workspace = str(self.settings.workspace)
+        standing = await self.records.standing_rules(workspace)
+        rules = PolicyRules(
+            policy=load_policy(self.settings, policy),
+            standing=tuple(Rule.model_validate(rule) for rule in standing),
+            sandboxed=self._shared.sandboxed,
+            workspace=workspace,
+            thread=thread,
+        )
+        return Terms(limits or agent.limits or self.settings.limits, rules, self._redactor)
+
+    async def _with_approver(
+        self, events: AsyncIterator[Event], options: RunOptions
+    ) -> AsyncIterator[Event]:
+        """The events, and those of the resumes that the approver's answers lead to."""
+        finished: RunFinished | None = None
+        async for event in events:
+            if isinstance(event, RunFinished):
+                finished = event
+            else:
+                yield event
+        assert finished is not None
+        if options.approver is not None and finished.result.status == "paused":
+            if await self._ask(options.approver, finished.result):
+                async for event in self.stream_resume(finished.result.run, options):
+                    yield event
+                return
+        yield finished
+
+    async def _ask(self, approver: Approver, result: RunResult) -> bool:
+        """Put the questions to the approver; whether it answered any."""
+        answered = False
+        for approval in result.approvals:
+            match await approver(approval):
+                case Approved(args, always):
+                    await self.approve(approval.id, args=args, always=always)
+                case Denied(reason):
+                    await self.deny(approval.id, reason)
+                case None:
+                    continue
+            answered = True
+        return answered
+
+
+def load_policy(settings: Settings, policy: str | None) -> Policy:
+    """The rules of the settings, then those of ``policy``: a preset's name or a file.
+
+    Raises ``ConfigError``: where policy cannot be loaded, nothing runs.
+    """
+    chosen = policy or settings.policy
+    path = Path(chosen).expanduser()
+    if chosen.endswith(".toml") or "/" in chosen:
+        try:
+            base = parse_policy(path.read_text(encoding="utf-8"), str(path.absolute()))
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"The policy file {path} cannot be read: {error}.") from error
+    else:
+        base = find_preset(chosen)
+    if not settings.rules:
+        return base
+    return Policy(name=settings.rules_from or "the settings", rules=settings.rules, base=base)
+
+
+async def _drain(events: AsyncIterator[Event]) -> RunResult:
+    result: RunResult | None = None
+    async for event in events:
+        if isinstance(event, RunFinished):
+            result = event.result
+    assert result is not None
+    return result

@@ -1,0 +1,190 @@
+"""ReAct (Yao et al. 2023, arXiv:2210.03629): the model acts through tools until it answers.
+
+    START ─► model ─► tools (one task per call) ─► model ─► … ─► END
+
+The graph is pure: all that it does to the world it does through ``perform``. Budgets, approvals,
+exactly-once, the trace and replay are stations of the door and appear nowhere in it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, TypedDict, assert_never
+
+from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage, SystemMessage
+from langchain_core.messages.tool import ToolCall
+from langgraph.channels.delta import DeltaChannel
+from langgraph.graph import END, START, StateGraph
+from langgraph.graph.message import _messages_delta_reducer
+from langgraph.types import Command, Send
+
+from corral.agents.spec import DEFAULT_INSTRUCTIONS, Agent
+from corral.jsontypes import canonical
+from corral.memory.compaction import (
+    accept_summary,
+    estimate_tokens,
+    message_budget,
+    plan,
+    repair,
+    summary_request,
+    visible,
+)
+from corral.memory.store import facts_message
+from corral.runtime.calls import (
+    Ask,
+    Services,
+    Setting,
+    ask_model,
+    prepare,
+    recall_facts,
+    use_tool,
+)
+from corral.runtime.models.contract import Sampling, ToolChoice
+from corral.runtime.program import State
+
+VERSION = "react/1"
+
+_SNAPSHOT_EVERY = 1000  # updates of a thread between full copies of its messages
+
+
+class ReactState(TypedDict, total=False):
+    """A thread: every message, and the summary that stands for the first ``covered`` of them."""
+
+    messages: Annotated[
+        list[AnyMessage],
+        DeltaChannel(_messages_delta_reducer, snapshot_frequency=_SNAPSHOT_EVERY),
+    ]
+    summary: str
+    covered: int
+
+
+class ToolTask(TypedDict):
+    """The input of one tool task."""
+
+    call: ToolCall
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The model has answered: the run ends."""
+
+
+@dataclass(frozen=True)
+class CallTools:
+    """The model wants these calls made, all at once."""
+
+    calls: tuple[ToolCall, ...]
+
+
+def next_step(message: AIMessage) -> Answer | CallTools:
+    """What comes after a message of the model's."""
+    return CallTools(tuple(message.tool_calls)) if message.tool_calls else Answer()
+
+
+@dataclass(frozen=True)
+class ReactProgram:
+    """An agent as a ReAct graph, ready for the engine."""
+
+    agent: Agent
+    model: str
+    services: Services
+
+    @property
+    def name(self) -> str:
+        """The agent's name."""
+        return self.agent.name
+
+    @property
+    def version(self) -> str:
+        """See ``Program.version``."""
+        return VERSION
+
+    def initial(self, prompt: str, run: str) -> State:
+        """The user's message, with an id that is the same however often the run starts."""
+        return {"messages": [HumanMessage(prompt, id=f"{run}:prompt")]}
+
+    def output(self, state: State) -> str:
+        """The text of the newest answer since the user's last message."""
+        for message in reversed(state.get("messages", ())):
+            if isinstance(message, HumanMessage):
+                break
+            if isinstance(message, AIMessage) and message.text:
+                return str(message.text)
+        return ""
+
+    def check_complete(self, turns: int) -> None:
+        """A scripted model with turns left over raises here."""
+        self.services.model.check_complete(turns)
+
+    def graph(self) -> StateGraph[Any, Any, Any, Any]:
+        """The run loop."""
+        graph = StateGraph(ReactState)
+        graph.add_node("model", self._call_model, destinations=("tools", END))
+        graph.add_node("tools", self._call_tool, input_schema=ToolTask)
+        graph.add_edge(START, "model")
+        graph.add_edge("tools", "model")
+        return graph
+
+    async def _call_model(self, state: ReactState) -> Command[str]:
+        setting = await prepare(self.agent.name, self.model, self.services)
+        prompt, compacted = await self._prompt(state, setting)
+        choice = self._tool_choice(state["messages"])
+        tools = () if choice == "none" else setting.tools
+        ask = Ask(
+            model=self.model,
+            messages=prompt,
+            tools=tools,
+            tools_digest=setting.tools_digest if tools else "",
+            tool_choice=choice,
+            sampling=Sampling(**self.agent.sampling.model_dump()),
+        )
+        answer = await ask_model(ask, self.services)
+        update: ReactState = {"messages": [answer], **compacted}
+        match next_step(answer):
+            case Answer():
+                return Command(update=update, goto=END)
+            case CallTools(calls):
+                return Command(update=update, goto=[Send("tools", ToolTask(call=c)) for c in calls])
+            case other:
+                assert_never(other)
+
+    async def _call_tool(self, task: ToolTask) -> ReactState:
+        setting = await prepare(self.agent.name, self.model, self.services)
+        return {"messages": [await use_tool(dict(task["call"]), setting, self.services)]}
+
+    async def _prompt(
+        self, state: ReactState, setting: Setting
+    ) -> tuple[list[BaseMessage], ReactState]:
+        """What the model is sent, and the state update of a compaction that it needed."""
+        messages: list[BaseMessage] = list(state["messages"])
+        system = SystemMessage(await self._instructions(messages))
+        definitions = canonical([[s.name, s.description, s.input_schema] for s in setting.tools])
+        overhead = estimate_tokens([system]) + estimate_tokens(definitions)
+        budget = message_budget(setting.context_window, overhead=overhead)
+        summary, covered = state.get("summary"), state.get("covered", 0)
+        compacted: ReactState = {}
+        while compaction := plan(messages, summary, budget, covered=covered):
+            request = Ask(self.model, summary_request(compaction), purpose="summary")
+            answer = await ask_model(request, self.services)
+            summary, covered = accept_summary(compaction, str(answer.text)), compaction.covered
+            compacted = {"summary": summary, "covered": covered}
+        seen = visible(messages, summary, covered, budget=budget)
+        return [system, *repair(seen)], compacted
+
+    async def _instructions(self, messages: list[BaseMessage]) -> str:
+        instructions = self.agent.instructions or DEFAULT_INSTRUCTIONS
+        if not self.agent.facts:
+            return instructions
+        prompt = next(m for m in reversed(messages) if isinstance(m, HumanMessage))
+        facts = await recall_facts(str(prompt.text), self.agent.facts, self.services)
+        notes = facts_message(facts)
+        return f"{instructions}\n\n{notes}" if notes else instructions
+
+    def _tool_choice(self, messages: list[AnyMessage]) -> ToolChoice:
+        match self.agent.tool_choice:
+            case "auto" | "none" as choice:
+                return choice
+            case "first":
+                return "required" if isinstance(messages[-1], HumanMessage) else "none"
+            case other:
+                assert_never(other)

@@ -1,0 +1,190 @@
+"""What the agents of one process share: models, tool servers and memory, each opened when used."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from dataclasses import dataclass
+from functools import cached_property
+
+from corral.agents.memory_tools import SERVER as MEMORY
+from corral.agents.memory_tools import MemoryTools
+from corral.agents.spec import Agent
+from corral.errors import ConfigError, NotFoundError
+from corral.jsontypes import JsonObject
+from corral.memory.store import MemoryStore
+from corral.runtime.config import Settings
+from corral.runtime.models.contract import ChatModel, Sampling
+from corral.runtime.models.registry import ModelOptions, open_model
+from corral.sandbox.contract import SandboxBackend
+from corral.sandbox.select import select_backend
+from corral.tools.builder import build_provider, builtin_provider
+from corral.tools.builtin import BUILTIN_SERVERS
+from corral.tools.contract import CallOptions, ToolProvider, ToolResult, ToolSpec
+from corral.tools.functions import FunctionTools
+from corral.tools.pool import Catalog, ToolPool
+
+FUNCTIONS = "functions"
+"""The server's name under which an agent's own Python functions are offered."""
+
+
+class Shared:
+    """Models and tool servers of one process. Nothing is started before its first use."""
+
+    def __init__(self, settings: Settings, memory: MemoryStore) -> None:
+        self.settings = settings
+        self.memory = memory
+        self._models: dict[str, ChatModel] = {}
+        self._providers: dict[str, ToolProvider] = {}
+        self._warming: set[asyncio.Task[None]] = set()
+
+    @property
+    def server_names(self) -> tuple[str, ...]:
+        """All tool servers: ours, the configured ones, and the memory."""
+        return (*BUILTIN_SERVERS, *self.settings.mcp, MEMORY)
+
+    @property
+    def sandboxed(self) -> frozenset[str]:
+        """The servers that run inside the sandbox."""
+        if self.settings.sandbox == "none":
+            return frozenset()
+        inside = (name for name, config in self.settings.mcp.items() if config.sandbox)
+        return frozenset({*BUILTIN_SERVERS, *inside})
+
+    def model(self, ref: str) -> ChatModel:
+        """The model of a reference, opened once. Raises ``NotFoundError`` and ``ConfigError``."""
+        if ref not in self._models:
+            settings = self.settings
+            options = ModelOptions(
+                sampling=Sampling(**settings.sampling.model_dump()),
+                base_url=settings.base_url,
+                context_window=settings.context_window,
+                environ=os.environ,
+                threads=settings.threads,
+                gpu_layers=settings.gpu_layers,
+            )
+            self._models[ref] = open_model(ref, options)
+        return self._models[ref]
+
+    def provider(self, name: str) -> ToolProvider:
+        """A tool server by name. Raises ``NotFoundError``."""
+        if name not in self._providers:
+            self._providers[name] = self._build(name)
+        return self._providers[name]
+
+    def _build(self, name: str) -> ToolProvider:
+        settings = self.settings
+        if name in BUILTIN_SERVERS:
+            return builtin_provider(name, self.backend, settings.workspace)
+        if name in settings.mcp:
+            config = settings.mcp[name].expanded(os.environ)
+            return build_provider(name, config, self.backend, settings.workspace)
+        raise NotFoundError(
+            f"There is no tool server {name!r}.",
+            hint=f"The servers are: {', '.join(self.server_names)}. Add [mcp.{name}] to use it.",
+        )
+
+    @cached_property
+    def backend(self) -> SandboxBackend:
+        """The sandbox in which servers run."""
+        return select_backend(self.settings.sandbox)
+
+    def warm(self, agent: AgentServices) -> None:
+        """Load the model and start the servers in the background, while the user types."""
+        for step in (agent.tools.warm, agent.warm_model):
+            task = asyncio.ensure_future(step())
+            self._warming.add(task)
+            task.add_done_callback(self._warmed)
+
+    def _warmed(self, task: asyncio.Task[None]) -> None:
+        self._warming.discard(task)
+        # Whatever went wrong goes wrong again, and is told, when it is really needed.
+        if not task.cancelled():
+            task.exception()
+
+    async def aclose(self) -> None:
+        """Stop all servers and free all models, whatever happens to one of them."""
+        for task in tuple(self._warming):
+            task.cancel()
+        await asyncio.gather(*self._warming, return_exceptions=True)
+        closing = [*self._providers.values(), *self._models.values()]
+        await asyncio.gather(*(one.aclose() for one in closing), return_exceptions=True)
+
+
+class AgentTools:
+    """The tools that one agent may use, over the shared servers."""
+
+    def __init__(self, shared: Shared, agent: Agent) -> None:
+        self._agent = agent
+        names = agent.servers if agent.servers is not None else shared.server_names
+        if agent.tool_choice == "none":
+            names = ()
+        self.server_names = names
+        providers = [self._provider(shared, name) for name in names]
+        if agent.functions:
+            providers.append(FunctionTools(FUNCTIONS, agent.functions))
+        self._pool = ToolPool(providers, max_chars=shared.settings.max_tool_output)
+
+    def _provider(self, shared: Shared, name: str) -> ToolProvider:
+        return MemoryTools(shared.memory, self._agent.name) if name == MEMORY else shared.provider(name)
+
+    async def catalog(self) -> Catalog:
+        """The agent's tools in a stable order. Raises ``ConfigError`` for a tool that is not there."""
+        found = await self._pool.catalog()
+        if self._agent.tools is None:
+            return found
+        by_name = {spec.name: spec for spec in found.tools}
+        missing = [name for name in self._agent.tools if name not in by_name]
+        if missing and not found.problems:
+            raise ConfigError(
+                f"The agent {self._agent.name!r} names tools that no server offers: "
+                f"{', '.join(missing)}.",
+                hint="See `corral mcp list` for the tools that there are.",
+            )
+        chosen = tuple(by_name[name] for name in self._agent.tools if name in by_name)
+        return Catalog(tools=chosen, problems=found.problems)
+
+    async def call(self, spec: ToolSpec, args: JsonObject, options: CallOptions) -> ToolResult:
+        """See ``ToolPool.call``."""
+        return await self._pool.call(spec, args, options)
+
+    async def warm(self) -> None:
+        """Start the servers."""
+        await self._pool.catalog()
+
+
+@dataclass(frozen=True)
+class AgentServices:
+    """``Services`` of one agent."""
+
+    shared: Shared
+    agent: Agent
+    model_ref: str
+
+    @property
+    def model(self) -> ChatModel:
+        """The agent's model, opened at the first use."""
+        return self.agent.chat_model or self.shared.model(self.model_ref)
+
+    @cached_property
+    def tools(self) -> AgentTools:
+        """The agent's tools."""
+        return AgentTools(self.shared, self.agent)
+
+    @property
+    def memory(self) -> MemoryStore:
+        """The long-term memory."""
+        return self.shared.memory
+
+    @property
+    def tool_timeout(self) -> float:
+        """Seconds that a tool call may take."""
+        return self.shared.settings.tool_timeout
+
+    async def warm_model(self) -> None:
+        """Load the model, if it is one that loads."""
+        warm = getattr(self.model, "warm", None)
+        if warm is not None:
+            with contextlib.suppress(Exception):
+                await warm()

@@ -1,0 +1,253 @@
+"""The effects that agents make: prepare, model, tool and retrieval, as calls over the door.
+
+Each builds its effect and turns the outcome into what a graph works with. What an effect is
+made with (``Services``) is touched only inside ``execute``, which a replay never calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
+
+from corral.errors import ModelError, ToolServerError
+from corral.jsontypes import JsonObject, digest
+from corral.memory.store import Memory
+from corral.runtime.context import current_run, perform
+from corral.runtime.effects import Attempt, Effect, Guard, Outcome, Spend
+from corral.runtime.events import Notice, TextDelta
+from corral.runtime.messages import decode, encode
+from corral.runtime.models.contract import (
+    ChatModel,
+    FinalChunk,
+    ModelRequest,
+    Sampling,
+    TextChunk,
+    ToolChoice,
+)
+from corral.tools.arguments import argument_error
+from corral.tools.contract import CallOptions, ToolResult, ToolSpec
+from corral.tools.pool import Catalog
+
+
+class Tools(Protocol):
+    """The tools of one agent."""
+
+    async def catalog(self) -> Catalog:
+        """All tools on offer, and what is wrong with the servers that offer none."""
+        ...
+
+    async def call(self, spec: ToolSpec, args: JsonObject, options: CallOptions) -> ToolResult:
+        """Make one call. Raises ``ToolServerError`` when its outcome is unknown."""
+        ...
+
+
+class Recall(Protocol):
+    """The long-term memory, as far as a run reads it by itself."""
+
+    async def recall(self, query: str, limit: int = 5) -> list[Memory]:
+        """The facts that fit a query best."""
+        ...
+
+
+class Services(Protocol):
+    """What effects are made with. All of it is opened when first used."""
+
+    @property
+    def model(self) -> ChatModel:
+        """The agent's model."""
+        ...
+
+    @property
+    def tools(self) -> Tools:
+        """The agent's tools."""
+        ...
+
+    @property
+    def memory(self) -> Recall:
+        """The long-term memory."""
+        ...
+
+    @property
+    def tool_timeout(self) -> float:
+        """Seconds that a tool call may take."""
+        ...
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a run found when it began: the tools on offer and the model's context window.
+
+    It is an effect, so that a resume and a replay see the same tools in the same order.
+    """
+
+    tools: tuple[ToolSpec, ...]
+    context_window: int
+    tools_digest: str
+
+    def tool(self, name: str) -> ToolSpec | None:
+        """The tool that a model knows by ``name``."""
+        return next((spec for spec in self.tools if spec.name == name), None)
+
+
+async def prepare(agent: str, model: str, services: Services) -> Setting:
+    """The setting of the current run, looked up once."""
+
+    async def execute(_attempt: Attempt) -> Outcome:
+        catalog = await services.tools.catalog()
+        for problem in catalog.problems:
+            current_run.get().emit(Notice(problem))
+        return Outcome(
+            {
+                "tools": [spec.to_json() for spec in catalog.tools],
+                "problems": list(catalog.problems),
+                "context_window": services.model.context_window,
+            }
+        )
+
+    request = {"agent": agent, "model": model}
+    outcome = await perform(Effect("prepare", agent, request, execute, once="prepare"))
+    specs = outcome.value["tools"]
+    return Setting(
+        tools=tuple(ToolSpec.from_json(spec) for spec in specs),
+        context_window=outcome.value["context_window"],
+        tools_digest=digest(specs)[:16],
+    )
+
+
+async def recall_facts(query: str, limit: int, services: Services) -> list[Memory]:
+    """Long-term facts that fit the query, looked up once in a run."""
+
+    async def execute(_attempt: Attempt) -> Outcome:
+        memories = await services.memory.recall(query, limit)
+        return Outcome({"facts": [memory.to_json() for memory in memories]})
+
+    request = {"query": query, "limit": limit}
+    outcome = await perform(Effect("retrieval", "memory", request, execute, once="recall"))
+    return [Memory.from_json(fact) for fact in outcome.value["facts"]]
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What a model is asked."""
+
+    model: str
+    messages: Sequence[BaseMessage]
+    tools: Sequence[ToolSpec] = ()
+    tools_digest: str = ""
+    tool_choice: ToolChoice = "auto"
+    sampling: Sampling = Sampling()
+    purpose: str = "answer"
+
+
+async def ask_model(ask: Ask, services: Services) -> AIMessage:
+    """Ask the model and stream its text to the run's listeners. Raises ``ModelError``."""
+
+    async def execute(attempt: Attempt) -> Outcome:
+        request = ModelRequest(
+            messages=ask.messages,
+            tools=ask.tools,
+            tool_choice=ask.tool_choice,
+            sampling=ask.sampling,
+            turn=attempt.turn,
+        )
+        emit = current_run.get().emit
+        final: FinalChunk | None = None
+        async for chunk in services.model.stream(request):
+            match chunk:
+                case TextChunk(text):
+                    if ask.purpose == "answer":
+                        emit(TextDelta(text, attempt.path))
+                case FinalChunk():
+                    final = chunk
+        if final is None:
+            raise ModelError(f"The model {ask.model} ended its answer without saying so.")
+        message = final.message
+        value = {
+            "id": attempt.key,
+            "text": message.text,
+            "message": encode(message),
+            "stop_reason": final.stop_reason,
+        }
+        return Outcome(value, Spend(**asdict(final.usage)))
+
+    request: JsonObject = {
+        "model": ask.model,
+        "purpose": ask.purpose,
+        "tools": [spec.name for spec in ask.tools],
+        "tools_digest": ask.tools_digest,
+        "tool_choice": ask.tool_choice,
+        "sampling": asdict(ask.sampling),
+    }
+    effect = Effect("model", ask.model, request, execute, transcript=ask.messages)
+    value = (await perform(effect)).value
+    message = decode(value["message"], id=value["id"])
+    assert isinstance(message, AIMessage)
+    return message
+
+
+async def use_tool(call: JsonObject, setting: Setting, services: Services) -> ToolMessage:
+    """Make one tool call of the model's and give it the result, whatever happened.
+
+    A wrong name or wrong arguments, a refusal, a failing tool and a dead server are results
+    that the model can act on; none of them ends the run.
+    """
+    name, args = str(call["name"]), dict(call["args"])
+    spec = setting.tool(name)
+    problem = _problem(name, spec, args, setting)
+    if spec is None or problem is not None:
+        effect = Effect("tool", name, _request(name, args), _answer_with(problem or ""))
+    else:
+        effect = _tool_effect(spec, args, services)
+    value = (await perform(effect)).value
+    return ToolMessage(
+        content=value["text"],
+        tool_call_id=call["id"],
+        name=name,
+        status="error" if value["is_error"] else "success",
+        id=f"{call['id']}-result",
+    )
+
+
+def _problem(name: str, spec: ToolSpec | None, args: JsonObject, setting: Setting) -> str | None:
+    if spec is None:
+        names = ", ".join(tool.name for tool in setting.tools) or "none"
+        return f"There is no tool {name!r}. The tools are: {names}."
+    wrong = argument_error(spec.input_schema, args)
+    return f"The arguments of {name} do not fit its schema: {wrong}" if wrong else None
+
+
+def _tool_effect(spec: ToolSpec, args: JsonObject, services: Services) -> Effect:
+    async def execute(attempt: Attempt) -> Outcome:
+        options = CallOptions(idempotency_key=attempt.key, timeout=services.tool_timeout)
+        try:
+            result = await services.tools.call(spec, args, options)
+        except ToolServerError as error:
+            return _error(f"{error.message} {error.hint}".strip())
+        return Outcome(result.to_json())
+
+    return Effect(
+        kind="tool",
+        name=spec.name,
+        request=_request(spec.name, args),
+        execute=execute,
+        repeatable=spec.repeatable,
+        guard=Guard(spec, args, refuse=_error, edit=lambda new: _tool_effect(spec, new, services)),
+    )
+
+
+def _request(name: str, args: JsonObject) -> JsonObject:
+    return {"tool": name, "args": args}
+
+
+def _error(text: str) -> Outcome:
+    return Outcome(ToolResult(text, is_error=True).to_json())
+
+
+def _answer_with(text: str) -> Any:
+    async def execute(_attempt: Attempt) -> Outcome:
+        return _error(text)
+
+    return execute

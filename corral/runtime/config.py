@@ -1,0 +1,249 @@
+"""Configuration: flags > environment (``CORRAL_*``) > project ``corral.toml`` > user file > defaults.
+
+One model describes every setting. A project's file comes with the project, so it may not loosen
+what protects the user from the project: those keys count only in the user's own file, in the
+environment, as flags, or in a file that the user names with ``--config``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, Literal
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from corral.errors import ConfigError
+from corral.jsontypes import JsonObject
+from corral.policies.limits import RunLimits
+from corral.policies.rules import Rule
+from corral.tools.config import ServerConfig, check_server_name
+
+PROJECT_FILE = "corral.toml"
+_USER_ONLY = ("sandbox", "base_url", "database_url", "home", "workspace", "config")
+
+
+class SamplingConfig(BaseModel):
+    """Sampling parameters of a model; what is left out is the model's own default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    max_tokens: int | None = Field(default=None, ge=1, description="Longest answer, in tokens.")
+    seed: int | None = Field(default=None, ge=0)
+
+
+class AgentConfig(BaseModel):
+    """An agent as configured under ``[agents.NAME]``; what is left out is the global setting."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    instructions: str | None = Field(default=None, description="The system prompt.")
+    description: str = Field(default="", description="What it is for, in one sentence.")
+    model: str | None = Field(default=None, description="A model reference.")
+    servers: tuple[str, ...] | None = Field(
+        default=None, description="The tool servers that it may use; all when left out."
+    )
+    tools: tuple[str, ...] | None = Field(
+        default=None, description="The tools (SERVER__TOOL) that it may use; all when left out."
+    )
+    tool_choice: Literal["auto", "first", "none"] = Field(
+        default="auto",
+        description="auto: the model decides; first: a run begins with a tool call and the "
+        "answer follows; none: no tools are offered.",
+    )
+    facts: int = Field(default=5, ge=0, description="Remembered facts given to a run.")
+    limits: RunLimits | None = None
+    sampling: SamplingConfig = SamplingConfig()
+
+
+class Settings(BaseSettings):
+    """All settings. Read them with ``load_settings``."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="CORRAL_", env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    home: Path = Field(
+        default_factory=lambda: platformdirs.user_data_path("corral"),
+        description="Where Corral keeps its state.",
+    )
+    database_url: str = Field(default="", description="Overrides the database in ``home``.")
+    workspace: Path = Field(
+        default_factory=Path.cwd, description="The folder that agents may work in."
+    )
+    config: Path | None = Field(default=None, description="A configuration file to read last.")
+    model: str = Field(default="local", description="The model of agents that name none.")
+    base_url: str | None = Field(default=None, description="An OpenAI-shaped endpoint.")
+    context_window: int | None = Field(default=None, ge=256, description="In tokens.")
+    threads: int | None = Field(default=None, ge=1, description="CPU threads of the local model.")
+    gpu_layers: int = Field(default=0, ge=-1, description="Layers on the GPU; -1 for all.")
+    policy: str = Field(default="ask", description="A preset's name or a policy file.")
+    rules: tuple[Rule, ...] = Field(default=(), description="Rules before those of the policy.")
+    limits: RunLimits = RunLimits()
+    sampling: SamplingConfig = SamplingConfig()
+    tool_timeout: float = Field(default=120.0, gt=0, description="Seconds for one tool call.")
+    max_tool_output: int = Field(
+        default=40_000, ge=1000, description="Characters kept of a result."
+    )
+    sandbox: Literal["bubblewrap", "none"] = Field(
+        default="bubblewrap", description="none runs tools unconfined, with your own rights."
+    )
+    mcp: dict[str, ServerConfig] = Field(default_factory=dict, description="External servers.")
+    agents: dict[str, AgentConfig] = Field(default_factory=dict)
+    rules_from: str = Field(default="", description="Set by load_settings: where rules stand.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, data: dict[str, Any]) -> dict[str, Any]:
+        for key in ("home", "workspace"):
+            if key in data:
+                data[key] = Path(data[key]).expanduser().absolute()
+        return data
+
+    @model_validator(mode="after")
+    def _check_names(self) -> Settings:
+        for name in self.mcp:
+            check_server_name(name)
+            if name in ("files", "python", "memory"):
+                raise ConfigError(
+                    f"[mcp.{name}]: {name!r} is the name of a server that Corral brings.",
+                    hint="Choose another name.",
+                )
+        return self
+
+    @property
+    def database(self) -> str:
+        """The URL of the database in use."""
+        return self.database_url or f"sqlite:///{self.home / 'corral.db'}"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  no .env file is read
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  nor secret files
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, then the environment, then the files of ``load_settings``."""
+        files = (_Parsed(settings_cls, data) for data in _files.get())
+        return (init_settings, env_settings, *files)
+
+
+class _Parsed(PydanticBaseSettingsSource):
+    """A configuration file that has been read already."""
+
+    def __init__(self, settings_cls: type[BaseSettings], data: JsonObject) -> None:
+        super().__init__(settings_cls)
+        self._data = data
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
+        return self._data.get(field_name), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        return dict(self._data)
+
+
+_files: ContextVar[tuple[JsonObject, ...]] = ContextVar("corral_config_files", default=())
+
+
+def load_settings(overrides: Mapping[str, Any] = {}) -> Settings:
+    """The settings, with ``overrides`` (flags) over everything else.
+
+    Raises ``ConfigError`` that names the file, the key and what to write instead.
+    """
+    workspace = Path(overrides.get("workspace") or Path.cwd()).expanduser()
+    found = list(_read_files(overrides.get("config"), workspace))
+    token = _files.set(tuple(data for _, data in found))
+    try:
+        with_rules = [str(path) for path, data in found if "rules" in data]
+        return Settings(**{"rules_from": ", ".join(with_rules), **overrides})
+    except ValidationError as error:
+        raise _explained(error, found) from error
+    finally:
+        _files.reset(token)
+
+
+def user_file() -> Path:
+    """The user's own configuration file; it need not exist."""
+    return platformdirs.user_config_path("corral") / "config.toml"
+
+
+def _read_files(named: Path | None, workspace: Path) -> Iterator[tuple[Path, JsonObject]]:
+    """The files that there are, the most important one first."""
+    if named is not None:
+        yield named, _read(named)
+    project = workspace / PROJECT_FILE
+    if project.is_file() and project != named:
+        data = _read(project)
+        _refuse_loosening(project, data)
+        yield project, data
+    if user_file().is_file():
+        yield user_file(), _read(user_file())
+
+
+def _read(path: Path) -> JsonObject:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not a UTF-8 text file.") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(
+            f"{path} is not valid TOML: {error}.", hint="Correct the file and try again."
+        ) from error
+
+
+def _refuse_loosening(path: Path, data: JsonObject) -> None:
+    keys = [key for key in _USER_ONLY if key in data]
+    servers = data.get("mcp")
+    for name, server in servers.items() if isinstance(servers, dict) else ():
+        if isinstance(server, dict):
+            keys += [f"mcp.{name}.{key}" for key in ("sandbox", "trust") if key in server]
+            # A project that could read variables of the user's could send them to its server.
+            text = f"{server.get('env', '')}{server.get('headers', '')}"
+            keys += [f"mcp.{name}: ${{VARIABLE}}"] if "${" in text else []
+    if keys:
+        raise ConfigError(
+            f"{path} may not set {', '.join(keys)}: the file belongs to the project.",
+            hint=f"If you want it, write it into your own {user_file()}, or use --config {path}.",
+        )
+
+
+def _explained(error: ValidationError, files: list[tuple[Path, JsonObject]]) -> ConfigError:
+    """The first problem of a validation, in words, with the file that it stands in."""
+    problem = error.errors()[0]
+    inner = problem.get("ctx", {}).get("error")
+    if isinstance(inner, ConfigError):
+        return inner
+    keys = [str(part) for part in problem["loc"]]
+    where = next((str(path) for path, data in files if keys and keys[0] in data), "the settings")
+    name = ".".join(keys) or "settings"
+    if problem["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(keys[-1], _names(keys), n=1)
+        hint = (
+            f"Did you mean {close[0]!r}?" if close else "Remove it, or see docs/configuration.md."
+        )
+        return ConfigError(f"{where}: there is no setting {name!r}.", hint=hint)
+    return ConfigError(f"{where}: {name}: {problem['msg']}.", hint="See docs/configuration.md.")
+
+
+def _names(keys: list[str]) -> list[str]:
+    model: type[BaseModel] = Settings
+    if keys[0] == "mcp":
+        model = ServerConfig
+    elif keys[0] == "agents":
+        model = AgentConfig
+    elif keys[0] == "limits":
+        model = RunLimits
+    elif keys[0] == "rules":
+        model = Rule
+    return list(model.model_fields)

@@ -1,0 +1,230 @@
+"""The database: one writer thread that groups commits, and a few readers.
+
+All writes of a process go through one thread. Whatever has queued up while the last commit ran
+is committed together, so a hundred agents cost little more than one. On SQLite a write that
+must survive a power cut is flushed to the disk; the others survive a killed process and are
+flushed with the next one that must (WAL, ``synchronous`` switched per batch).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+
+from corral.errors import ConfigError, CorralError, StorageError
+from corral.storage import T
+
+BUSY_SECONDS = 30.0
+"""How long a writer waits for another process's transaction before it gives up."""
+
+_BATCH = 512
+_READERS = 4
+
+
+@dataclass
+class _Job:
+    work: Callable[[Connection], Any]
+    durable: bool
+    done: Future[Any]
+
+
+class Database:
+    """A ``Storage`` over SQLAlchemy. Use ``await open_database(url)``, then ``aclose()``."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.is_sqlite = make_url(url).get_backend_name() == "sqlite"
+        self._writer_engine = _engine(url, begin="BEGIN IMMEDIATE")
+        self._reader_engine = _engine(url, begin="BEGIN")
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="corral-read")
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._write_loop, name="corral-write", daemon=True)
+        self._thread.start()
+        self._closed = False
+
+    async def write(self, work: Callable[[Connection], T], *, durable: bool = True) -> T:
+        """See ``corral.storage.Storage.write``."""
+        result: T = await asyncio.wrap_future(self.submit(work, durable=durable))
+        return result
+
+    def submit(self, work: Callable[[Connection], T], *, durable: bool) -> Future[T]:
+        """Queue a write without waiting for it; later writes are committed after it."""
+        if self._closed:
+            raise StorageError("The database is closed.")
+        done: Future[T] = Future()
+        self._jobs.put(_Job(work, durable, done))
+        return done
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """See ``corral.storage.Storage.read``."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._readers, self._read, work)
+
+    def _read(self, work: Callable[[Connection], T]) -> T:
+        try:
+            with self._reader_engine.connect() as connection:
+                return work(connection)
+        except SQLAlchemyError as error:
+            raise storage_error(error, self.url) from error
+
+    async def aclose(self) -> None:
+        """Finish what is queued, then close. Safe to call twice."""
+        if self._closed:
+            return
+        self._closed = True
+        self._jobs.put(None)
+        await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
+        self._readers.shutdown()
+        self._writer_engine.dispose()
+        self._reader_engine.dispose()
+
+    def _write_loop(self) -> None:
+        open_ = True
+        while open_:
+            batch: list[_Job] = []
+            job = self._jobs.get()
+            while job is not None and len(batch) < _BATCH:
+                batch.append(job)
+                try:
+                    job = self._jobs.get_nowait()
+                except queue.Empty:
+                    break
+            else:
+                if job is None:
+                    open_ = False
+                else:
+                    batch.append(job)
+            if batch:
+                self._commit(batch)
+
+    def _commit(self, batch: list[_Job]) -> None:
+        """One transaction for all; each job in a savepoint, so that one cannot undo another."""
+        results: list[tuple[_Job, Any, BaseException | None]] = []
+        try:
+            with self._writer_engine.connect() as connection:
+                if self.is_sqlite:
+                    level = "FULL" if any(job.durable for job in batch) else "NORMAL"
+                    driver: Any = connection.connection.driver_connection
+                    driver.execute(f"PRAGMA synchronous={level}")
+                with connection.begin():
+                    alone = len(batch) == 1
+                    results = [(job, *_attempt(job, connection, alone)) for job in batch]
+        except BaseException as error:  # the thread lives on; each caller gets the error
+            failure = storage_error(error, self.url)
+            for job in batch:
+                job.done.set_exception(failure)
+            return
+        for job, value, problem in results:
+            if problem is None:
+                job.done.set_result(value)
+            else:
+                job.done.set_exception(storage_error(problem, self.url))
+
+
+class _Undo(Exception):  # noqa: N818  carries a job's own error out of the only transaction
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+def _attempt(job: _Job, connection: Connection, alone: bool) -> tuple[Any, BaseException | None]:
+    if alone:
+        try:
+            return job.work(connection), None
+        except CorralError as error:
+            raise _Undo(error) from error
+    try:
+        with connection.begin_nested():
+            return job.work(connection), None
+    except (CorralError, SQLAlchemyError) as error:
+        return None, error
+
+
+def storage_error(error: BaseException, url: str) -> BaseException:
+    """What a caller is told about an error of the database driver."""
+    if isinstance(error, _Undo):
+        return error.error
+    if isinstance(error, CorralError) or not isinstance(error, SQLAlchemyError):
+        return error
+    text = str(error.orig if isinstance(error, DBAPIError) and error.orig else error)
+    where = make_url(url).database or make_url(url).render_as_string(hide_password=True)
+    for sign, message, hint in _KNOWN:
+        if sign in text.lower():
+            return StorageError(f"{message.format(where=where)} ({text})", hint=hint)
+    return StorageError(f"The database {where} could not be used: {text}")
+
+
+_RESTORE = "Move the file away and start again, or restore it from a backup."
+_KNOWN = (
+    (
+        "database is locked",
+        "The database {where} is locked by another process.",
+        "Wait for the other Corral process, or stop it, and try again; nothing was lost.",
+    ),
+    (
+        "disk is full",
+        "There is no space left for the database {where}.",
+        "Free some disk space and run `corral resume RUN`; what was stored is kept.",
+    ),
+    (
+        "disk i/o error",
+        "The disk under the database {where} does not answer.",
+        "Check the disk and its free space; what was stored is kept.",
+    ),
+    ("malformed", "The database {where} is damaged.", _RESTORE),
+    ("not a database", "The file {where} is not a Corral database.", _RESTORE),
+    (
+        "readonly",
+        "The database {where} cannot be written.",
+        "Check who owns the file and its folder, or set CORRAL_HOME to a folder of your own.",
+    ),
+    (
+        "unable to open",
+        "The database {where} cannot be opened.",
+        "Check that its folder exists and is yours, or set CORRAL_HOME.",
+    ),
+)
+
+
+def _engine(url: str, *, begin: str) -> Engine:
+    try:
+        parsed = make_url(url)
+        if parsed.get_backend_name() != "sqlite":
+            return create_engine(parsed, pool_size=_READERS, pool_pre_ping=True)
+        options = {"timeout": BUSY_SECONDS, "check_same_thread": False}
+        engine = create_engine(parsed, connect_args=options, pool_size=_READERS)
+    except (ArgumentError, NoSuchModuleError, ImportError) as error:
+        raise ConfigError(
+            f"The database URL cannot be used: {error}",
+            hint="Write sqlite:////absolute/path.db, or postgresql+psycopg://user@host/name "
+            "(pip install 'corral[postgres]').",
+        ) from error
+
+    @event.listens_for(engine, "connect")
+    def _connect(driver: Any, _record: object) -> None:
+        # The driver's own transaction handling is switched off: "begin" below starts one, so
+        # that a writer takes its lock at once and never fails half way with "locked".
+        driver.isolation_level = None
+        driver.execute("PRAGMA journal_mode=WAL")
+        driver.execute("PRAGMA foreign_keys=ON")
+        driver.execute("PRAGMA secure_delete=ON")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+def sqlite_url(path: Path) -> str:
+    """The URL of a SQLite database file."""
+    return f"sqlite:///{path}"

@@ -1,0 +1,35 @@
+"""What differs between the effect that a graph asks for and the one that the journal holds."""
+
+from __future__ import annotations
+
+import difflib
+import json
+
+from corral.jsontypes import Json
+from corral.runtime.effects import Effect
+from corral.runtime.journal import Entry, Journal
+from corral.runtime.messages import encode
+
+_LINES = 40
+
+
+def describe(entry: Entry, effect: Effect, journal: Journal) -> str:
+    """The two requests as a diff that a person can read, with where in the graph they met."""
+    recorded = journal.full_request(entry)
+    asked = dict(effect.request)
+    if effect.transcript:
+        asked["messages"] = [encode(message) for message in effect.transcript]
+    diff = list(
+        difflib.unified_diff(
+            _lines(recorded), _lines(asked), "recorded", "asked for now", lineterm="", n=2
+        )
+    )
+    shown = diff[:_LINES]
+    if len(diff) > _LINES:
+        shown.append(f"… {len(diff) - _LINES} more lines")
+    head = f"At {entry.path} (effect {entry.seq}) the graph asks for another {entry.kind} effect"
+    return "\n".join([f"{head}: {entry.name} was recorded, {effect.name} is asked for.", *shown])
+
+
+def _lines(value: Json) -> list[str]:
+    return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).splitlines()

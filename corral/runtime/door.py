@@ -1,0 +1,132 @@
+"""The door: every effect of every run comes through here, and through all of its stations.
+
+    recall ─► limits ─► policy ─► journal "started" ─► execute ─► redact ─► journal "finished"
+
+A graph is otherwise pure, so exactly-once, budgets, approvals at any depth, redaction, the
+trace and offline replay are each one station here and nothing anywhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from corral.errors import CorralError, DivergenceError, LimitReached, RunError
+from corral.jsontypes import digest
+from corral.policies.limits import RunLimits, check_model_call
+from corral.policies.loops import stuck
+from corral.policies.redaction import Redactor
+from corral.runtime.divergence import describe
+from corral.runtime.effects import Attempt, Effect, Outcome
+from corral.runtime.events import Event, ModelFinished, ToolFinished, ToolStarted
+from corral.runtime.gate import Gate, Refused
+from corral.runtime.journal import Entry, Journal
+
+
+class Door(Protocol):
+    """What ``perform`` needs of a door: the live one here, or the closed one of a replay."""
+
+    async def perform(self, effect: Effect, path: str) -> Outcome:
+        """Make the effect asked for at ``path``, or give what the journal holds of it."""
+        ...
+
+
+@dataclass(frozen=True)
+class LiveDoor:
+    """The door of a run that is really executed.
+
+    Raises what the effect raises, ``LimitReached``, ``DivergenceError`` when the journal holds
+    another effect at this place, or LangGraph's interrupt when a human must be asked.
+    """
+
+    journal: Journal
+    gate: Gate
+    limits: RunLimits
+    redactor: Redactor
+    emit: Callable[[Event], None]
+
+    async def perform(self, effect: Effect, path: str) -> Outcome:
+        """Take the effect through all stations. See the module's text."""
+        effect = replace(effect, request=self.redactor.json(effect.request))
+        identity = self.journal.identify(effect)
+        entry = self.journal.find(path)
+        if entry is not None:
+            if entry.digest != identity:
+                raise DivergenceError(
+                    describe(entry, effect, self.journal),
+                    hint="The agent or its tools changed since the run began: start a new run.",
+                )
+            if entry.status == "finished":
+                return entry.outcome()
+        self._check_limits(effect)
+        cleared = await self.gate.clear(effect, path, entry)
+        if isinstance(cleared, Refused):
+            return await self._record(path, effect, identity, cleared.outcome)
+        return await self._execute(path, cleared, identity)
+
+    def _check_limits(self, effect: Effect) -> None:
+        reason = None
+        if effect.kind == "model":
+            reason = check_model_call(self.limits, self.journal.spent)
+        elif effect.guard is not None:
+            args = digest(effect.guard.args)
+            reason = stuck(self.journal.calls, effect.name, args, self.limits.max_repeats)
+        if reason is not None:
+            raise LimitReached(reason)
+
+    async def _record(self, path: str, effect: Effect, identity: str, outcome: Outcome) -> Outcome:
+        """Journal an outcome that needed no execution: a refusal."""
+        entry = await self.journal.start(path, effect, identity)
+        return await self._finish(entry, outcome, 0.0)
+
+    async def _execute(self, path: str, effect: Effect, identity: str) -> Outcome:
+        entry = await self.journal.start(path, effect, identity)
+        if effect.guard is not None:
+            self.emit(ToolStarted(effect.name, effect.guard.args, path))
+        attempt = Attempt(f"{self.journal.run}:{path}", path, self.journal.spent.steps)
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(effect.timeout):
+                outcome = await effect.execute(attempt)
+        except TimeoutError as error:
+            late = RunError(f"{effect.name} did not end within {effect.timeout:g} s.")
+            await self.journal.fail(entry, late, _since(began))
+            raise late from error
+        except CorralError as error:
+            await self.journal.fail(entry, self._redacted(error), _since(began))
+            raise
+        return await self._finish(entry, outcome, _since(began))
+
+    async def _finish(self, entry: Entry, outcome: Outcome, duration_ms: float) -> Outcome:
+        # What is stored is also what the graph goes on with: a replay must see the same.
+        outcome = Outcome(self.redactor.json(outcome.value), outcome.spend)
+        await self.journal.finish(entry, outcome, duration_ms)
+        self._tell(entry, outcome, duration_ms)
+        return outcome
+
+    def _redacted(self, error: CorralError) -> CorralError:
+        return type(error)(self.redactor.text(error.message), hint=self.redactor.text(error.hint))
+
+    def _tell(self, entry: Entry, outcome: Outcome, duration_ms: float) -> None:
+        value, spend = outcome.value, outcome.spend
+        if entry.kind == "tool":
+            text, is_error = str(value["text"]), bool(value["is_error"])
+            self.emit(ToolFinished(entry.name, text, is_error, duration_ms, entry.path))
+        elif entry.kind == "model":
+            self.emit(
+                ModelFinished(
+                    text=str(value["text"]),
+                    input_tokens=spend.input_tokens,
+                    output_tokens=spend.output_tokens,
+                    cost_usd=spend.cost_usd,
+                    duration_ms=duration_ms,
+                    path=entry.path,
+                )
+            )
+
+
+def _since(began: float) -> float:
+    return round((time.monotonic() - began) * 1000, 3)

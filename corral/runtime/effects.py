@@ -1,0 +1,76 @@
+"""An effect: anything that a run cannot recompute, described before it happens."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from corral.jsontypes import JsonObject
+from corral.tools.contract import ToolSpec
+
+if TYPE_CHECKING:
+    from langchain_core.messages import BaseMessage
+
+EffectKind = Literal["prepare", "model", "tool", "retrieval", "approval"]
+
+
+@dataclass(frozen=True)
+class Spend:
+    """What an effect used: tokens, and money in US dollars."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float = 0.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an effect gave: JSON that the graph goes on with, and what it used."""
+
+    value: JsonObject
+    spend: Spend = field(default_factory=Spend)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One try at an effect.
+
+    ``key`` is the same on every try, ``path`` is where in the graph, ``turn`` counts the model
+    calls that the run already holds.
+    """
+
+    key: str
+    path: str
+    turn: int
+
+
+@dataclass(frozen=True)
+class Guard:
+    """What policy must know of a tool call, and how to go on when it is refused or edited."""
+
+    spec: ToolSpec
+    args: JsonObject
+    refuse: Callable[[str], Outcome]
+    edit: Callable[[JsonObject], Effect]
+
+
+@dataclass(frozen=True)
+class Effect:
+    """One effect, not yet made.
+
+    ``request`` identifies it and is stored (redacted); ``transcript`` holds the messages of a
+    model call, which are stored as what was added since the call before. ``repeatable`` says
+    that it may be made again when nobody knows whether it happened. ``once`` names an effect
+    that a run makes a single time, wherever in the graph it is asked for first.
+    """
+
+    kind: EffectKind
+    name: str
+    request: JsonObject
+    execute: Callable[[Attempt], Awaitable[Outcome]]
+    transcript: Sequence[BaseMessage] = ()
+    repeatable: bool = True
+    timeout: float | None = None
+    guard: Guard | None = None
+    once: str | None = None

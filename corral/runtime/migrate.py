@@ -1,0 +1,83 @@
+"""Opening a database: its schema is brought up to date by Alembic, or it is refused.
+
+Alembic is imported only when there is something to do, so that a command that just reads
+starts fast.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy import Connection, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+import corral.memory.store  # noqa: F401  its table belongs to the metadata
+import corral.runtime.tables  # noqa: F401  likewise
+from corral.errors import StorageError
+from corral.runtime.database import Database, storage_error
+
+HEAD = "0001"
+"""The newest revision in ``migrations/versions``."""
+
+KNOWN = ("0001",)
+"""All revisions that this version of Corral can read, oldest first."""
+
+
+async def open_database(url: str) -> Database:
+    """Open (and create or migrate) the database at ``url``.
+
+    Raises ``StorageError`` when it is damaged, locked, or written by a newer Corral.
+    """
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite" and parsed.database:
+        _make_folder(Path(parsed.database).parent)
+    database = Database(url)
+    try:
+        if await database.read(_revision) != HEAD:
+            await database.write(_upgrade)
+    except BaseException:
+        await database.aclose()
+        raise
+    return database
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise StorageError(
+            f"The folder {folder} cannot be made: {error.strerror}.",
+            hint="Set CORRAL_HOME to a folder of your own.",
+        ) from error
+
+
+def _revision(connection: Connection) -> str | None:
+    try:
+        return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    except SQLAlchemyError as error:
+        if "alembic_version" in str(error):
+            return None
+        raise
+
+
+def _upgrade(connection: Connection) -> None:
+    from alembic import command  # heavy, and rarely needed
+    from alembic.config import Config
+
+    # Another process may have migrated it while this one waited for the lock.
+    found = connection.dialect.has_table(connection, "alembic_version") and _revision(connection)
+    if found == HEAD:
+        return
+    if found and found not in KNOWN:
+        raise StorageError(
+            f"The database is of revision {found}, which this Corral does not know.",
+            hint="It was written by a newer Corral: upgrade this one, or set CORRAL_HOME.",
+        )
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    try:
+        command.upgrade(config, "head")
+    except SQLAlchemyError as error:
+        raise storage_error(error, str(connection.engine.url)) from error

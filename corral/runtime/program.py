@@ -1,0 +1,47 @@
+"""What the engine runs: a graph, how a prompt goes in and how an answer comes out.
+
+The runtime knows no agent. An agent gives it one of these.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from langgraph.graph import StateGraph
+
+State = dict[str, Any]
+
+
+class Program(Protocol):
+    """A graph that can be started, resumed in another process, and replayed."""
+
+    @property
+    def name(self) -> str:
+        """The agent's name."""
+        ...
+
+    @property
+    def model(self) -> str:
+        """The reference of the agent's model."""
+        ...
+
+    @property
+    def version(self) -> str:
+        """Changes when stored runs of this graph can no longer be continued."""
+        ...
+
+    def graph(self) -> StateGraph[Any, Any, Any, Any]:
+        """The graph, not yet compiled."""
+        ...
+
+    def initial(self, prompt: str, run: str) -> State:
+        """The state update that a prompt is."""
+        ...
+
+    def output(self, state: State) -> str:
+        """The answer in a state, complete or not."""
+        ...
+
+    def check_complete(self, turns: int) -> None:
+        """Called when the graph has ended after ``turns`` model calls; may raise ``RunError``."""
+        ...

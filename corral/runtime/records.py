@@ -1,0 +1,230 @@
+"""Runs, journals and approvals as callers see them, and the answers that humans give.
+
+Light on purpose: it imports no graph, no model and no tool library, so that listing runs and
+answering an approval start fast.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, Row, Select, func, select
+
+from corral.jsontypes import Json, JsonObject
+from corral.runtime import answers
+from corral.runtime.database import Database
+from corral.runtime.migrate import open_database
+from corral.runtime.tables import approvals, effects, runs, standing_rules, threads
+from corral.runtime.views import Approval, EffectView, RunView, ThreadView, Totals
+
+if TYPE_CHECKING:
+    from corral.runtime.config import Settings
+
+
+@asynccontextmanager
+async def open_records(settings: Settings) -> AsyncIterator[Records]:
+    """Open the database of ``settings`` for looking and for answering."""
+    database = await open_database(settings.database)
+    try:
+        yield Records(database)
+    finally:
+        await database.aclose()
+
+
+class Records:
+    """Everything that can be asked about runs, and the answers to their questions.
+
+    Runs and approvals are named by their id or by any unique beginning of it. Raises
+    ``NotFoundError`` for unknown ones and ``StorageError`` when the database cannot be used.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    async def threads(self, *, limit: int = 50) -> list[ThreadView]:
+        """The threads, the most recently used first."""
+        count = (
+            select(func.count())
+            .select_from(runs)
+            .where(runs.c.thread_id == threads.c.id)
+            .scalar_subquery()
+        )
+        query = select(threads, count.label("runs")).order_by(threads.c.updated_at.desc())
+        rows = await self._all(query.limit(limit))
+        return [
+            ThreadView(row.id, row.title, row.workspace, row.created_at, row.updated_at, row.runs)
+            for row in rows
+        ]
+
+    async def runs(self, *, thread: str | None = None, limit: int = 50) -> list[RunView]:
+        """The runs, newest first, of one thread or of all."""
+        query = select(runs)
+        if thread is not None:
+            query = query.where(runs.c.thread_id == thread)
+        ordered = query.order_by(runs.c.started_at.desc(), runs.c.id.desc()).limit(limit)
+        return await self.database.read(lambda connection: _run_views(connection, ordered))
+
+    async def run(self, run: str) -> RunView:
+        """One run."""
+
+        def work(connection: Connection) -> RunView:
+            found = answers.find_run(connection, run)
+            return _run_views(connection, select(runs).where(runs.c.id == found))[0]
+
+        return await self.database.read(work)
+
+    async def trace(self, run: str) -> list[EffectView]:
+        """The run's journal, oldest entry first.
+
+        The request of a model call holds the messages that were added since the call whose
+        ``seq`` stands under ``after``.
+        """
+
+        def work(connection: Connection) -> list[EffectView]:
+            found = answers.find_run(connection, run)
+            query = select(effects).where(effects.c.run_id == found).order_by(effects.c.seq)
+            return [_effect_view(row) for row in connection.execute(query)]
+
+        return await self.database.read(work)
+
+    async def approvals(
+        self, *, run: str | None = None, status: str | None = "pending"
+    ) -> list[Approval]:
+        """The questions to humans, oldest first; ``status=None`` for the answered ones too."""
+        query = select(approvals).order_by(approvals.c.created_at, approvals.c.id)
+        if status is not None:
+            query = query.where(approvals.c.status == status)
+        if run is not None:
+            query = query.where(approvals.c.run_id == run)
+        return [approval_view(row) for row in await self._all(query)]
+
+    async def approval(self, approval: str) -> Approval:
+        """One question, answered or not."""
+        return await self.database.read(
+            lambda connection: approval_view(answers.find_approval(connection, approval))
+        )
+
+    async def approve(
+        self,
+        approval: str,
+        *,
+        args: JsonObject | None = None,
+        always: JsonObject | None = None,
+    ) -> Approval:
+        """Let the call be made, with edited ``args`` if given.
+
+        ``always`` adds a rule (``{"tool": …, "args": {…}}``) that lets such calls through in
+        this workspace from now on. Raises ``ConflictError`` when the question was answered
+        before, ``UsageError`` when ``args`` do not fit the tool's schema.
+        """
+
+        return await self.database.write(
+            lambda connection: approval_view(answers.approve(connection, approval, args, always))
+        )
+
+    async def deny(self, approval: str, reason: str) -> Approval:
+        """Refuse the call; the model is told ``reason``. Raises as ``approve``."""
+        return await self.database.write(
+            lambda connection: approval_view(answers.deny(connection, approval, reason))
+        )
+
+    async def cancel(self, run: str) -> RunView:
+        """Give a paused or interrupted run up: its thread can go on with something else.
+
+        Its open questions are denied. Raises ``ConflictError`` for a run that has ended.
+        """
+        return await self.run(
+            await self.database.write(lambda connection: answers.cancel(connection, run))
+        )
+
+    async def standing_rules(self, workspace: str) -> list[JsonObject]:
+        """The rules that "always" has added in a workspace, oldest first."""
+        query = (
+            select(standing_rules.c.rule)
+            .where(standing_rules.c.workspace == workspace)
+            .order_by(standing_rules.c.created_at)
+        )
+        return [json.loads(row.rule) for row in await self._all(query)]
+
+    async def _all(self, query: Select[Any]) -> Sequence[Row[Any]]:
+        return await self.database.read(lambda connection: connection.execute(query).all())
+
+
+def _run_views(connection: Connection, query: Select[Any]) -> list[RunView]:
+    rows = connection.execute(query).all()
+    sums = (
+        select(
+            effects.c.run_id,
+            func.sum(effects.c.input_tokens).label("input_tokens"),
+            func.sum(effects.c.output_tokens).label("output_tokens"),
+            func.sum(effects.c.cost_usd).label("cost_usd"),
+            func.count().filter(effects.c.kind == "model").label("steps"),
+        )
+        .where(effects.c.run_id.in_([row.id for row in rows]), effects.c.status == "finished")
+        .group_by(effects.c.run_id)
+    )
+    totals = {row.run_id: row for row in connection.execute(sums)}
+    return [_run_view(row, totals.get(row.id)) for row in rows]
+
+
+def _run_view(row: Row[Any], sums: Row[Any] | None) -> RunView:
+    return RunView(
+        run=row.id,
+        thread=row.thread_id,
+        agent=row.agent,
+        model=row.model,
+        status=row.status,
+        prompt=row.input,
+        output=row.output,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        steps=sums.steps if sums else 0,
+        usage=Totals(sums.input_tokens, sums.output_tokens, sums.cost_usd) if sums else Totals(),
+        error=row.error,
+    )
+
+
+def _effect_view(row: Row[Any]) -> EffectView:
+    return EffectView(
+        seq=row.seq,
+        kind=row.kind,
+        name=row.name,
+        status=row.status,
+        request=_readable(row.request),
+        result=None if row.result is None else _readable(row.result),
+        started_at=row.started_at,
+        duration_ms=row.duration_ms,
+        input_tokens=row.input_tokens,
+        output_tokens=row.output_tokens,
+        cost_usd=row.cost_usd,
+        path=row.path,
+    )
+
+
+def _readable(text: str) -> Json:
+    """The stored JSON; a damaged text is shown as it is, so that the rest can be read."""
+    try:
+        value: Json = json.loads(text)
+    except ValueError:
+        return {"damaged": text}
+    return value
+
+
+def approval_view(row: Row[Any]) -> Approval:
+    """An approval as callers see it."""
+    return Approval(
+        id=row.id,
+        run=row.run_id,
+        thread=row.thread_id,
+        kind=row.kind,
+        tool=row.tool,
+        args=json.loads(row.answer_args or row.args),
+        reason=row.reason,
+        status=row.status,
+        created_at=row.created_at,
+        always=json.loads(row.always),
+        answer_reason=row.answer_reason,
+    )

@@ -1,0 +1,154 @@
+"""Replay: the same graph against its journal, with the way out closed.
+
+Nothing is executed: no socket, no model, no server is opened, because an effect's ``execute`` is
+never called. The graph must ask for what the journal holds, or the first difference is named.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.types import interrupt
+
+from corral.errors import CorralError, DivergenceError
+from corral.runtime.checkpoints import DatabaseSaver, strict_serializer
+from corral.runtime.context import RunContext, current_run
+from corral.runtime.database import Database
+from corral.runtime.divergence import describe
+from corral.runtime.effects import Effect, Outcome
+from corral.runtime.journal import Entry, Journal
+from corral.runtime.program import Program, State
+from corral.runtime.runs import RunRow
+from corral.runtime.views import ReplayReport
+
+_THREAD: RunnableConfig = {"configurable": {"thread_id": "replay"}, "recursion_limit": 1_000_000}
+
+
+class ClosedDoor:
+    """A door that only recalls. It remembers what was asked for and the first difference."""
+
+    def __init__(self, journal: Journal, *, complete: bool) -> None:
+        self._journal = journal
+        self._complete = complete
+        self.recalled: set[str] = set()
+        self.divergence: str | None = None
+
+    async def perform(self, effect: Effect, path: str) -> Outcome:
+        """What the journal holds for ``path``.
+
+        A run that did not complete ends where its journal ends: the task that asks for more
+        waits there, as for a human, so that its siblings are replayed too.
+        """
+        entry = self._journal.find(path)
+        if entry is None or entry.status in ("started", "waiting"):
+            return self._beyond(effect, path)
+        if entry.digest != self._journal.identify(effect):
+            raise self._diverged(describe(entry, effect, self._journal))
+        self.recalled.add(path)
+        if entry.status == "failed" and not self._complete:
+            return self._beyond(effect, path)
+        return entry.outcome()
+
+    def _beyond(self, effect: Effect, path: str) -> Outcome:
+        if self._complete:
+            raise self._diverged(
+                f"At {path} the graph asks for a {effect.kind} effect ({effect.name}) that the "
+                "journal does not hold."
+            )
+        interrupt({"end_of_journal": path})
+        raise AssertionError("an interrupt of a replay is never resumed")
+
+    def _diverged(self, text: str) -> DivergenceError:
+        self.divergence = self.divergence or text
+        return DivergenceError(text)
+
+    def missed(self) -> list[Entry]:
+        """Recorded effects that the graph did not ask for, oldest first.
+
+        A question to a human belongs to the call that it was about and is met with it.
+        """
+        return [
+            entry
+            for entry in self._journal.entries()
+            if entry.status in ("finished", "failed")
+            and entry.path not in self.recalled
+            and not (entry.kind == "approval" and self._met(entry))
+        ]
+
+    def _met(self, question: Entry) -> bool:
+        call = question.path.removesuffix("/approval").partition("/in_doubt/")[0]
+        asked = self._journal.find(call)
+        return call in self.recalled or asked is None or asked.status in ("started", "waiting")
+
+
+async def replay(database: Database, program: Program, run: RunRow) -> ReplayReport:
+    """Run the graph of ``run`` against its journal and compare.
+
+    ``program`` is built from the stored agent; what it would execute with is never touched.
+    """
+    journal = await Journal.load(database, run.id)
+    door = ClosedDoor(journal, complete=run.status == "completed")
+    base = await _base_state(database, program, run)
+    task = asyncio.create_task(_invoke(program, run, door, base))
+    await asyncio.wait([task])
+    problem = door.divergence or _failure(task, run) or _rest(task, door, program, run)
+    entries = journal.entries()
+    reused = len(entries) - len(door.missed()) if problem is None else len(door.recalled)
+    return ReplayReport(
+        run=run.id,
+        status="identical" if problem is None else "diverged",
+        effects=len(entries),
+        reused=reused,
+        divergence=problem,
+    )
+
+
+async def _base_state(database: Database, program: Program, run: RunRow) -> State:
+    """The thread as it was before the run."""
+    if run.base.checkpoint is None:
+        return {}
+    graph = program.graph().compile(checkpointer=DatabaseSaver(database))
+    where: RunnableConfig = {
+        "configurable": {"thread_id": run.thread, "checkpoint_id": run.base.checkpoint}
+    }
+    return dict((await graph.aget_state(where)).values)
+
+
+async def _invoke(program: Program, run: RunRow, door: ClosedDoor, base: State) -> State:
+    saver = InMemorySaver(serde=strict_serializer())
+    graph = program.graph().compile(checkpointer=saver)
+    step = -2
+    if base:
+        await graph.aupdate_state(_THREAD, base)
+        metadata = (await graph.aget_state(_THREAD)).metadata
+        step = metadata["step"] if metadata else step
+    current_run.set(RunContext(run.id, run.thread, step, door, lambda _event: None))
+    state: Any = program.initial(run.prompt, run.id)
+    await graph.ainvoke(state, _THREAD, durability="exit")
+    return dict((await graph.aget_state(_THREAD)).values)
+
+
+def _failure(task: asyncio.Task[State], run: RunRow) -> str | None:
+    """A replay may fail only as the run itself did."""
+    error = task.exception()
+    if error is None or (isinstance(error, CorralError) and run.status != "completed"):
+        return None
+    return f"The replayed graph failed: {type(error).__name__}: {error}"
+
+
+def _rest(task: asyncio.Task[State], door: ClosedDoor, program: Program, run: RunRow) -> str | None:
+    """What was recorded and not asked for, or another answer at the end."""
+    missed = door.missed()
+    if missed:
+        first = missed[0]
+        return (
+            f"The graph ended without asking for effect {first.seq} ({first.kind} {first.name}) "
+            f"at {first.path}, which the journal holds."
+        )
+    output = "" if task.exception() else program.output(task.result())
+    if run.status == "completed" and output != run.output:
+        return f"The answer is {output!r} now and was {run.output!r}."
+    return None

@@ -1,0 +1,198 @@
+"""Runs and threads as rows: created before anything happens, ended when it is over."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, update
+
+from corral.errors import ConflictError, NotFoundError
+from corral.jsontypes import JsonObject, canonical
+from corral.runtime import lease as leases
+from corral.runtime.answers import find_run
+from corral.runtime.clock import now
+from corral.runtime.tables import runs, threads
+from corral.runtime.views import RunStatus
+
+_TITLE = 80
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a thread stands: its newest checkpoint (``None``: it is new) and superstep."""
+
+    checkpoint: str | None
+    step: int
+
+
+@dataclass(frozen=True)
+class NewRun:
+    """A run about to be created. ``thread=None`` makes a new one."""
+
+    thread: str
+    agent: str
+    model: str
+    spec: JsonObject
+    graph_version: str
+    prompt: str
+    workspace: str
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """A run as stored."""
+
+    id: str
+    thread: str
+    agent: str
+    model: str
+    spec: JsonObject
+    graph_version: str
+    prompt: str
+    status: RunStatus
+    output: str
+    base: Position
+    workspace: str
+
+
+def new_thread_id() -> str:
+    """An id that no thread has."""
+    return f"t-{secrets.token_hex(4)}"
+
+
+def create(connection: Connection, new: NewRun, base: Position, lease: str) -> str:
+    """Store a run (and its thread, if new) with its input, and take the thread's lease.
+
+    Raises ``ConflictError`` when the thread is being run, or waits for an answer.
+    """
+    exists = connection.execute(select(threads.c.id).where(threads.c.id == new.thread)).first()
+    if exists is None:
+        connection.execute(
+            insert(threads).values(
+                id=new.thread,
+                title=new.prompt[:_TITLE],
+                workspace=new.workspace,
+                created_at=now(),
+                updated_at=now(),
+            )
+        )
+    leases.take(connection, new.thread, lease)
+    _refuse_if_unfinished(connection, new.thread)
+    run = f"r-{secrets.token_hex(5)}"
+    connection.execute(
+        insert(runs).values(
+            id=run,
+            thread_id=new.thread,
+            agent=new.agent,
+            model=new.model,
+            spec=canonical(new.spec),
+            graph_version=new.graph_version,
+            input=new.prompt,
+            status="running",
+            output="",
+            started_at=now(),
+            base_checkpoint=base.checkpoint,
+            base_step=base.step,
+        )
+    )
+    connection.execute(update(threads).where(threads.c.id == new.thread).values(updated_at=now()))
+    return run
+
+
+def _refuse_if_unfinished(connection: Connection, thread: str) -> None:
+    row = connection.execute(
+        select(runs.c.id, runs.c.status).where(
+            runs.c.thread_id == thread, runs.c.status.in_(("running", "paused"))
+        )
+    ).first()
+    if row is None:
+        return
+    why = "waits for an approval" if row.status == "paused" else "was cut off"
+    raise ConflictError(
+        f"The run {row.id} of the thread {thread} {why}.",
+        hint=f"Go on with `corral resume {row.id}`, or give it up with `corral cancel {row.id}`.",
+    )
+
+
+def reopen(connection: Connection, run: str, lease: str) -> None:
+    """Mark a run as running again and take its thread's lease.
+
+    Raises ``ConflictError`` for a run that is completed, that somebody runs, or whose thread
+    has gone on since.
+    """
+    row = load(connection, run)
+    if row.status == "completed":
+        raise ConflictError(f"The run {row.id} is completed; there is nothing to resume.")
+    newest = connection.execute(
+        select(runs.c.id)
+        .where(runs.c.thread_id == row.thread)
+        .order_by(runs.c.started_at.desc(), runs.c.id.desc())
+        .limit(1)
+    ).scalar()
+    if newest != row.id:
+        raise ConflictError(
+            f"The thread {row.thread} has gone on with the run {newest} since.",
+            hint=f"Say what you want there: `corral run --thread {row.thread} …`.",
+        )
+    leases.take(connection, row.thread, lease)
+    connection.execute(update(runs).where(runs.c.id == row.id).values(status="running", error=None))
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a run stands when its process lets go of it."""
+
+    status: RunStatus
+    output: str
+    error: str | None
+
+
+def end(connection: Connection, run: RunRow, ending: Ending, lease: str) -> None:
+    """Store how the run stands and give the lease back."""
+    finished_at = None if ending.status == "paused" else now()
+    connection.execute(
+        update(runs)
+        .where(runs.c.id == run.id)
+        .values(
+            status=ending.status,
+            output=ending.output,
+            error=ending.error,
+            finished_at=finished_at,
+        )
+    )
+    leases.release(connection, run.thread, lease)
+
+
+def load(connection: Connection, run: str) -> RunRow:
+    """A run by its id or a unique beginning of it. Raises ``NotFoundError``."""
+    found = find_run(connection, run)
+    query = (
+        select(runs, threads.c.workspace)
+        .join(threads, threads.c.id == runs.c.thread_id)
+        .where(runs.c.id == found)
+    )
+    row: Any = connection.execute(query).one()
+    return RunRow(
+        id=row.id,
+        thread=row.thread_id,
+        agent=row.agent,
+        model=row.model,
+        spec=json.loads(row.spec),
+        graph_version=row.graph_version,
+        prompt=row.input,
+        status=row.status,
+        output=row.output,
+        base=Position(row.base_checkpoint, row.base_step),
+        workspace=row.workspace,
+    )
+
+
+def require_thread(connection: Connection, thread: str) -> str:
+    """The thread's id. Raises ``NotFoundError`` when there is no such thread."""
+    found = connection.execute(select(threads.c.id).where(threads.c.id == thread)).scalar()
+    if found is None:
+        raise NotFoundError(f"There is no thread {thread!r}.", hint="See `corral threads`.")
+    return str(found)

@@ -1,0 +1,134 @@
+"""The tables of the runtime. Alembic's migrations build them; a test holds the two together.
+
+Identifiers are text, times are ISO 8601 text in UTC, JSON is text: the same on SQLite and on
+PostgreSQL.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+from corral.storage import metadata
+
+threads = Table(
+    "threads",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("title", Text, nullable=False),
+    Column("workspace", Text, nullable=False),
+    Column("created_at", String, nullable=False),
+    Column("updated_at", String, nullable=False),
+    # Who is running this thread now, see lease.py; null when nobody is.
+    Column("lease", Text),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("thread_id", String, ForeignKey("threads.id"), nullable=False),
+    Column("agent", String, nullable=False),
+    Column("model", Text, nullable=False),
+    # The agent as it was when the run started: a resume and a replay rebuild the graph from it.
+    Column("spec", Text, nullable=False),
+    Column("graph_version", String, nullable=False),
+    Column("input", Text, nullable=False),
+    Column("status", String, nullable=False),
+    Column("output", Text, nullable=False),
+    Column("error", Text),
+    Column("started_at", String, nullable=False),
+    Column("finished_at", String),
+    # Where the thread stood before the run: its checkpoint (null for a new thread) and step.
+    Column("base_checkpoint", String),
+    Column("base_step", Integer, nullable=False),
+    Index("runs_by_thread", "thread_id", "started_at"),
+)
+
+effects = Table(
+    "effects",
+    metadata,
+    Column("run_id", String, ForeignKey("runs.id"), primary_key=True),
+    Column("seq", Integer, primary_key=True),
+    Column("path", Text, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("status", String, nullable=False),
+    Column("digest", String, nullable=False),
+    Column("request", Text, nullable=False),
+    Column("result", Text),
+    Column("attempts", Integer, nullable=False),
+    Column("started_at", String, nullable=False),
+    Column("duration_ms", Float),
+    Column("input_tokens", Integer, nullable=False),
+    Column("output_tokens", Integer, nullable=False),
+    Column("cost_usd", Float, nullable=False),
+    UniqueConstraint("run_id", "path"),
+)
+
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("run_id", String, ForeignKey("runs.id"), nullable=False),
+    Column("thread_id", String, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("tool", Text, nullable=False),
+    Column("args", Text, nullable=False),
+    Column("input_schema", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("always", Text, nullable=False),
+    Column("status", String, nullable=False),
+    Column("answer_args", Text),
+    Column("answer_reason", Text),
+    Column("created_at", String, nullable=False),
+    Column("answered_at", String),
+    UniqueConstraint("run_id", "path"),
+    Index("approvals_by_status", "status", "created_at"),
+)
+
+standing_rules = Table(
+    "standing_rules",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("workspace", Text, nullable=False),
+    Column("rule", Text, nullable=False),
+    Column("created_at", String, nullable=False),
+)
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("thread_id", String, primary_key=True),
+    Column("ns", String, primary_key=True),
+    Column("id", String, primary_key=True),
+    Column("parent_id", String),
+    Column("type", String, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+    Column("metadata", Text, nullable=False),
+)
+
+checkpoint_writes = Table(
+    "checkpoint_writes",
+    metadata,
+    Column("thread_id", String, primary_key=True),
+    Column("ns", String, primary_key=True),
+    Column("checkpoint_id", String, primary_key=True),
+    Column("task_id", String, primary_key=True),
+    Column("idx", Integer, primary_key=True),
+    Column("task_path", Text, nullable=False),
+    Column("channel", String, nullable=False),
+    Column("type", String, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+)
