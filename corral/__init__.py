@@ -1,1 +1,84 @@
-"""Corral: a local-first runtime for LLM agents."""
+"""Corral: a local-first runtime for LLM agents.
+
+    import corral
+
+    async with corral.open() as c:
+        result = await c.run("What is in this folder?")
+
+Everything that is exported is loaded when it is first used, so that ``import corral`` is free.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from corral.agents.app import Approved, Corral, Denied, RunOptions, open  # noqa: A004
+    from corral.agents.spec import Agent
+    from corral.agents.sync import SyncCorral, open_sync
+    from corral.errors import CorralError
+    from corral.policies.limits import RunLimits
+    from corral.runtime.config import Settings, load_settings
+    from corral.runtime.models.hosted import HostedModel
+    from corral.runtime.models.scripted import ScriptedModel
+    from corral.runtime.views import Approval, EffectView, ReplayReport, RunResult, RunView
+    from corral.tools.functions import tool
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Agent": "corral.agents.spec",
+    "Approval": "corral.runtime.views",
+    "Approved": "corral.agents.app",
+    "Corral": "corral.agents.app",
+    "CorralError": "corral.errors",
+    "Denied": "corral.agents.app",
+    "EffectView": "corral.runtime.views",
+    "HostedModel": "corral.runtime.models.hosted",
+    "ReplayReport": "corral.runtime.views",
+    "RunLimits": "corral.policies.limits",
+    "RunOptions": "corral.agents.app",
+    "RunResult": "corral.runtime.views",
+    "RunView": "corral.runtime.views",
+    "ScriptedModel": "corral.runtime.models.scripted",
+    "Settings": "corral.runtime.config",
+    "SyncCorral": "corral.agents.sync",
+    "load_settings": "corral.runtime.config",
+    "open": "corral.agents.app",
+    "open_sync": "corral.agents.sync",
+    "tool": "corral.tools.functions",
+}
+
+__all__ = [
+    "Agent",
+    "Approval",
+    "Approved",
+    "Corral",
+    "CorralError",
+    "Denied",
+    "EffectView",
+    "HostedModel",
+    "ReplayReport",
+    "RunLimits",
+    "RunOptions",
+    "RunResult",
+    "RunView",
+    "ScriptedModel",
+    "Settings",
+    "SyncCorral",
+    "load_settings",
+    "open",
+    "open_sync",
+    "tool",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'corral' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_HOMES]

@@ -1,7 +1,7 @@
 """``Corral``: the SDK's front. It joins settings, agents and the engine, and owns what they open.
 
-    async with corral.open() as c:
-        result = await c.run("What is in this folder?")
+async with corral.open() as c:
+    result = await c.run("What is in this folder?")
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ class Corral:
     def warm(self, options: RunOptions = RunOptions()) -> None:
         """Load the model and start the servers in the background."""
         agent = self._agent(options.agent, options.model)
-        self._shared.warm(self._program(agent).services)
+        self._shared.warm(self._services(agent))
 
     async def aclose(self) -> None:
         """Stop servers and free models."""
@@ -218,8 +218,12 @@ class Corral:
         return self._agent(Agent.from_spec(row.spec["agent"]), row.model)
 
     def _program(self, agent: Agent) -> ReactProgram:
-        model = agent.model or self.settings.model
-        return ReactProgram(agent, model, AgentServices(self._shared, agent, model))
+        services = self._services(agent)
+        return ReactProgram(agent, services.model_ref, services)
+
+    def _services(self, agent: Agent) -> AgentServices:
+        own = agent.chat_model.name if agent.chat_model is not None else None
+        return AgentServices(self._shared, agent, own or agent.model or self.settings.model)
 
     async def _load(self, run: str) -> RunRow:
         return await self.records.database.read(lambda c: runs.load(c, run))
@@ -249,17 +253,17 @@ class Corral:
             else:
                 yield event
         assert finished is not None
-        if options.approver is not None and finished.result.status == "paused":
-            if await self._ask(options.approver, finished.result):
-                async for event in self.stream_resume(finished.result.run, options):
-                    yield event
-                return
-        yield finished
+        paused = options.approver is not None and finished.result.status == "paused"
+        if not paused or not await self._ask(options.approver, finished.result):
+            yield finished
+            return
+        async for event in self.stream_resume(finished.result.run, options):
+            yield event
 
-    async def _ask(self, approver: Approver, result: RunResult) -> bool:
+    async def _ask(self, approver: Approver | None, result: RunResult) -> bool:
         """Put the questions to the approver; whether it answered any."""
         answered = False
-        for approval in result.approvals:
+        for approval in result.approvals if approver is not None else ():
             match await approver(approval):
                 case Approved(args, always):
                     await self.approve(approval.id, args=args, always=always)

@@ -148,9 +148,9 @@ class ReactProgram:
             case other:
                 assert_never(other)
 
-    async def _call_tool(self, task: ToolTask) -> ReactState:
+    async def _call_tool(self, state: ToolTask) -> ReactState:
         setting = await prepare(self.agent.name, self.model, self.services)
-        return {"messages": [await use_tool(dict(task["call"]), setting, self.services)]}
+        return {"messages": [await use_tool(dict(state["call"]), setting, self.services)]}
 
     async def _prompt(
         self, state: ReactState, setting: Setting

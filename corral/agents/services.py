@@ -17,8 +17,8 @@ from corral.memory.store import MemoryStore
 from corral.runtime.config import Settings
 from corral.runtime.models.contract import ChatModel, Sampling
 from corral.runtime.models.registry import ModelOptions, open_model
+from corral.sandbox.backends import select_backend
 from corral.sandbox.contract import SandboxBackend
-from corral.sandbox.select import select_backend
 from corral.tools.builder import build_provider, builtin_provider
 from corral.tools.builtin import BUILTIN_SERVERS
 from corral.tools.contract import CallOptions, ToolProvider, ToolResult, ToolSpec
@@ -127,10 +127,17 @@ class AgentTools:
         self._pool = ToolPool(providers, max_chars=shared.settings.max_tool_output)
 
     def _provider(self, shared: Shared, name: str) -> ToolProvider:
-        return MemoryTools(shared.memory, self._agent.name) if name == MEMORY else shared.provider(name)
+        return (
+            MemoryTools(shared.memory, self._agent.name)
+            if name == MEMORY
+            else shared.provider(name)
+        )
 
     async def catalog(self) -> Catalog:
-        """The agent's tools in a stable order. Raises ``ConfigError`` for a tool that is not there."""
+        """The agent's tools, in a stable order.
+
+        Raises ``ConfigError`` when the agent names a tool that no server offers.
+        """
         found = await self._pool.catalog()
         if self._agent.tools is None:
             return found

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, SkipValidation
 
 from corral.jsontypes import JsonObject
 from corral.runtime.config import AgentConfig
@@ -33,7 +33,9 @@ class Agent(AgentConfig):
 
     name: str = Field(default=DEFAULT_NAME, min_length=1)
     functions: tuple[Callable[..., Any], ...] = Field(default=(), exclude=True, repr=False)
-    chat_model: ChatModel | None = Field(default=None, exclude=True, repr=False)
+    chat_model: Annotated[ChatModel | None, SkipValidation] = Field(
+        default=None, exclude=True, repr=False
+    )
 
     def to_spec(self) -> JsonObject:
         """Everything but the code, as JSON; ``from_spec`` reads it back."""

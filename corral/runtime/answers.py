@@ -18,6 +18,7 @@ from corral.policies.rules import Rule
 from corral.runtime.clock import now
 from corral.runtime.lease import is_held
 from corral.runtime.tables import approvals, effects, runs, standing_rules, threads
+from corral.tools.contract import SEPARATOR, ToolSpec
 
 
 def find_run(connection: Connection, run: str) -> str:
@@ -34,13 +35,12 @@ def approve(
         _check_args(row, args)
     if always is not None:
         _add_rule(connection, row, always)
-    values = {"answer_args": None if args is None else canonical(args)}
-    return _answer(connection, row, "approved", values)
+    return _answer(connection, row, "approved", args=args)
 
 
 def deny(connection: Connection, approval: str, reason: str) -> Row[Any]:
     """Refuse a call. See ``Records.deny``."""
-    return _answer(connection, _pending(connection, approval), "denied", {"answer_reason": reason})
+    return _answer(connection, _pending(connection, approval), "denied", reason=reason)
 
 
 def cancel(connection: Connection, run: str) -> str:
@@ -61,7 +61,7 @@ def cancel(connection: Connection, run: str) -> str:
         approvals.c.run_id == found, approvals.c.status == "pending"
     )
     for question in connection.execute(open_ones).all():
-        _answer(connection, question, "denied", {"answer_reason": "the run was cancelled"})
+        _answer(connection, question, "denied", reason="the run was cancelled")
     connection.execute(
         update(runs)
         .where(runs.c.id == found)
@@ -87,13 +87,13 @@ def _pending(connection: Connection, approval: str) -> Row[Any]:
 
 
 def _check_args(row: Row[Any], args: JsonObject) -> None:
-    from corral.tools.arguments import argument_error  # heavy: jsonschema, only for edits
+    from corral.tools.schemas import validate_args  # heavy: jsonschema, only for edits
 
-    problem = argument_error(json.loads(row.input_schema), args)
+    server, _, tool = row.tool.partition(SEPARATOR)
+    problem = validate_args(ToolSpec(server, tool, "", json.loads(row.input_schema)), args)
     if problem:
         raise UsageError(
-            f"The edited arguments of {row.tool} do not fit its schema: {problem}",
-            hint="Nothing was answered; correct the arguments and approve again.",
+            problem, hint="Nothing was answered; correct the arguments and approve again."
         )
 
 
@@ -114,14 +114,25 @@ def _add_rule(connection: Connection, row: Row[Any], always: JsonObject) -> None
 
 
 def _answer(
-    connection: Connection, row: Row[Any], status: str, values: dict[str, str | None]
+    connection: Connection,
+    row: Row[Any],
+    status: str,
+    *,
+    args: JsonObject | None = None,
+    reason: str | None = None,
 ) -> Row[Any]:
+    """Store the answer, and end the question's entry in the journal with it."""
     connection.execute(
         update(approvals)
         .where(approvals.c.id == row.id)
-        .values(status=status, answered_at=now(), **values)
+        .values(
+            status=status,
+            answered_at=now(),
+            answer_args=None if args is None else canonical(args),
+            answer_reason=reason,
+        )
     )
-    result = {"status": status, **{key: value for key, value in values.items() if value}}
+    result = {"status": status, "args": args, "reason": reason}
     connection.execute(
         update(effects)
         .where(effects.c.run_id == row.run_id, effects.c.path == row.path)

@@ -7,7 +7,7 @@ made with (``Services``) is touched only inside ``execute``, which a replay neve
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
@@ -27,9 +27,9 @@ from corral.runtime.models.contract import (
     TextChunk,
     ToolChoice,
 )
-from corral.tools.arguments import argument_error
 from corral.tools.contract import CallOptions, ToolResult, ToolSpec
 from corral.tools.pool import Catalog
+from corral.tools.schemas import validate_args
 
 
 class Tools(Protocol):
@@ -138,7 +138,7 @@ class Ask:
     tools: Sequence[ToolSpec] = ()
     tools_digest: str = ""
     tool_choice: ToolChoice = "auto"
-    sampling: Sampling = Sampling()
+    sampling: Sampling = field(default_factory=Sampling)
     purpose: str = "answer"
 
 
@@ -215,8 +215,7 @@ def _problem(name: str, spec: ToolSpec | None, args: JsonObject, setting: Settin
     if spec is None:
         names = ", ".join(tool.name for tool in setting.tools) or "none"
         return f"There is no tool {name!r}. The tools are: {names}."
-    wrong = argument_error(spec.input_schema, args)
-    return f"The arguments of {name} do not fit its schema: {wrong}" if wrong else None
+    return validate_args(spec, args)
 
 
 def _tool_effect(spec: ToolSpec, args: JsonObject, services: Services) -> Effect:

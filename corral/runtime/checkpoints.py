@@ -190,7 +190,7 @@ class DatabaseSaver(BaseCheckpointSaver[int]):
         found = await self._database.read(work)
         for entry in found.values():
             entry["writes"].reverse()
-        return found  # type: ignore[return-value]  # a TypedDict with an optional key
+        return found
 
     async def adelete_thread(self, thread_id: str) -> None:
         """Delete all checkpoints of a thread and what was written on them."""

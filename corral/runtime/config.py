@@ -1,4 +1,4 @@
-"""Configuration: flags > environment (``CORRAL_*``) > project ``corral.toml`` > user file > defaults.
+"""Configuration: flags > environment > project ``corral.toml`` > user file > defaults.
 
 One model describes every setting. A project's file comes with the project, so it may not loosen
 what protects the user from the project: those keys count only in the user's own file, in the

@@ -119,7 +119,7 @@ class Database:
                 with connection.begin():
                     alone = len(batch) == 1
                     results = [(job, *_attempt(job, connection, alone)) for job in batch]
-        except BaseException as error:  # the thread lives on; each caller gets the error
+        except BaseException as error:  # noqa: BLE001  the thread lives on; each caller gets the error
             failure = storage_error(error, self.url)
             for job in batch:
                 job.done.set_exception(failure)
@@ -131,7 +131,7 @@ class Database:
                 job.done.set_exception(storage_error(problem, self.url))
 
 
-class _Undo(Exception):  # noqa: N818  carries a job's own error out of the only transaction
+class _Undo(Exception):
     def __init__(self, error: BaseException) -> None:
         self.error = error
 

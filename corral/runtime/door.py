@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from corral.errors import CorralError, DivergenceError, LimitReached, RunError
-from corral.jsontypes import digest
+from corral.jsontypes import JsonObject, digest
 from corral.policies.limits import RunLimits, check_model_call
 from corral.policies.loops import stuck
 from corral.policies.redaction import Redactor
@@ -50,7 +50,7 @@ class LiveDoor:
 
     async def perform(self, effect: Effect, path: str) -> Outcome:
         """Take the effect through all stations. See the module's text."""
-        effect = replace(effect, request=self.redactor.json(effect.request))
+        effect = replace(effect, request=self._clean(effect.request))
         identity = self.journal.identify(effect)
         entry = self.journal.find(path)
         if entry is not None:
@@ -102,10 +102,15 @@ class LiveDoor:
 
     async def _finish(self, entry: Entry, outcome: Outcome, duration_ms: float) -> Outcome:
         # What is stored is also what the graph goes on with: a replay must see the same.
-        outcome = Outcome(self.redactor.json(outcome.value), outcome.spend)
+        outcome = Outcome(self._clean(outcome.value), outcome.spend)
         await self.journal.finish(entry, outcome, duration_ms)
         self._tell(entry, outcome, duration_ms)
         return outcome
+
+    def _clean(self, value: JsonObject) -> JsonObject:
+        clean = self.redactor.json(value)
+        assert isinstance(clean, dict)
+        return clean
 
     def _redacted(self, error: CorralError) -> CorralError:
         return type(error)(self.redactor.text(error.message), hint=self.redactor.text(error.hint))

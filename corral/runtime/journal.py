@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy import Connection, Executable, bindparam, insert, select, update
 
@@ -50,7 +50,7 @@ class Entry:
     result: JsonObject | None = None
     attempts: int = 1
     duration_ms: float | None = None
-    spend: Spend = Spend()
+    spend: Spend = field(default_factory=Spend)
 
     def outcome(self) -> Outcome:
         """What the finished effect gave; for a failed one its error is raised again."""

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-import corral.memory.store  # noqa: F401  its table belongs to the metadata
+import corral.memory.store
 import corral.runtime.tables  # noqa: F401  likewise
 from corral.errors import StorageError
 from corral.runtime.database import Database, storage_error
