@@ -1,0 +1,172 @@
+"""Paths in the arguments of tool calls, compared as text: nothing is looked up on a disk.
+
+Links are therefore not followed here; the sandbox's grants are what holds for them. A path can be
+written in many ways, so a pattern that loosens is matched strictly (only a plain path inside the
+workspace fits) and one that tightens is matched loosely (see ``matches_loosely``).
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from corral.policies.globs import match_segments
+
+_FOLDERS = frozenset(
+    {"dir", "dirs", "directory", "directories", "folder", "folders", "cwd", "root", "roots"}
+    | {"workdir", "workspace"}
+)
+_FILES = frozenset(
+    {"path", "paths", "file", "files", "filename", "filenames", "filepath", "filepaths"}
+)
+_WHOLE_NAMES = frozenset({"source", "src", "destination", "dest", "dst"})
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_FILE_URL = re.compile(r"file://[^/]*", re.IGNORECASE)
+
+
+def is_folder_name(name: str) -> bool:
+    """Whether an argument of this name holds a folder: ``dir``, ``cwd``, ``rootDir``."""
+    return _last_word(name) in _FOLDERS
+
+
+def is_path_name(name: str) -> bool:
+    """Whether an argument of this name holds a path: ``path``, ``output_file``, ``rootDir``."""
+    last = _last_word(name)
+    return last in _FOLDERS or last in _FILES or name.lower() in _WHOLE_NAMES
+
+
+def path_values(args: Mapping[str, Any]) -> list[str]:
+    """All paths in a call's arguments, at any depth; a ``file://`` URL under any name is one."""
+    found: list[str] = []
+    todo: list[tuple[str, Any]] = list(args.items())
+    while todo:
+        name, value = todo.pop()
+        if isinstance(value, str):
+            if is_path_name(name) or _FILE_URL.match(value):
+                found.append(value)
+        elif isinstance(value, Mapping):
+            todo.extend(value.items())
+        elif isinstance(value, Sequence):
+            todo.extend((name, item) for item in value)
+    return found
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where a path leads, as text: its absolute segments, and those below the workspace.
+
+    ``below`` is ``None`` outside the workspace. ``plain`` is false for a path that could be read
+    as another one: by a NUL or an invisible character, a backslash, a home or URL prefix, or a
+    segment that ends in a dot or a space.
+    """
+
+    absolute: tuple[str, ...]
+    below: tuple[str, ...] | None
+    plain: bool
+
+
+def locate(path: str, workspace: str) -> Location:
+    """Resolve ``path``, relative to ``workspace`` unless absolute. Both are brought to NFC."""
+    path = unicodedata.normalize("NFC", path)
+    base = _resolve([], unicodedata.normalize("NFC", workspace).split("/"))
+    if path.startswith("~") or _SCHEME.match(path):
+        return Location(tuple(_resolve([], path.split("/"))), None, plain=False)
+    segments = _resolve([] if path.startswith("/") else base, path.split("/"))
+    inside = segments[: len(base)] == base
+    below = tuple(segments[len(base) :]) if inside else None
+    return Location(tuple(segments), below, plain=not any(map(_is_odd, path.split("/"))))
+
+
+def is_inside(path: str, workspace: str) -> bool:
+    """Whether a path stays in the workspace, however it is read."""
+    as_written, as_folded = locate(path, workspace), locate(_fold(path), _fold(workspace))
+    return as_written.plain and as_written.below is not None and as_folded.below is not None
+
+
+def matches_strictly(pattern: str, path: str, workspace: str) -> bool:
+    """Whether a path fits a pattern that loosens: it must be plain and inside the workspace."""
+    return is_inside(path, workspace) and _fits(pattern, locate(path, workspace), workspace)
+
+
+def matches_loosely(pattern: str, path: str, workspace: str) -> bool:
+    """Whether a path fits a pattern that tightens, in any reading of it.
+
+    Upper and lower case, compatible forms of characters, invisible characters, backslashes, and
+    dots and spaces at the end of a segment make no difference. ``/…`` and ``**/…`` patterns fit
+    outside the workspace as well, ``../…`` patterns only there.
+    """
+    if _fits(pattern, locate(path, workspace), workspace):
+        return True
+    location = locate(_fold(path), _fold(workspace))
+    return _fits(_fold(pattern, keep="\\"), location, _fold(workspace))
+
+
+def _fits(pattern: str, location: Location, workspace: str) -> bool:
+    parts = _resolve([], unicodedata.normalize("NFC", pattern).split("/"), keep_parents=True)
+    if pattern.endswith("/") and pattern.strip("/"):
+        parts.append("**")
+    if pattern.startswith(("/", "~")):
+        return match_segments(parts, location.absolute)
+    if parts[:1] == [".."]:
+        return location.below is None and _fits_above(parts, location.absolute, workspace)
+    if location.below is not None:
+        return match_segments(parts, location.below)
+    return parts[:1] == ["**"] and match_segments(parts, location.absolute)
+
+
+def _fits_above(parts: list[str], absolute: tuple[str, ...], workspace: str) -> bool:
+    ups = next((i for i, part in enumerate(parts) if part != ".."), len(parts))
+    base = locate("/".join([".."] * ups), workspace).absolute
+    return absolute[: len(base)] == base and match_segments(parts[ups:], absolute[len(base) :])
+
+
+def _resolve(
+    base: Sequence[str], segments: Sequence[str], *, keep_parents: bool = False
+) -> list[str]:
+    """Apply segments to a base; ``..`` goes up, at most to ``/``."""
+    resolved = list(base)
+    for segment in segments:
+        if segment in ("", "."):
+            continue
+        if segment != "..":
+            resolved.append(segment)
+        elif keep_parents and (not resolved or resolved[-1] in ("..", "**")):
+            resolved.append("..")
+        elif resolved:
+            resolved.pop()
+    return resolved
+
+
+def _is_odd(segment: str) -> bool:
+    if segment in ("", ".", ".."):
+        return False
+    return segment != segment.strip(" ") or segment.endswith(".") or any(map(_is_hidden, segment))
+
+
+def _is_hidden(character: str) -> bool:
+    """A backslash, and control, format and unassigned characters: what a reader does not see."""
+    return character == "\\" or unicodedata.category(character)[0] == "C"
+
+
+def _fold(path: str, keep: str = "") -> str:
+    """The text that all readings of a path have in common."""
+    path = unicodedata.normalize("NFKC", path.split("\0", 1)[0]).casefold()
+    if not keep:
+        path = path.replace("\\", "/")
+    seen = _FILE_URL.sub("", "".join(c for c in path if c in keep or not _is_hidden(c)), count=1)
+    return "/".join(map(_fold_segment, unicodedata.normalize("NFKC", seen).split("/")))
+
+
+def _fold_segment(segment: str) -> str:
+    segment = segment.strip(" ")
+    return segment if segment in (".", "..") else segment.rstrip(". ")
+
+
+def _last_word(name: str) -> str:
+    """``path`` of ``filePath``, ``file_path`` and ``PATH2``."""
+    last = re.split(r"[_\-.\s]+", name.rstrip("0123456789_"))[-1]
+    hump = re.search(r"[A-Z][a-z]+$", last)
+    return (hump.group() if hump else last).lower()

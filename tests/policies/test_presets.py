@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from corral.policies.presets import DEFAULT, PRESETS
+from corral.policies.rules import Action, Rule, ToolCall, decide
+
+READ, WRITE, RUN = "files__read_file", "files__write_file", "python__run_code"
+MAIL = "mail__send"
+
+
+def act(
+    preset: str, name: str, *, read_only: bool = False, sandboxed: bool = True, **args: Any
+) -> Action:
+    made = ToolCall(name, args, read_only=read_only, sandboxed=sandboxed, workspace="/w")
+    return decide(PRESETS[preset], made).action
+
+
+def test_the_presets_by_name() -> None:
+    assert list(PRESETS) == ["read-only", "ask", "workspace"]
+    assert all(policy.name == name for name, policy in PRESETS.items())
+    assert DEFAULT in PRESETS
+
+
+@pytest.mark.parametrize(
+    ("preset", "expected"),
+    [
+        ("read-only", ("allow", "deny", "deny", "deny", "allow")),
+        ("ask", ("allow", "ask", "ask", "ask", "allow")),
+        ("workspace", ("allow", "allow", "allow", "ask", "allow")),
+    ],
+)
+def test_what_each_does_in_the_folder(preset: str, expected: tuple[Action, ...]) -> None:
+    assert expected == (
+        act(preset, READ, read_only=True, path="a"),
+        act(preset, WRITE, path="a/b", content="x"),
+        act(preset, RUN, code="open('/etc/passwd')"),
+        act(preset, MAIL, sandboxed=False, to="x"),
+        act(preset, "web__get", read_only=True, sandboxed=False),
+    )
+
+
+@pytest.mark.parametrize("path", ["../x", "/etc/passwd", "~/x", "a/../../x", "a\0", "file:///x"])
+def test_workspace_asks_when_a_path_leaves_the_folder(path: str) -> None:
+    assert act("workspace", WRITE, path=path) == "ask"
+    assert act("workspace", READ, read_only=True, path=path) == "ask"
+    assert act("workspace", "files__move_file", source="a", destination=path) == "ask"
+    assert act("workspace", RUN, code="1", cwd=path) == "ask"
+
+
+def test_workspace_asks_when_one_of_our_tools_is_not_in_the_sandbox() -> None:
+    assert act("workspace", RUN, sandboxed=False, code="1") == "ask"
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize(
+    "path", ["corral.toml", "x/../Corral.TOML", ".git/hooks/x", "a/.git/config"]
+)
+def test_each_denies_writing_policy_and_git_files(preset: str, path: str) -> None:
+    made = ToolCall(WRITE, {"path": path}, read_only=False, sandboxed=True, workspace="/w")
+    decision = decide(PRESETS[preset], made, [Rule(action="allow")])
+    assert decision.action == "deny"
+    assert decision.reason
+
+
+def test_read_only_says_what_to_do() -> None:
+    made = ToolCall(WRITE, {"path": "a"}, read_only=False, sandboxed=True, workspace="/w")
+    decision = decide(PRESETS["read-only"], made, [Rule(action="allow")])
+    assert decision.action == "deny"
+    assert "--policy ask" in decision.reason
+    assert decision.rule == "rule 2 of read-only"
