@@ -1,0 +1,20 @@
+"""Entry point when this folder is run as a program."""
+
+from __future__ import annotations
+
+import sys
+import types
+from pathlib import Path
+
+if "corral" not in sys.modules:
+    # Stand-ins for the packages around this folder: their own code is not wanted here.
+    here = Path(__file__).resolve().parent
+    for name, folder in (("corral", here.parent.parent), ("corral.sandbox", here.parent)):
+        package = types.ModuleType(name)
+        package.__path__ = [str(folder)]
+        sys.modules[name] = package
+    sys.path = [entry for entry in sys.path if entry != str(here)]
+
+from corral.sandbox.launcher.spawn import main
+
+sys.exit(main())

@@ -1,0 +1,140 @@
+"""Started by root: make the granted folders reachable for an unprivileged user.
+
+A sandbox must not run as host uid 0, which owns ``/proc/sys`` and whatever else the kernel
+checks by uid alone. So the launcher drops to a plain user, who may not enter root's folders.
+In a private mount namespace each folder is mounted again under a staging directory, ID-mapped:
+there its owner is the plain user, on the disk nothing changes.
+
+Source: mount_setattr(2), "ID-mapped mounts".
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from corral.sandbox.launcher import linux
+
+STAGE = Path("/tmp")  # noqa: S108 -- covered by a private tmpfs before anything is made in it
+_LAST_ID = 2**32 - 2
+
+
+class StagingError(Exception):
+    """A folder cannot be handed to the sandbox's user; the text says which and what to do."""
+
+
+def swap(owner: int, user: int, last: int = _LAST_ID) -> str:
+    """The ID map that exchanges two ids and keeps all others, in the format of uid_map."""
+    if owner == user:
+        return f"0 0 {last + 1}\n"
+    low, high = sorted((owner, user))
+    parts = [(0, 0, low), (low, high, 1), (low + 1, low + 1, high - low - 1)]
+    parts += [(high, low, 1), (high + 1, high + 1, last - high)]
+    return "".join(f"{inside} {outside} {count}\n" for inside, outside, count in parts if count > 0)
+
+
+def _last_id() -> int:
+    """The highest id of the run that starts at 0 in this user namespace."""
+    for line in Path("/proc/self/uid_map").read_text().splitlines():
+        first, _, count = (int(field) for field in line.split())
+        if first == 0:
+            return min(count - 1, _LAST_ID)
+    return 0
+
+
+def _id_map(owner: tuple[int, int], user: int) -> int:
+    """A user namespace that maps the owner of a folder to the sandbox's user, as a descriptor."""
+    ready, tell = os.pipe()
+    hold, release = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(release)
+        linux.unshare(linux.CLONE_NEWUSER)
+        os.write(tell, b".")
+        os.read(hold, 1)
+        os._exit(0)
+    os.close(tell)
+    os.close(hold)
+    try:
+        if not os.read(ready, 1):
+            raise OSError(errno.EPERM, "no user namespace can be made")
+        base = Path(f"/proc/{child}")
+        (base / "uid_map").write_text(swap(owner[0], user, _last_id()))
+        (base / "gid_map").write_text(swap(owner[1], user, _last_id()))
+        return os.open(base / "ns" / "user", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(release)
+        os.close(ready)
+        os.waitpid(child, 0)
+
+
+class Stage:
+    """Collects folders as detached mounts, then attaches all of them under the staging directory.
+
+    Two steps, because the staging directory may cover a folder that is still to be collected.
+    """
+
+    def __init__(self, user: int) -> None:
+        self._user = user
+        self._maps: dict[tuple[int, int], int] = {}
+        self._trees: list[tuple[int, bool]] = []
+        linux.unshare(linux.CLONE_NEWNS)
+        linux.make_private()
+
+    def add(self, path: str, *, writable: bool) -> str:
+        """Take one folder or file; the path at which it will be found once attached."""
+        status = Path(path).stat()
+        owner = (status.st_uid, status.st_gid)
+        try:
+            tree = self._mapped(path, owner, writable)
+        except OSError as error:
+            if writable or error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
+                raise StagingError(_refusal(path, error)) from error
+            # A file system without ID mapping still serves what everybody may read.
+            tree = linux.open_tree(path, recursive=True)
+        is_folder = Path(path).is_dir()
+        self._trees.append((tree, is_folder))
+        return str(STAGE / f"{len(self._trees) - 1}")
+
+    def _mapped(self, path: str, owner: tuple[int, int], writable: bool) -> int:
+        attributes = linux.MOUNT_NOSUID | linux.MOUNT_NODEV | linux.MOUNT_IDMAP
+        if not writable:
+            attributes |= linux.MOUNT_RDONLY
+        if owner not in self._maps:
+            self._maps[owner] = _id_map(owner, self._user)
+        try:
+            tree = linux.open_tree(path, recursive=True)
+            linux.set_mount(tree, attributes, self._maps[owner], recursive=True)
+        except OSError:
+            # Something of another kind is mounted below: leave it out rather than the folder.
+            tree = linux.open_tree(path, recursive=False)
+            linux.set_mount(tree, attributes, self._maps[owner], recursive=False)
+        return tree
+
+    def attach(self) -> None:
+        """Cover the staging directory and attach everything that was added."""
+        linux.mount_tmpfs(str(STAGE), "mode=0755,size=1m")
+        for index, (tree, is_folder) in enumerate(self._trees):
+            point = STAGE / str(index)
+            if is_folder:
+                point.mkdir()
+            else:
+                point.touch()
+            linux.attach(tree, str(point))
+            os.close(tree)
+
+
+def _refusal(path: str, error: OSError) -> str:
+    return (
+        f"started by root, and {path} cannot be ID-mapped for an unprivileged user "
+        f"({error.strerror}); run Corral as an ordinary user, or grant a folder on ext4, xfs, "
+        "btrfs or tmpfs"
+    )
+
+
+def drop(user: int) -> None:
+    """Become a plain user without groups or capabilities, for good."""
+    os.setgroups([])
+    os.setresgid(user, user, user)
+    os.setresuid(user, user, user)

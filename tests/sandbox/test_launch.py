@@ -1,0 +1,207 @@
+"""What a profile grants is there, what it does not is not, and nonsense is refused in words."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from corral.errors import ConfigError, SandboxError
+from corral.sandbox import host
+from corral.sandbox.backends import BACKENDS, select_backend
+from corral.sandbox.contract import Grant, Profile
+from tests.sandbox.inside import Inside
+
+TRY = """
+import json, os, sys
+def outcome(action):
+    try:
+        action()
+        return "done"
+    except OSError as error:
+        return type(error).__name__ + f" {error.errno}"
+"""
+
+
+def test_a_read_only_folder_inside_a_writable_one_stays_read_only(inside: Inside) -> None:
+    git = inside.folder / ".git"
+    git.mkdir()
+    (git / "config").write_text("[core]\n")
+    grants = (Grant(git), Grant(inside.folder, writable=True))
+    code = f"""{TRY}
+print(json.dumps([
+    outcome(lambda: open(".git/config", "a")),
+    outcome(lambda: open(".git/hook", "w")),
+    outcome(lambda: os.rename(".git", "elsewhere")),
+    outcome(lambda: open("beside", "w")),
+    open(".git/config").read(),
+]))"""
+    assert inside.answer(code, grants=grants) == [
+        "OSError 30",
+        "OSError 30",
+        "OSError 16",
+        "done",
+        "[core]\n",
+    ]
+
+
+def test_corral_itself_cannot_be_changed_from_a_grant_that_holds_it(inside: Inside) -> None:
+    root = Path(__file__).resolve().parents[2]
+    code = f"""{TRY}
+import sys
+print(json.dumps([
+    outcome(lambda: os.close(os.open({str(root / "corral" / "errors.py")!r}, os.O_RDWR))),
+    outcome(lambda: os.close(os.open({str(Path(os.__file__))!r}, os.O_RDWR))),
+]))"""
+    grants = (Grant(inside.folder, writable=True), Grant(root, writable=True))
+    assert inside.answer(code, grants=grants) == ["OSError 30", "OSError 30"]
+
+
+def test_without_a_working_folder_there_is_a_private_one(inside: Inside) -> None:
+    code = f"""{TRY}
+found = [os.getcwd(), os.listdir(), os.environ["HOME"], outcome(lambda: open("mine", "w"))]
+print(json.dumps(found))
+"""
+    assert inside.answer(code, grants=(), workdir=None) == ["/tmp/home", [], "/tmp/home", "done"]
+
+
+def test_the_environment_is_what_the_profile_says(
+    inside: Inside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET", "canary")
+    code = "import json, os; print(json.dumps(dict(os.environ)))"
+    assert inside.answer(code, env={"GIVEN": "a b\n='\"", "LANG": "C.utf8"}) == {
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "HOME": "/tmp/home",
+        "LANG": "C.utf8",
+        "GIVEN": "a b\n='\"",
+        "PWD": str(inside.folder),
+    }
+
+
+def test_ordinary_programs_work(inside: Inside) -> None:
+    """Sub-processes, a pool, shared memory, loopback, a database and the user's name."""
+    code = """
+import getpass, json, multiprocessing, os, socket, sqlite3, subprocess, tempfile
+from multiprocessing import shared_memory
+with multiprocessing.get_context("fork").Pool(2) as pool:
+    squares = pool.map(abs, [-1, -2])
+block = shared_memory.SharedMemory(create=True, size=4096)
+block.close()
+block.unlink()
+with socket.create_server(("127.0.0.1", 0)) as server:
+    socket.create_connection(server.getsockname()).close()
+sqlite3.connect("data.db").execute("create table t (x)").connection.close()
+with tempfile.NamedTemporaryFile() as file:
+    file.write(b"x")
+shell = subprocess.run(["sh", "-c", "echo $((6*7))"], capture_output=True, text=True).stdout
+print(json.dumps([squares, shell, getpass.getuser(), os.uname().nodename]))
+"""
+    assert inside.answer(code) == [[1, 2], "42\n", "sandbox", "sandbox"]
+
+
+def test_a_linked_folder_is_seen_under_the_name_that_was_granted(
+    inside: Inside, tmp_path: Path
+) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(inside.folder)
+    code = "import json, os; open('made', 'w').close(); print(json.dumps(os.getcwd()))"
+    grants = (Grant(link, writable=True),)
+    assert inside.answer(code, grants=grants, workdir=link) == str(link)
+    assert (inside.folder / "made").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to somebody else")
+def test_started_by_root_files_belong_to_the_owner_of_the_folder(inside: Inside) -> None:
+    os.chown(inside.folder, 12345, 23456)
+    inside.folder.chmod(0o700)
+    theirs = inside.folder / "theirs"
+    theirs.write_text("root's")
+    theirs.chmod(0o600)
+    code = f"""{TRY}
+open("made", "w").close()
+os.mkdir("folder")
+print(json.dumps(outcome(lambda: open("theirs"))))"""
+    assert inside.answer(code) == "PermissionError 13"
+    for name in ("made", "folder"):
+        status = (inside.folder / name).stat()
+        assert (status.st_uid, status.st_gid) == (12345, 23456)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="as root the sandbox has another user")
+def test_started_by_root_it_does_not_run_as_root(inside: Inside) -> None:
+    with inside.start("print('ready', flush=True); input()") as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        owners = {Path(f"/proc/{pid}").stat().st_uid for pid in inside.alive()}
+    assert owners == {65533}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda p: Profile((Grant(p / "missing"),)), "does not exist"),
+        (lambda p: Profile((Grant(Path("/")),)), "belongs to the system"),
+        (lambda p: Profile((Grant(Path("/proc/self")),)), "belongs to the system"),
+        (lambda p: Profile((Grant(Path("/usr/lib"), writable=True),)), "belongs to the system"),
+        (lambda p: Profile((Grant(p),), workdir=Path("/usr")), "not in a granted folder"),
+        (lambda p: Profile(env={"A": "b\0c"}), "NUL"),
+        (lambda p: Profile(env={"A=B": "c"}), "no usable name"),
+    ],
+)
+def test_a_profile_that_makes_no_sense_is_refused(
+    tmp_path: Path, change: Callable[[Path], Profile], words: str
+) -> None:
+    with pytest.raises(SandboxError, match=words) as raised:
+        select_backend().launch(("/bin/true",), change(tmp_path))
+    assert raised.value.hint
+
+
+def test_an_unknown_back_end_is_refused() -> None:
+    assert [select_backend(name).name for name in BACKENDS] == ["bubblewrap", "none"]
+    with pytest.raises(ConfigError, match="no sandbox 'docker'") as raised:
+        select_backend("docker")
+    assert "bubblewrap, none" in raised.value.hint
+
+
+def test_without_bubblewrap_there_is_no_sandbox_and_a_hint(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(host, "packaged_bubblewrap", lambda: None)
+    with pytest.raises(SandboxError, match="not installed") as raised:
+        host.find_bubblewrap.__wrapped__()
+    assert "apt-get install bubblewrap" in raised.value.hint
+
+
+def test_an_old_bubblewrap_is_passed_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    old = tmp_path / "bwrap"
+    old.write_text("#!/bin/sh\necho bubblewrap 0.4.1\n")
+    old.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    packaged = host.packaged_bubblewrap()
+    if packaged is not None:
+        assert host.find_bubblewrap.__wrapped__() == packaged
+    monkeypatch.setattr(host, "packaged_bubblewrap", lambda: None)
+    with pytest.raises(SandboxError, match=r"older than 0\.8"):
+        host.find_bubblewrap.__wrapped__()
+
+
+def test_no_sandbox_is_named_and_never_healthy(inside: Inside) -> None:
+    inside.backend = select_backend("none")
+    code = "import json, os; print(json.dumps([os.getcwd(), os.environ.get('GIVEN')]))"
+    assert inside.answer(code, env={"GIVEN": "yes"}) == [str(inside.folder), "yes"]
+    health = inside.backend.probe()
+    assert not health.ok
+    assert "without any isolation" in health.detail
+
+
+def test_the_launcher_refuses_to_run_without_an_order() -> None:
+    command = [sys.executable, *host.launcher_command()[1:]]
+    done = subprocess.run(command, env={}, capture_output=True, text=True, check=False)
+    assert done.returncode == 125
+    assert "started by Corral" in done.stderr
