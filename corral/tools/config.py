@@ -1,0 +1,135 @@
+"""One tool server as the user configures it: an entry ``[mcp.NAME]`` of ``corral.toml``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Self
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from corral.errors import ConfigError
+from corral.tools.contract import SEPARATOR, CallOptions
+
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
+
+
+class ServerConfig(BaseModel):
+    """How one MCP server is started (``command``) or reached (``url``), and what it may see.
+
+    ``env`` and ``headers`` may hold ``${VAR}`` and ``${VAR:-default}``; ``expanded`` fills them in.
+    A ``command`` runs in the sandbox without network. It sees the system, its own program, and of
+    the user's files only ``grants`` (readable) and ``writable``; a relative folder starts at the
+    folder in which Corral works. Times are in seconds.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    command: str | None = Field(
+        default=None, min_length=1, description="The program to start, without a shell."
+    )
+    args: tuple[str, ...] = Field(default=(), description="Its arguments.")
+    env: dict[str, str] = Field(
+        default_factory=dict, repr=False, description="Its environment; ${VAR} is filled in."
+    )
+    url: str | None = Field(default=None, description="The address of a streamable HTTP server.")
+    headers: dict[str, str] = Field(
+        default_factory=dict,
+        repr=False,
+        description="Sent with every request; ${VAR} is filled in.",
+    )
+    trust: bool = Field(
+        default=False,
+        description="Whether what the server says about its tools (read-only, idempotent) counts.",
+    )
+    timeout: Seconds = Field(
+        default=CallOptions.timeout, description="How long one call may take, in seconds."
+    )
+    startup_timeout: Seconds = Field(
+        default=30.0, description="How long starting and listing may take, in seconds."
+    )
+    grants: tuple[str, ...] = Field(default=(), description="Folders that it may read.")
+    writable: tuple[str, ...] = Field(default=(), description="Folders that it may change.")
+    sandbox: bool = Field(
+        default=True, description="False runs the command unconfined, with your own rights."
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _is_http(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("must be an http or https address")
+        if parts.username is not None or parts.password is not None:
+            raise ValueError("must not hold a user name or password; put credentials in headers")
+        return value
+
+    @model_validator(mode="after")
+    def _is_one_kind(self) -> Self:
+        if (self.command is None) == (self.url is None):
+            raise ValueError("needs either command or url, and not both")
+        if self.url is None and self.headers:
+            raise ValueError("headers are for a url; a command takes env")
+        local = {"args", "env", "grants", "writable", "sandbox"} & self.model_fields_set
+        if self.url is not None and local:
+            raise ValueError(f"{', '.join(sorted(local))}: for a command, not for a url")
+        return self
+
+    @property
+    def transport(self) -> str:
+        """``stdio`` or ``http``."""
+        return "stdio" if self.url is None else "http"
+
+    def expanded(self, environ: Mapping[str, str]) -> ServerConfig:
+        """This entry with every ``${VAR}`` of ``env`` and ``headers`` taken from ``environ``.
+
+        Raises ``ConfigError`` that names the variable when it is not set and has no default.
+        """
+        return self.model_copy(
+            update={
+                "env": {k: _expand(v, environ, f"env.{k}") for k, v in self.env.items()},
+                "headers": {
+                    k: _header(_expand(v, environ, f"headers.{k}"), k)
+                    for k, v in self.headers.items()
+                },
+            }
+        )
+
+
+def check_server_name(name: str) -> None:
+    """Raise ``ConfigError`` unless ``name`` can be the part before ``__`` of a tool's name."""
+    if not _NAME.fullmatch(name) or SEPARATOR in name or name.endswith("_"):
+        raise ConfigError(
+            f"{name!r} cannot name a tool server",
+            hint="Use up to 32 letters, digits, - and single _, starting with a letter or digit.",
+        )
+
+
+def _expand(text: str, environ: Mapping[str, str], where: str) -> str:
+    def value(match: re.Match[str]) -> str:
+        name, default = match.groups()
+        if default is not None:
+            return environ.get(name) or default
+        if name not in environ:
+            raise ConfigError(
+                f"{where} needs the environment variable {name}, which is not set",
+                hint=f"Set {name}, or write ${{{name}:-default}}.",
+            )
+        return environ[name]
+
+    return _VARIABLE.sub(value, text)
+
+
+def _header(value: str, name: str) -> str:
+    if not value.isascii() or not value.isprintable():
+        raise ConfigError(
+            f"headers.{name} holds a line break or another character that no header may hold",
+            hint="Check the value of the variable that it is made from.",
+        )
+    return value

@@ -1,0 +1,258 @@
+"""JSON Schemas from untrusted hands: checked once, then applied in bounded time.
+
+A schema may be built to hang whoever applies it: a pattern that backtracks for ever, references in
+a circle, branches that double at every level. So patterns run on a linear-time engine, every step
+is counted, and nothing is ever fetched.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
+from functools import lru_cache
+from typing import Annotated, Any, cast
+
+from jsonschema.exceptions import ValidationError, best_match
+from jsonschema.protocols import Validator
+from jsonschema.validators import Draft202012Validator, extend, validator_for
+from pydantic import StringConstraints, TypeAdapter
+from pydantic import ValidationError as PydanticError
+from pydantic_core import SchemaError as PydanticSchemaError
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+
+from corral.jsontypes import Json, JsonObject, canonical
+from corral.tools.contract import ToolSpec
+from corral.tools.text import clean, one_line
+
+MAX_SCHEMA = 64 * 1024
+"""The largest schema of one tool, in characters of JSON."""
+
+MAX_DEPTH = 32
+"""How deep a schema may be nested."""
+
+_MAX_STEPS = 30_000  # and not a time: a replay must come to the same verdict
+_SHOWN_ERRORS = 5
+_REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
+_Keyword = Callable[[Any, Any, Any, Any], Iterator[ValidationError] | None]
+
+
+class UnusableSchemaError(Exception):
+    """A schema cannot be used; the message says why."""
+
+
+class TooMuchWorkError(Exception):
+    """Applying a schema took more steps than it may."""
+
+
+def checked_schema(schema: object, *, of_object: bool = True) -> JsonObject:
+    """A copy of ``schema`` with its texts cleaned, once it is known to be usable.
+
+    It must be a JSON Schema, of an object where ``of_object``, of bounded size, and refer to
+    nothing outside itself. Raises ``UnusableSchemaError``.
+    """
+    if not isinstance(schema, dict):
+        raise UnusableSchemaError("it is not a JSON object")
+    copy = _cleaned(schema, MAX_DEPTH)
+    assert isinstance(copy, dict)
+    if of_object and copy.setdefault("type", "object") != "object":
+        raise UnusableSchemaError(f"its type is {one_line(str(copy['type']), 40)}, not object")
+    text = canonical(copy)
+    if len(text) > MAX_SCHEMA:
+        raise UnusableSchemaError(f"it is longer than {MAX_SCHEMA:,} characters")
+    if wrong := _wrong_with(text):
+        raise UnusableSchemaError(wrong)
+    return copy
+
+
+def validate_args(spec: ToolSpec, args: JsonObject) -> str | None:
+    """What is wrong with ``args`` for this tool, for the model to read; ``None`` if nothing."""
+    try:
+        errors = _errors(_input_validator(spec), args)
+    except TooMuchWorkError:
+        return f"The arguments of {spec.name} are too complex to be checked. Make them smaller."
+    if not errors:
+        return None
+    lines = [f"- {_message(error)}" for error in errors]
+    return "\n".join([f"The arguments do not fit {spec.name}:", *lines])
+
+
+def check_output(spec: ToolSpec, value: Json) -> str | None:
+    """How ``value`` breaks the tool's own output schema; ``None`` when it does not.
+
+    Raises ``TooMuchWorkError`` when that cannot be told.
+    """
+    validator = _output_validator(spec)
+    errors = _errors(validator, value) if validator else []
+    return _message(errors[0]) if errors else None
+
+
+@lru_cache(maxsize=1024)
+def _wrong_with(text: str) -> str:
+    """How the schema written as ``text`` breaks its dialect's metaschema, or nothing."""
+    schema = json.loads(text)
+    dialect = _dialect(schema)
+    error = best_match(dialect(dialect.META_SCHEMA).iter_errors(schema))
+    if error is None:
+        return ""
+    where = "/".join(str(part) for part in error.absolute_path)
+    return one_line(f"at /{where}: {error.message}")
+
+
+def _cleaned(value: object, depth: int) -> object:
+    if depth == 0:
+        raise UnusableSchemaError(f"it is nested more than {MAX_DEPTH} deep")
+    match value:
+        case str():
+            return clean(value)
+        case list():
+            return [_cleaned(item, depth - 1) for item in value]
+        case dict():
+            for key in _REFERENCES:
+                target = value.get(key)
+                if isinstance(target, str) and not target.startswith("#"):
+                    raise UnusableSchemaError(
+                        f"it refers to {one_line(target, 80)}, outside itself; nothing is fetched"
+                    )
+            return {clean(key): _cleaned(item, depth - 1) for key, item in value.items()}
+        case _:
+            return value
+
+
+@lru_cache(maxsize=512)
+def _input_validator(spec: ToolSpec) -> Validator:
+    return _validator(spec.input_schema)
+
+
+@lru_cache(maxsize=512)
+def _output_validator(spec: ToolSpec) -> Validator | None:
+    return None if spec.output_schema is None else _validator(spec.output_schema)
+
+
+def _validator(schema: JsonObject) -> Validator:
+    return _bounded(_dialect(schema))(schema, registry=Registry())
+
+
+def _dialect(schema: JsonObject) -> type[Validator]:
+    return validator_for(schema, default=Draft202012Validator)  # unknown dialects read as this one
+
+
+def _errors(validator: Validator, value: Json) -> list[ValidationError]:
+    """The first few errors; a schema that breaks off when applied counts as one that allows all.
+
+    What it meant is unknown then, and the server, whose schema it is, checks for itself.
+    """
+    token = _steps.set([_MAX_STEPS])
+    found: list[ValidationError] = []
+    try:
+        for error in validator.iter_errors(value):
+            found.append(error)  # these count even when a later one cannot be told
+            if len(found) == _SHOWN_ERRORS:
+                break
+    except (Unresolvable, RecursionError, ArithmeticError):
+        pass
+    finally:
+        _steps.reset(token)
+    return found
+
+
+def _message(error: ValidationError) -> str:
+    """One error in words: the field, what was expected, what is there."""
+    field = ".".join(one_line(str(part), 60) for part in error.absolute_path) or "the whole"
+    match error.validator, error.validator_value:
+        case "type", expected:
+            return f"{field}: expected {_shown(expected)}, got {_shown(error.instance)}"
+        case "enum", [*choices]:
+            return f"{field}: expected one of {_shown(choices)}, got {_shown(error.instance)}"
+        case "const", expected:
+            return f"{field}: expected {_shown(expected)}, got {_shown(error.instance)}"
+        case "anyOf" | "oneOf", _:
+            wanted = _shown(error.validator_value)
+            return f"{field}: expected one of the forms {wanted}, got {_shown(error.instance)}"
+        case _:
+            return f"{field}: {one_line(error.message)}"
+
+
+def _shown(value: object) -> str:
+    return one_line(json.dumps(value, ensure_ascii=False, default=str), 120)
+
+
+# the bounded validator
+
+_steps: ContextVar[list[int]] = ContextVar("_steps")
+
+
+@lru_cache(maxsize=8)
+def _bounded(base: type[Validator]) -> type[Validator]:
+    """``base`` with every keyword counted, and those replaced that may take exponential time."""
+    keywords: Mapping[str, _Keyword] = base.VALIDATORS
+    replaced: dict[str, _Keyword] = {
+        **keywords,
+        "pattern": _pattern,
+        "patternProperties": _ignored,
+        "unevaluatedProperties": _ignored,
+        "additionalProperties": _additional(keywords.get("additionalProperties", _ignored)),
+        "uniqueItems": _unique_items,
+    }
+    known = {name: _counted(check) for name, check in replaced.items() if name in keywords}
+    return cast("type[Validator]", cast("Any", extend)(base, validators=known))
+
+
+def _counted(check: _Keyword) -> _Keyword:
+    def counted(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
+        left = _steps.get()
+        left[0] -= 1
+        if left[0] < 0:
+            raise TooMuchWorkError
+        yield from check(validator, value, instance, schema) or ()
+
+    return counted
+
+
+def _ignored(validator: Any, value: Any, instance: Any, schema: Any) -> None:
+    """Needs patterns on Python's backtracking engine, so it is left to the server."""
+    del validator, value, instance, schema
+
+
+def _additional(check: _Keyword) -> _Keyword:
+    def additional(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
+        if not schema.get("patternProperties"):
+            yield from check(validator, value, instance, schema) or ()
+
+    return additional
+
+
+def _pattern(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
+    del schema
+    if validator.is_type(instance, "string") and not _matches(value, instance):
+        yield ValidationError(f"{one_line(instance, 80)!r} does not match {one_line(value, 80)!r}")
+
+
+def _matches(pattern: str, text: str) -> bool:
+    matcher = _matcher(pattern)
+    if matcher is not None:
+        try:
+            matcher.validate_python(text)
+        except PydanticError:
+            return False
+    return True
+
+
+@lru_cache(maxsize=256)
+def _matcher(pattern: str) -> TypeAdapter[str] | None:
+    """A matcher on pydantic's linear-time engine; ``None`` for a pattern that it does not know."""
+    try:
+        return TypeAdapter(Annotated[str, StringConstraints(pattern=pattern)])
+    except PydanticSchemaError:
+        return None
+
+
+def _unique_items(
+    validator: Any, value: Any, instance: Any, schema: Any
+) -> Iterator[ValidationError]:
+    del schema
+    if value and validator.is_type(instance, "array"):
+        texts = [canonical(item) for item in instance]
+        if len(set(texts)) < len(texts):
+            yield ValidationError("an item occurs more than once, and each may only once")

@@ -1,0 +1,193 @@
+"""The MCP SDK behind ``corral.tools.wire``; with the transports, the only modules that import it.
+
+Calls go through the SDK's session and not its ``call_tool``: that one lists tools on its own and
+raises on a result that breaks the tool's own schema, which here becomes a result that says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Final, TypeVar, cast
+
+import mcp_types as types
+import structlog
+from mcp import Client, MCPError
+from mcp.client import Transport
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
+from pydantic import TypeAdapter, ValidationError
+
+from corral import __name__ as client_name
+from corral.tools.contract import Progress
+from corral.tools.text import one_line
+from corral.tools.wire import CLOSED, Answer, Declared, Hints, Page, Refusal, Request, Session
+
+logging.getLogger("mcp").addHandler(logging.NullHandler())  # else its warnings hit the terminal
+
+_log = structlog.get_logger(__name__)
+_PARSE_ERROR: Final = -32700
+_MAX_BLOCKS: Final = 1000
+_RESULT: TypeAdapter[types.CallToolResult | types.InputRequiredResult] = TypeAdapter(
+    types.CallToolResult | types.InputRequiredResult
+)
+
+
+@asynccontextmanager
+async def open_session(transport: Transport, mode: str) -> AsyncIterator[Session]:
+    """A session over ``transport``; ``mode`` is ``auto`` or ``legacy`` as the SDK names them."""
+    info = types.Implementation(name=client_name, version="1")
+    async with Client(transport, mode=mode, client_info=info, cache=None) as client:
+        yield SdkSession(client)
+
+
+class SdkSession:
+    """``Session`` over an SDK client."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    @property
+    def legacy(self) -> bool:
+        """Whether the handshake of before 2026-07-28 was used."""
+        return self._client.protocol_version in HANDSHAKE_PROTOCOL_VERSIONS
+
+    async def list_page(self, cursor: str | None) -> Page | Refusal:
+        """One page of the tools on offer."""
+        params = types.PaginatedRequestParams(cursor=cursor)
+
+        async def ask() -> Page:
+            result = await self._client.session.list_tools(params=params)
+            return Page([_declared(tool) for tool in result.tools], result.next_cursor)
+
+        return await _answered(ask)
+
+    async def call(self, request: Request) -> Answer | Refusal:
+        """Call a tool."""
+        relay = _Relay(request.progress) if request.progress else None
+        message = types.CallToolRequest(
+            params=types.CallToolRequestParams(
+                name=request.tool,
+                arguments=request.args,
+                _meta=cast("types.RequestParamsMeta", request.meta),
+            )
+        )
+
+        async def ask() -> Answer:
+            result = await self._client.session.send_request(
+                message, _RESULT, progress_callback=relay.send if relay else None
+            )
+            return _answer(result)
+
+        try:
+            return await _answered(ask)
+        finally:
+            if relay:
+                await relay.finish()
+
+
+class _Relay:
+    """Hands progress to the caller in the caller's context, the latest only while it is busy."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._context = contextvars.copy_context()
+        self._latest: tuple[float, float | None, str] | None = None
+        self._busy: asyncio.Task[None] | None = None
+
+    async def send(
+        self, progress: float, total: float | None = None, message: str | None = None
+    ) -> None:
+        """What the SDK calls, in a task of its own."""
+        self._latest = (progress, total, one_line(message or ""))
+        if self._busy is None or self._busy.done():
+            self._busy = asyncio.create_task(self._pass_on(), context=self._context)
+
+    async def finish(self) -> None:
+        """No more is to come; waits for a report that is under way."""
+        if self._busy:
+            await asyncio.wait({self._busy}, timeout=1.0)
+            if not self._busy.done():
+                self._busy.cancel()
+            elif not self._busy.cancelled() and (error := self._busy.exception()):
+                _log.warning("progress callback failed", error=repr(error))
+
+    async def _pass_on(self) -> None:
+        while self._latest:
+            latest, self._latest = self._latest, None
+            await self._progress(*latest)
+
+
+T = TypeVar("T")
+
+
+async def _answered(ask: Callable[[], Awaitable[T]]) -> T | Refusal:
+    try:
+        return await ask()
+    except MCPError as error:
+        return Refusal(error.code, one_line(error.message, 500), error.data)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        return Refusal(_PARSE_ERROR, one_line(f"not valid MCP: {where}: {first['msg']}", 500))
+    except RuntimeError as error:  # the SDK's word for a session that was left in the meantime
+        return Refusal(CLOSED, one_line(str(error)))
+
+
+def _declared(tool: types.Tool) -> Declared:
+    hints = tool.annotations or types.ToolAnnotations()
+    return Declared(
+        name=tool.name,
+        description=tool.description or tool.title or hints.title or "",
+        input_schema=tool.input_schema,
+        output_schema=tool.output_schema,
+        hints=Hints(
+            read_only=hints.read_only_hint,
+            destructive=hints.destructive_hint,
+            idempotent=hints.idempotent_hint,
+            open_world=hints.open_world_hint,
+        ),
+    )
+
+
+def _answer(result: types.CallToolResult | types.InputRequiredResult) -> Answer:
+    if isinstance(result, types.InputRequiredResult):
+        return Answer("The tool asks for more input, which cannot be given here.", is_error=True)
+    return Answer(
+        text=_words(result.content),
+        structured=result.structured_content,
+        has_structured="structured_content" in result.model_fields_set,
+        is_error=result.is_error,
+    )
+
+
+def _words(content: Sequence[types.ContentBlock]) -> str:
+    parts = [_block(block) for block in content[:_MAX_BLOCKS]]
+    if len(content) > _MAX_BLOCKS:
+        parts.append(f"[{len(content) - _MAX_BLOCKS:,} more blocks left out]")
+    return "\n".join(parts)
+
+
+def _block(block: types.ContentBlock) -> str:
+    match block:
+        case types.TextContent():
+            return block.text
+        case types.ImageContent():
+            return _not_shown("image", block.mime_type, block.data)
+        case types.AudioContent():
+            return _not_shown("audio", block.mime_type, block.data)
+        case types.ResourceLink():
+            return f"[resource {one_line(block.uri)}: {one_line(block.title or block.name)}]"
+        case types.EmbeddedResource(resource=types.TextResourceContents() as resource):
+            return f"[resource {one_line(resource.uri)}]\n{resource.text}"
+        case types.EmbeddedResource(resource=types.BlobResourceContents() as resource):
+            kind = resource.mime_type or "binary"
+            return _not_shown(f"resource {one_line(resource.uri)}", kind, resource.blob)
+        case _:  # the SDK's union may grow
+            return "[content of an unknown kind, not shown]"
+
+
+def _not_shown(what: str, mime_type: str, base64: str) -> str:
+    return f"[{what}, {one_line(mime_type)}, {len(base64) * 3 // 4:,} bytes, not shown]"

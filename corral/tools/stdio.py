@@ -1,0 +1,144 @@
+"""An MCP server in a process of its own, started when it is first needed."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from corral.errors import ToolServerError
+from corral.sandbox.contract import Launch
+from corral.tools.connection import Connection, Lost
+from corral.tools.process import ServerProcess
+from corral.tools.restarts import Restarts
+from corral.tools.server import McpServer, Timing
+from corral.tools.text import clean, one_line
+from corral.tools.wire import Refusal, Session
+
+_SHOWN_LINES = 5
+_SHOWN_CHARACTERS = 1000
+
+
+@dataclass(frozen=True)
+class Command:
+    """How the server's process is made.
+
+    ``launch`` is asked anew for every start and may raise ``SandboxError``. ``hint`` is what to
+    tell a user whose server does not start.
+    """
+
+    launch: Callable[[], Launch]
+    cwd: Path | None = None
+    hint: str = "Run its command by hand to see what it needs."
+
+
+class StdioServer(McpServer):
+    """A ``ToolProvider`` over the standard streams of a child process.
+
+    The process is started by the first listing or call, kept warm, started again by the next call
+    after it died (five times a minute at most), and ended with all its children by ``aclose``.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Command | Callable[[], Launch] | Launch,
+        *,
+        trusted: bool = False,
+        timing: Timing | None = None,
+    ) -> None:
+        super().__init__(name, trusted=trusted, timing=timing or Timing())
+        self._command = _command(command)
+        self._restarts = Restarts()
+        self._process: ServerProcess | None = None
+        self._mode = "auto"
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of the running server, or of the last one; ``None`` before any."""
+        return self._process.pid if self._process else None
+
+    async def _connect(self) -> Connection:
+        if self._connection is not None and self._connection.lost:
+            self._restarts.died()
+        verdict = self._restarts.verdict()
+        if verdict.refused:
+            raise self._error(
+                "keeps dying and is not started again for now.",
+                hint=f"{self._command.hint} It is tried again a minute after its last failure.",
+            )
+        await asyncio.sleep(verdict.pause)
+        deadline = asyncio.get_running_loop().time() + self._timing.startup
+        connection, failure = await self._open(self._mode, deadline)
+        if failure and self._mode == "auto" and not isinstance(failure, TimeoutError | OSError):
+            # servers of an older kind end at the first message that they do not know
+            connection, failure = await self._open("legacy", deadline)
+        if failure:
+            self._restarts.died()
+            raise self._no_start(failure, connection.lost)
+        if connection.session.legacy:
+            self._mode = "legacy"  # spares the next start a probe that can take ten seconds
+        return connection
+
+    async def _open(self, mode: str, deadline: float) -> tuple[Connection, BaseException | None]:
+        launch = self._command.launch()
+        try:
+            process = await ServerProcess.start(launch, cwd=self._command.cwd)
+        except (OSError, ValueError) as error:
+            self._restarts.died()
+            raise self._no_start(error, "") from error
+        self._process = process
+        connection = Connection(lambda lost: self._session(process, mode, lost))
+        failure: BaseException | None = None
+        try:
+            left = deadline - asyncio.get_running_loop().time()
+            failure = await connection.open(max(left, 0.0))
+        finally:
+            if failure or not connection.alive:
+                await process.stop(0)
+        return connection, failure
+
+    @asynccontextmanager
+    async def _session(
+        self, process: ServerProcess, mode: str, lost: Lost
+    ) -> AsyncIterator[Session]:
+        # in a thread: the SDK takes most of a second to import, and the server starts meanwhile
+        await asyncio.to_thread(importlib.import_module, "corral.tools.stdio_transport")
+        from corral.tools.stdio_transport import open_stdio
+
+        async with open_stdio(process, mode, lost, self._timing.grace) as session:
+            yield session
+
+    def _no_start(self, failure: BaseException, lost: str) -> ToolServerError:
+        match failure:
+            case TimeoutError():
+                what = f"did not start within {self._timing.startup:g} s."
+            case FileNotFoundError():
+                what = f"could not be started: there is no {failure.filename}."
+            case OSError() | ValueError():
+                what = f"could not be started: {failure}."
+            case _:
+                what = f"could not be started: it {lost or f'answered: {one_line(str(failure))}'}."
+        return self._error(what, hint=self._command.hint)
+
+    def _loss(self, connection: Connection, refusal: Refusal) -> str:
+        del refusal
+        return "" if connection.alive else connection.lost or "was closed"
+
+    def _details(self) -> str:
+        errors = clean(self._process.errors).strip() if self._process else ""
+        lines = errors[-_SHOWN_CHARACTERS:].splitlines()[-_SHOWN_LINES:]
+        return "\n".join(["", "It said:", *(f"  {line}" for line in lines)]) if lines else ""
+
+
+def _command(command: Command | Callable[[], Launch] | Launch) -> Command:
+    match command:
+        case Command():
+            return command
+        case Launch():
+            return Command(lambda: command)
+        case _:
+            return Command(command)

@@ -1,0 +1,178 @@
+"""MCP over a process's pipes, bounded on every side; loaded when a server is first started.
+
+The SDK's own transport has no limit on a line, is quadratic in its length, and lets the server
+write to the user's terminal. Source: the stdio transport of the MCP specification (one JSON-RPC
+message a line, in UTF-8).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import TracebackType
+
+import anyio
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from mcp.client._transport import TransportStreams
+from mcp.shared.message import SessionMessage
+from mcp_types import (
+    PARSE_ERROR,
+    ErrorData,
+    JSONRPCError,
+    JSONRPCMessage,
+    JSONRPCNotification,
+    JSONRPCRequest,
+    JSONRPCResponse,
+    jsonrpc_message_adapter,
+)
+
+from corral.tools.connection import Lost
+from corral.tools.process import MAX_LINE, LineTooLongError, ServerProcess
+from corral.tools.sdk import open_session
+from corral.tools.wire import Session
+
+_MAX_NOISE = 1000
+_MAX_UNANSWERED = 64
+_MAX_NOTIFICATIONS = 1000
+
+
+@asynccontextmanager
+async def open_stdio(
+    process: ServerProcess, mode: str, lost: Lost, grace: float
+) -> AsyncIterator[Session]:
+    """A session with ``process``, which is stopped with everything it started at the end."""
+    try:
+        async with open_session(_Pipes(process, lost), mode) as session:
+            yield session
+    finally:
+        await process.stop(grace)
+
+
+class _BrokenProtocolError(Exception):
+    """The server does something that no MCP server may; the message says what."""
+
+
+class _Pipes:
+    """The transport: two tasks between the process's pipes and the SDK's streams."""
+
+    def __init__(self, process: ServerProcess, lost: Lost) -> None:
+        self._process = process
+        self._lost = lost
+        self._guard = _Guard()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._closing = contextlib.ExitStack()
+
+    async def __aenter__(self) -> TransportStreams:
+        inbound, received = anyio.create_memory_object_stream[SessionMessage | Exception](0)
+        sent, outbound = anyio.create_memory_object_stream[SessionMessage](0)
+        for stream in (inbound, received, sent, outbound):
+            self._closing.callback(stream.close)
+        self._tasks = [
+            asyncio.create_task(self._receive(inbound)),
+            asyncio.create_task(self._send(outbound)),
+        ]
+        return received, sent
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._closing:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _receive(self, inbound: MemoryObjectSendStream[SessionMessage | Exception]) -> None:
+        reason = ""
+        try:
+            while line := await self._process.read_line():
+                message = _parse(line) if not line.isspace() else None
+                if message is not None:
+                    await self._guard.admit(message)
+                    await inbound.send(SessionMessage(message))
+                elif not line.isspace():
+                    self._process.remember(line)
+                    self._guard.noise()
+        except LineTooLongError:
+            reason = f"sent a message of more than {MAX_LINE // 2**20} MiB and was stopped"
+        except _BrokenProtocolError as broken:
+            reason = f"{broken} and was stopped"
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            return  # the session was left
+        if reason:
+            self._process.kill()
+        else:
+            await self._process.ended(0.5)  # its exit code is a moment behind its last output
+        self._lost(reason or self._process.fate())
+        inbound.close()
+
+    async def _send(self, outbound: MemoryObjectReceiveStream[SessionMessage]) -> None:
+        async for item in outbound:
+            self._guard.answered(item.message)
+            text = item.message.model_dump_json(by_alias=True, exclude_unset=True)
+            with contextlib.suppress(BrokenPipeError):  # the end of its output tells the session
+                await self._process.write(text.encode() + b"\n")
+
+
+class _Guard:
+    """Counts what a server sends of its own accord, so that none of it can pile up here."""
+
+    def __init__(self) -> None:
+        self._noise = 0
+        self._unanswered = 0
+        self._notifications = 0
+        self._second = 0.0
+
+    def noise(self) -> None:
+        """A line that is no message: a stray print is harmless, an endless stream is not."""
+        self._noise += 1
+        if self._noise > _MAX_NOISE:
+            raise _BrokenProtocolError("keeps writing what is not MCP to its output")
+
+    async def admit(self, message: JSONRPCMessage) -> None:
+        """Let a message in; notifications at a rate that leaves time for everything else."""
+        if isinstance(message, JSONRPCRequest):
+            self._unanswered += 1
+            if self._unanswered > _MAX_UNANSWERED:
+                raise _BrokenProtocolError("asks more than it reads answers for")
+        if not isinstance(message, JSONRPCNotification):
+            return
+        now = time.monotonic()
+        if now - self._second >= 1:
+            self._second, self._notifications = now, 0
+        self._notifications += 1
+        if self._notifications > _MAX_NOTIFICATIONS:
+            await asyncio.sleep(self._second + 1 - now)
+
+    def answered(self, message: JSONRPCMessage) -> None:
+        """A message goes out."""
+        if isinstance(message, JSONRPCResponse | JSONRPCError):
+            self._unanswered -= 1
+
+
+def _parse(line: bytes) -> JSONRPCMessage | None:
+    """The message on ``line``, or ``None``.
+
+    A line in broken UTF-8 is read with replacement characters. An answer that is JSON but no
+    JSON-RPC becomes an error for the call that it names, which would wait in vain otherwise.
+    """
+    with contextlib.suppress(ValueError):
+        return jsonrpc_message_adapter.validate_json(line, by_name=False)
+    try:
+        found = json.loads(line.decode("utf-8", "replace"))
+        text = json.dumps(found, ensure_ascii=False).encode("utf-8", "replace")
+    except (ValueError, RecursionError):
+        return None
+    with contextlib.suppress(ValueError):
+        return jsonrpc_message_adapter.validate_json(text, by_name=False)
+    number = found.get("id") if isinstance(found, dict) and "method" not in found else None
+    if not isinstance(number, int | str):
+        return None
+    error = ErrorData(code=PARSE_ERROR, message="the server's answer is not valid JSON-RPC")
+    return JSONRPCError(jsonrpc="2.0", id=number, error=error)

@@ -1,0 +1,56 @@
+"""Text from outside made safe to show: control characters out, length bounded.
+
+A tool server's words reach a terminal and a model. Escape sequences could repaint the one, text
+that nobody can see could instruct the other.
+"""
+
+from __future__ import annotations
+
+import re
+
+_ESCAPES = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor movement
+    r"|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?"  # OSC and other strings: titles, links, clipboard
+    r"|\x1b[ -/]*[0-~]?"
+)
+_NEWLINES = re.compile(r"\r\n?")
+_INVISIBLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f"
+    "\u202a-\u202e\u2066-\u2069"  # bidirectional overrides: text that reads otherwise than it is
+    "\ud800-\udfff"  # lone surrogates: cannot be stored as UTF-8
+    "\U000e0000-\U000e007f]"  # tag characters: ASCII that no screen shows
+)
+
+
+def clean(text: str) -> str:
+    """``text`` without escape sequences, control and invisible characters; newlines are ``\\n``."""
+    return _INVISIBLE.sub("", _NEWLINES.sub("\n", _ESCAPES.sub("", text)))
+
+
+def one_line(text: str, limit: int = 200) -> str:
+    """``text`` cleaned, on one line, at most ``limit`` characters."""
+    line = " ".join(clean(text[: 4 * limit]).split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def cap(text: str, limit: int) -> tuple[str, int]:
+    """``text`` in at most ``limit`` characters, and how many were left out of its middle.
+
+    The head gets two thirds of the room and the tail the rest: a listing is read from its start, a
+    log from its end. The note that says how many were left out counts towards ``limit``; a limit
+    too small for a note gives the bare head.
+    """
+    if len(text) <= limit:
+        return text, 0
+    room = limit - len(_note(len(text)))
+    if room < 0:
+        return text[:limit], len(text) - limit
+    head = room * 2 // 3
+    tail = room - head
+    dropped = len(text) - room
+    end = text[len(text) - tail :]
+    return f"{text[:head]}{_note(dropped)}{end}", dropped
+
+
+def _note(dropped: int) -> str:
+    return f"\n… {dropped:,} characters left out …\n"
