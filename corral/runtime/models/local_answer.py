@@ -1,0 +1,152 @@
+"""Generates one answer: free text that may turn into a tool call, or a call at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from llguidance import LLMatcher
+
+from corral.errors import ModelError
+from corral.runtime.models.grammar import CallGrammar, ParsedCall
+from corral.runtime.models.local_llama import Llama
+from corral.runtime.models.local_sampling import SamplerParams
+from corral.runtime.models.local_sequence import TokenSequence
+from corral.runtime.models.local_text import TextGate
+
+StopReason = Literal["stop", "tool_calls", "length"]
+_CALL_ATTEMPTS = 2
+
+
+@dataclass(frozen=True)
+class AnswerPlan:
+    """What to generate after which prompt.
+
+    ``grammar`` is ``None`` when no call may be made; ``required`` makes one without any text.
+    """
+
+    prompt: Sequence[int]
+    max_tokens: int
+    text: SamplerParams
+    call: SamplerParams
+    stops: tuple[str, ...] = ()
+    grammar: CallGrammar | None = None
+    required: bool = False
+
+
+class Answer:
+    """One answer in the making: iterate ``run`` to its end, then read the fields."""
+
+    def __init__(
+        self,
+        llama: Llama,
+        sequence: TokenSequence,
+        plan: AnswerPlan,
+        cancelled: Callable[[], bool],
+    ) -> None:
+        self._llama = llama
+        self._sequence = sequence
+        self._plan = plan
+        self._cancelled = cancelled
+        self._left = plan.max_tokens
+        self.text = ""
+        self.call: ParsedCall | None = None
+        self.stop_reason: StopReason = "stop"
+
+    @property
+    def output_tokens(self) -> int:
+        """Tokens made so far, those that the grammar left no choice about included."""
+        return self._plan.max_tokens - self._left
+
+    def run(self) -> Iterator[str]:
+        """Evaluate the prompt and generate; yields text that may be shown."""
+        self._sequence.begin(self._plan.prompt, self._cancelled)
+        grammar = self._plan.grammar
+        if grammar is None or not self._plan.required:
+            trigger = grammar.trigger if grammar else None
+            gate = TextGate(self._plan.stops, trigger)
+            begins = yield from self._free_text(gate)
+            if not gate.triggered:
+                return
+            self._sequence.rewind(begins)
+        if grammar is not None:
+            self._make_call(grammar)
+
+    def _free_text(self, gate: TextGate) -> Generator[str, None, int]:
+        """Generate until the end or a marker; returns the length before the marker's tokens."""
+        marker = self._plan.grammar.trigger_token if self._plan.grammar else None
+        trigger = self._plan.grammar.trigger.encode() if self._plan.grammar else b""
+        length, offsets = len(self._sequence), list[int]()
+        with closing(self._sampled(self._plan.text)) as tokens:
+            for token in tokens:
+                offsets.append(gate.length)
+                shown = gate.push(trigger if token == marker else self._llama.piece(token))
+                if shown:
+                    self.text += shown
+                    yield shown
+                if gate.found is not None:
+                    break
+        rest = gate.finish()
+        if rest:
+            self.text += rest
+            yield rest
+        return length + max((i for i, at in enumerate(offsets) if at <= gate.end), default=0)
+
+    def _sampled(self, params: SamplerParams) -> Generator[int, None, None]:
+        """Tokens up to the end of the answer; each is evaluated when the next is asked for."""
+        ends = set(self._llama.end_tokens)
+        with closing(self._llama.sampler(params)) as sampler:
+            while self._left > 0 and self._sequence.room > 0:
+                token = sampler.sample()
+                self._left -= 1
+                if token in ends:
+                    return
+                yield token
+                self._sequence.extend([token], self._cancelled)
+        self.stop_reason = "length"
+
+    def _make_call(self, grammar: CallGrammar) -> None:
+        """Generate a complete call, with another seed if the first does not come to an end."""
+        start, budget = len(self._sequence), self._left
+        for attempt in range(_CALL_ATTEMPTS):
+            self._left = budget
+            self._sequence.rewind(start)
+            params = replace(self._plan.call, seed=self._plan.call.seed + attempt)
+            matcher = grammar.start()
+            if self._constrained(matcher, params):
+                self.call = grammar.parse(matcher)
+                self.stop_reason = "tool_calls"
+                return
+        raise ModelError(
+            f"The model's tool call did not come to an end within {budget} tokens.",
+            hint="Raise max_tokens, or use a larger model.",
+        )
+
+    def _constrained(self, matcher: LLMatcher, params: SamplerParams) -> bool:
+        """Generate under a grammar to its end; ``False`` when the tokens ran out before."""
+        with closing(self._llama.sampler(params)) as sampler:
+            while not matcher.is_stopped():
+                tokens = matcher.compute_ff_tokens()
+                if not tokens:
+                    self._mask(matcher)
+                    tokens = [sampler.sample()]
+                if len(tokens) > min(self._left, self._sequence.room):
+                    return False
+                matcher.consume_tokens(tokens)
+                self._left -= len(tokens)
+                self._sequence.extend(tokens, self._cancelled)
+        if matcher.is_error():
+            raise ModelError(
+                f"The grammar of the tool calls failed: {matcher.get_error()}.",
+                hint="Give the agent fewer tools, or simpler schemas.",
+            )
+        return True
+
+    def _mask(self, matcher: LLMatcher) -> None:
+        """Make every token impossible that the grammar does not allow next."""
+        bits = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
+        allowed = np.unpackbits(bits, bitorder="little", count=self._llama.n_vocab)
+        self._llama.logits()[allowed == 0] = -np.inf

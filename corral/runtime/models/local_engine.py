@@ -1,0 +1,121 @@
+"""Answers requests with a loaded model, one after the other, on the thread that calls it.
+
+Imports llama.cpp, llguidance and Jinja: ``local`` imports it when a model is first used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from langchain_core.messages import AIMessage
+from langchain_core.messages.tool import ToolCall
+
+from corral.errors import ModelError
+from corral.runtime.models.call_ids import call_id
+from corral.runtime.models.contract import (
+    Chunk,
+    FinalChunk,
+    ModelRequest,
+    Sampling,
+    TextChunk,
+    Usage,
+)
+from corral.runtime.models.grammar import CallGrammar, GrammarCache
+from corral.runtime.models.local_answer import Answer, AnswerPlan
+from corral.runtime.models.local_gguf import GgufInfo
+from corral.runtime.models.local_llama import Llama, LlamaParams
+from corral.runtime.models.local_sampling import SamplingDefaults, chosen
+from corral.runtime.models.local_sequence import TokenSequence
+from corral.runtime.models.prompt import ChatPrompt, TemplateParts
+
+_MIN_ANSWER = 16
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """How to load and how to sample, with nothing left open but what a request may say."""
+
+    n_ctx: int
+    n_threads: int
+    gpu_layers: int
+    sampling: Sampling
+    defaults: SamplingDefaults
+    chat_template: str | None
+
+
+class LocalEngine:
+    """One model, one context, one conversation at a time in its cache."""
+
+    def __init__(self, info: GgufInfo, settings: EngineSettings) -> None:
+        self._info = info
+        self._settings = settings
+        params = LlamaParams(settings.n_ctx, settings.n_threads, settings.gpu_layers)
+        self._llama = Llama(info, params)
+        self._sequence = TokenSequence(self._llama)
+        self._grammars = GrammarCache(lambda: self._llama.tokenizer)
+        parts = TemplateParts(
+            model=info.path.name,
+            source=settings.chat_template or info.chat_template,
+            bos=self._llama.special_text("bos"),
+            eos=self._llama.special_text("eos"),
+            control=self._llama.control_texts,
+        )
+        self._prompt = ChatPrompt(parts)
+        self._bos = parts.bos
+
+    @property
+    def evaluated_tokens(self) -> int:
+        """Tokens that went through the network since the model was loaded."""
+        return self._sequence.evaluated
+
+    def answer(self, request: ModelRequest, cancelled: Callable[[], bool]) -> Iterator[Chunk]:
+        """Generate an answer; raises ``Cancelled`` soon after ``cancelled`` turns true."""
+        plan = self._plan(request)
+        answer = Answer(self._llama, self._sequence, plan, cancelled)
+        for text in answer.run():
+            yield TextChunk(text)
+        calls: list[ToolCall] = []
+        if answer.call is not None:
+            call = answer.call
+            calls = [ToolCall(name=call.name, args=call.args, id=call_id(request, 0))]
+        yield FinalChunk(
+            message=AIMessage(content=answer.text, tool_calls=calls),
+            usage=Usage(input_tokens=len(plan.prompt), output_tokens=answer.output_tokens),
+            stop_reason=answer.stop_reason,
+        )
+
+    def close(self) -> None:
+        """Free the model."""
+        self._llama.close()
+
+    def _plan(self, request: ModelRequest) -> AnswerPlan:
+        text = self._prompt.render(request)
+        prompt = self._llama.tokenize(text, start=not (self._bos and text.startswith(self._bos)))
+        n_ctx = self._llama.n_ctx
+        if len(prompt) + _MIN_ANSWER > n_ctx:
+            raise ModelError(
+                f"The request has {len(prompt):,} tokens; the context of {self._info.path.name} "
+                f"holds {n_ctx:,}, the answer included.",
+                hint="Start a new thread, send less, or load the model with a larger context.",
+            )
+        sampling = chosen(request.sampling, self._settings.sampling, self._settings.defaults)
+        return AnswerPlan(
+            prompt=prompt,
+            max_tokens=min(sampling.max_tokens, n_ctx - len(prompt)),
+            text=sampling.text,
+            call=sampling.call,
+            stops=sampling.stops,
+            grammar=self._grammar(request),
+            required=request.tool_choice == "required",
+        )
+
+    def _grammar(self, request: ModelRequest) -> CallGrammar | None:
+        if request.tools and request.tool_choice != "none":
+            return self._grammars.get(request.tools, self._prompt.syntax)
+        if request.tool_choice == "required":
+            raise ModelError(
+                "The request demands a tool call and offers no tools.",
+                hint="Offer at least one tool, or do not demand a call.",
+            )
+        return None

@@ -1,0 +1,76 @@
+"""The bundled model, loaded once for all tests of a process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
+
+from corral.runtime.models.contract import FinalChunk, ModelRequest, Sampling, TextChunk
+from corral.runtime.models.local import LocalModel, LocalOptions
+from corral.tools.contract import ToolSpec
+
+SYSTEM = "You are Corral, a helpful assistant. Answer in plain English in one short sentence."
+CONTEXT = 2048
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What a stream gave: every piece of text, and the last chunk."""
+
+    pieces: list[str]
+    final: FinalChunk
+
+    @property
+    def call(self) -> dict[str, Any]:
+        """The arguments of the one tool call."""
+        (call,) = self.final.message.tool_calls
+        return call["args"]
+
+
+async def answer(model: LocalModel, request: ModelRequest) -> Answered:
+    """Read a whole stream."""
+    chunks = [chunk async for chunk in model.stream(request)]
+    assert isinstance(chunks[-1], FinalChunk)
+    texts = [chunk for chunk in chunks[:-1] if isinstance(chunk, TextChunk)]
+    assert len(texts) == len(chunks) - 1
+    return Answered([text.text for text in texts], chunks[-1])
+
+
+def ask(prompt: str, *more: BaseMessage, max_tokens: int = 48, **fields: Any) -> ModelRequest:
+    """A request with a system message, one question and a few more messages."""
+    messages = [SystemMessage(SYSTEM), HumanMessage(prompt), *more]
+    fields.setdefault("sampling", Sampling(max_tokens=max_tokens))
+    return ModelRequest(messages, **fields)
+
+
+def tool(schema: dict[str, Any], name: str = "probe", description: str = "Do it.") -> ToolSpec:
+    """A tool of the server ``test``."""
+    return ToolSpec("test", name, description, schema)
+
+
+@pytest.fixture(scope="session")
+def local_model() -> LocalModel:
+    """SmolLM2-135M with a small context. Freed with the process."""
+    return LocalModel(options=LocalOptions(context_window=CONTEXT))
+
+
+@pytest.fixture
+def gguf_copy(tmp_path: Path) -> Callable[[Sequence[tuple[int, bytes]], int | None], Path]:
+    """Writes the head of the bundled model with some bytes changed, cut at a length."""
+    from corral.runtime.models.local import bundled_model
+
+    def write(changes: Sequence[tuple[int, bytes]] = (), length: int | None = None) -> Path:
+        with bundled_model().open("rb") as source:
+            data = bytearray(source.read(length if length is not None else 4_000_000))
+        for offset, value in changes:
+            data[offset : offset + len(value)] = value
+        path = tmp_path / "model.gguf"
+        path.write_bytes(data)
+        return path
+
+    return write
