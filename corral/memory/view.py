@@ -1,0 +1,67 @@
+"""What a model sees of a growing thread, without looking at all of it at every step.
+
+A thread mostly grows at its end. As long as it does, and fits, only what was added is looked
+at, so that step 1,000 costs what step 10 costs. Anything else is worked out anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
+
+from corral.memory.compaction import plan, repair, visible
+from corral.memory.tokens import estimate_tokens
+
+
+class ThreadView:
+    """The view of one thread in one run. Not shared between tasks."""
+
+    def __init__(self) -> None:
+        self._known: list[BaseMessage] = []
+        self._seen: list[BaseMessage] = []
+        self._tokens = 0
+        self._covered = -1
+
+    def grown(
+        self, messages: Sequence[BaseMessage], covered: int, budget: int
+    ) -> list[BaseMessage] | None:
+        """The view after the thread has grown at its end; ``None``: look at all of it.
+
+        ``covered`` and ``budget`` are those of ``compaction.plan``.
+        """
+        count = len(self._known)
+        if covered != self._covered or list(messages[:count]) != self._known:
+            return None
+        added = list(messages[count:])
+        tokens = self._tokens + estimate_tokens(added)
+        if tokens > budget or not _settled(added):
+            return None
+        self._known += added
+        self._seen += repair(added)
+        self._tokens = tokens
+        return list(self._seen)
+
+    def whole(
+        self, messages: Sequence[BaseMessage], summary: str | None, covered: int, budget: int
+    ) -> list[BaseMessage]:
+        """The view of a thread for which ``plan`` has nothing more to summarise."""
+        seen = repair(visible(messages, summary, covered, budget=budget))
+        self._known, self._seen = list(messages), seen
+        self._tokens = estimate_tokens(seen)
+        fits = plan(messages, summary, budget, covered=covered) is None
+        self._covered = covered if fits and _settled(messages) else -1
+        return list(seen)
+
+
+def _settled(messages: Sequence[BaseMessage]) -> bool:
+    """Whether the last calls have their results, so that what follows stands by itself."""
+    answered: set[str] = set()
+    for message in reversed(messages):
+        if isinstance(message, ToolMessage):
+            answered.add(message.tool_call_id)
+            continue
+        if isinstance(message, AIMessage):
+            return all(call["id"] in answered for call in message.tool_calls)
+        return True
+    return not answered
