@@ -1,0 +1,108 @@
+"""Configuration: who wins, and what a project may not decide."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from corral.agents.app import load_policy
+from corral.errors import ConfigError
+from corral.runtime.config import load_settings, user_file
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def test_flags_beat_environment_beats_project_beats_user_beats_defaults(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert load_settings().limits.max_steps == 12
+    write(user_file(), "[limits]\nmax_steps = 2\nmax_repeats = 9\n")
+    assert load_settings().limits.max_steps == 2
+    write(workspace / "corral.toml", "[limits]\nmax_steps = 3\n")
+    assert load_settings().limits.max_steps == 3
+    assert load_settings().limits.max_repeats == 9
+    monkeypatch.setenv("CORRAL_LIMITS__MAX_STEPS", "4")
+    assert load_settings().limits.max_steps == 4
+    assert load_settings({"limits": {"max_steps": 5}}).limits.max_steps == 5
+
+
+def test_the_file_named_by_a_flag_beats_the_project(workspace: Path, tmp_path: Path) -> None:
+    write(workspace / "corral.toml", 'model = "openai:a"\n')
+    named = write(tmp_path / "mine.toml", 'model = "openai:b"\nsandbox = "none"\n')
+    settings = load_settings({"config": named})
+    assert (settings.model, settings.sandbox) == ("openai:b", "none")
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ('sandbox = "none"', "sandbox"),
+        ('base_url = "http://127.0.0.1:1"', "base_url"),
+        ('[mcp.x]\ncommand = "x"\nsandbox = false', "mcp.x.sandbox"),
+        ('[mcp.x]\ncommand = "x"\ntrust = true', "mcp.x.trust"),
+        ('[mcp.x]\nurl = "https://e.invalid"\nheaders = {A = "${OPENAI_API_KEY}"}', "VARIABLE"),
+    ],
+)
+def test_a_projects_file_cannot_loosen_what_protects_the_user(
+    workspace: Path, text: str, named: str
+) -> None:
+    write(workspace / "corral.toml", text)
+    with pytest.raises(ConfigError, match=named) as caught:
+        load_settings()
+    assert "corral.toml" in caught.value.message
+    assert str(user_file()) in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("modle = 'x'", "modle", "model"),
+        ("[limits]\nmax_step = 3", "max_step", "max_steps"),
+        ("[limits]\nmax_steps = 0", "max_steps", "docs"),
+        ("[mcp.files]\ncommand = 'x'", "files", "another name"),
+        ("[mcp.a]\nargs = []", "command or url", "docs"),
+        ("[mcp.a]\ncommand = 'x'\nurl = 'http://x'", "not both", "docs"),
+        ("[agents.a]\ninstruction = 'x'", "instruction", "instructions"),
+        ("[[rules]]\ntool = 'x'\naction = 'perhaps'", "rules", "docs"),
+        ("model = [", "TOML", "Correct"),
+    ],
+)
+def test_a_mistake_names_the_file_the_key_and_the_remedy(
+    workspace: Path, text: str, message: str, hint: str
+) -> None:
+    write(workspace / "corral.toml", text)
+    with pytest.raises(ConfigError) as caught:
+        load_settings()
+    assert "corral.toml" in caught.value.message or "mcp.files" in caught.value.message
+    assert message in caught.value.message
+    assert hint in caught.value.hint
+
+
+def test_policies_are_presets_or_files_and_the_settings_rules_come_first(
+    workspace: Path, tmp_path: Path
+) -> None:
+    file = write(tmp_path / "p.toml", '[[rules]]\ntool = "a__b"\naction = "deny"\n')
+    settings = load_settings({"rules": [{"tool": "x__y", "action": "allow"}]})
+    policy = load_policy(settings, str(file))
+    assert [rule.tool for rule in policy.rules] == ["x__y"]
+    assert policy.base is not None
+    assert [rule.tool for rule in policy.base.rules] == ["a__b"]
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_policy(settings, str(tmp_path / "missing.toml"))
+    with pytest.raises(ConfigError, match="no policy"):
+        load_policy(settings, "askk")
+
+
+def test_the_database_url_can_be_overridden(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert load_settings().database.endswith("home/corral.db")
+    monkeypatch.setenv("CORRAL_DATABASE_URL", "sqlite:////elsewhere.db")
+    assert load_settings().database == "sqlite:////elsewhere.db"
+    assert os.environ["CORRAL_HOME"] in str(load_settings().home)
