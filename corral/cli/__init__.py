@@ -1,1 +1,1 @@
-"""The command ``corral``: the REPL and the commands."""
+"""The command line: the REPL, the commands and nothing that another floor could need."""

@@ -1,0 +1,1 @@
+"""The REPL: a conversation in the terminal, with approvals in it."""

@@ -1,0 +1,173 @@
+"""Checks what Corral needs, and says how to fix what is missing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from corral.cli.context import current, open_records, wait
+from corral.cli.output import clean, console, emit
+from corral.cli.render import status
+from corral.errors import CorralError
+from corral.jsontypes import JsonObject
+
+if TYPE_CHECKING:
+    from corral.runtime.config import Settings
+
+Verdict = Literal["ok", "warn", "fail"]
+
+KEYS = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY"}
+"""The environment variable that holds each hosted provider's key."""
+
+LOW_SPACE = 512 * 1024 * 1024
+"""Free bytes under which the disk is called nearly full."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was checked: how it stands and, if need be, how to fix it."""
+
+    name: str
+    status: Verdict
+    detail: str
+    fix: str = ""
+
+    def to_json(self) -> JsonObject:
+        """All fields."""
+        return asdict(self)
+
+
+def doctor(
+    json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> int:
+    """Check configuration, model, sandbox, database and keys. Exits 1 when one of them fails."""
+    checks = list(examine())
+    if json:
+        for check in checks:
+            emit(check.to_json())
+    else:
+        _show(checks)
+    return 1 if any(check.status == "fail" for check in checks) else 0
+
+
+def _show(checks: list[Check]) -> None:
+    from rich.text import Text
+
+    out = console()
+    for check in checks:
+        line = Text.assemble(f"{check.name:<9} ", status(check.status))
+        line.append(" " * (5 - len(check.status)) + clean(check.detail))
+        out.print(line)
+        for row in check.fix.splitlines():
+            out.print(f"          → {clean(row)}", style="dim")
+
+
+def examine() -> Iterator[Check]:
+    """All checks, in the order in which one would fix them."""
+    try:
+        settings = current().settings()
+    except CorralError as error:
+        yield Check("config", "fail", error.message, error.hint)
+        return
+    checks: tuple[tuple[str, Callable[[Settings], Iterator[Check]]], ...] = (
+        ("config", _config),
+        ("workspace", _workspace),
+        ("model", _model),
+        ("sandbox", _sandbox),
+        ("database", _database),
+        ("keys", _keys),
+    )
+    for name, check in checks:
+        try:
+            yield from check(settings)
+        except CorralError as error:
+            yield Check(name, "fail", error.message, error.hint)
+        except (OSError, ImportError, RuntimeError) as error:
+            yield Check(name, "fail", f"{type(error).__name__}: {error}")
+
+
+def _config(settings: Settings) -> Iterator[Check]:
+    yield Check("config", "ok", f"home {settings.home}")
+
+
+def _workspace(settings: Settings) -> Iterator[Check]:
+    folder = settings.workspace
+    if not folder.is_dir():
+        yield Check("workspace", "fail", f"{folder} is not a folder", "Choose one: --workspace DIR")
+    elif not os.access(folder, os.W_OK):
+        yield Check(
+            "workspace", "warn", f"{folder} cannot be written", "Agents can only read here."
+        )
+    else:
+        yield Check("workspace", "ok", str(folder))
+
+
+def _model(settings: Settings) -> Iterator[Check]:
+    from corral.runtime.models.registry import ModelOptions, open_model
+
+    open_model(
+        settings.model, ModelOptions(base_url=settings.base_url)
+    )  # checks the file, the script or the key
+    if settings.model.startswith("local") or settings.model.endswith(".gguf"):
+        import llama_cpp
+
+        yield Check("model", "ok", f"{settings.model}, llama-cpp-python {llama_cpp.__version__}")
+    else:
+        yield Check("model", "ok", settings.model)
+
+
+def _sandbox(settings: Settings) -> Iterator[Check]:
+    from corral.sandbox.backends import select_backend
+
+    health = select_backend(settings.sandbox).probe()
+    if settings.sandbox == "none":
+        yield Check(
+            "sandbox",
+            "warn",
+            "switched off: tools and the code that they run can do what you can do",
+            'Set sandbox = "bubblewrap" in corral.toml.',
+        )
+    else:
+        verdict: Verdict = "ok" if health.ok else "fail"
+        yield Check("sandbox", verdict, f"{health.backend}: {health.detail}", health.hint)
+
+
+def _database(settings: Settings) -> Iterator[Check]:
+    shown = wait(_write_nothing(settings))
+    yield Check("database", "ok", shown)
+    free = shutil.disk_usage(_existing(settings.home)).free
+    megabytes = f"{free // 1024**2} MiB free for {settings.home}"
+    if free < LOW_SPACE:
+        yield Check("disk", "warn", megabytes, "Free some space, or set --home to another disk.")
+    else:
+        yield Check("disk", "ok", megabytes)
+
+
+def _existing(path: Path) -> Path:
+    return next(each for each in (path, *path.parents) if each.exists())
+
+
+async def _write_nothing(settings: Settings) -> str:
+    """Open the database, with its migrations, and take the write lock once."""
+    from sqlalchemy import make_url
+
+    async with open_records() as records:
+        await records.database.write(lambda _connection: None)
+    return make_url(settings.database).render_as_string(hide_password=True)
+
+
+def _keys(settings: Settings) -> Iterator[Check]:
+    for provider, variable in KEYS.items():
+        if os.environ.get(variable):
+            yield Check("keys", "ok", f"{variable} is set")
+        elif settings.model.startswith(f"{provider}:"):
+            fix = f"Set {variable} in the environment."
+            yield Check("keys", "fail", f"{variable} is not set; {settings.model} needs it", fix)
+        else:
+            yield Check("keys", "ok", f"{variable} is not set; only {provider}: models need it")

@@ -1,0 +1,84 @@
+"""What reaches the terminal: untrusted text made harmless, and JSON lines for machines."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, TextIO
+
+from corral.jsontypes import Json
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from corral.runtime.views import Record
+
+# C0 without tab and newline, DEL and C1 move the cursor or start escape sequences; bidirectional
+# controls reorder what is read; tag characters are invisible; lone surrogates cannot be encoded.
+_UNSAFE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
+    "\U000e0000-\U000e007f\ud800-\udfff]"
+)
+
+
+def clean(text: str) -> str:
+    """``text`` with every character that could deceive a terminal or its reader written out.
+
+    Model output, tool results, file contents and server definitions are untrusted: an escape
+    sequence in them could hide what an approval asks for. A carriage return before a newline
+    is dropped; anything else that is unsafe becomes ``\\x1b`` or the like.
+    """
+    return _UNSAFE.sub(_written_out, text.replace("\r\n", "\n"))
+
+
+def _written_out(match: re.Match[str]) -> str:
+    return match.group().encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def one_line(text: str, width: int = 100) -> str:
+    """The first ``width`` characters of ``text`` on one line, cleaned, with a mark when cut."""
+    flat = " ".join(text[: width * 8].split())
+    flat = clean(flat)
+    cut = len(flat) > width or len(text) > width * 8
+    return flat[: width - 1] + "…" if cut else flat
+
+
+def emit(value: Json) -> None:
+    """Write one JSON value as one line on standard output, at once."""
+    ascii_only = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
+    sys.stdout.write(json.dumps(value, ensure_ascii=ascii_only) + "\n")
+    sys.stdout.flush()
+
+
+def emit_all(records: Iterable[Record]) -> None:
+    """Write records as JSON, one a line."""
+    for record in records:
+        emit(record.to_json())
+
+
+def console(stream: TextIO | None = None) -> Console:
+    """A Rich console on ``stream`` (standard output), without markup, emoji or highlighting.
+
+    Text from outside can then never be read as markup. A pipe gets lines that are wide enough
+    to be searched, and no colour.
+    """
+    from rich.console import Console
+
+    target = stream or sys.stdout
+    width = None if target.isatty() else 160
+    return Console(file=target, markup=False, emoji=False, highlight=False, width=width)
+
+
+def note(text: str) -> None:
+    """One line (or a few) for the person, on standard error, cleaned."""
+    sys.stderr.write(clean(text) + "\n")
+    sys.stderr.flush()
+
+
+def report(message: str, hint: str = "") -> None:
+    """An error as the user sees it: what happened, then what to do next."""
+    note(f"error: {message}")
+    for line in hint.splitlines():
+        note(f"  {line}")

@@ -1,0 +1,206 @@
+"""Records as Rich renderables: tables, the tree of a trace, questions.
+
+Rich is imported when something is drawn, because most commands with ``--json`` never draw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from corral.cli.output import clean, one_line
+from corral.cli.preview import (
+    MAX_LINES,
+    argument_lines,
+    call_text,
+    change_lines,
+    duration,
+    shorten,
+)
+from corral.jsontypes import Json
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+    from rich.text import Text
+    from rich.tree import Tree
+
+    from corral.runtime.views import Approval, EffectView, RunView, ServerView, ThreadView
+
+STATUS_STYLE = {
+    "completed": "green",
+    "finished": "green",
+    "approved": "green",
+    "identical": "green",
+    "ok": "green",
+    "running": "cyan",
+    "started": "yellow",
+    "paused": "yellow",
+    "pending": "yellow",
+    "waiting": "yellow",
+    "warn": "yellow",
+    "stopped": "yellow",
+    "failed": "red",
+    "fail": "red",
+    "denied": "red",
+    "diverged": "red",
+}
+"""The colour of every status word, wherever it is shown."""
+
+
+def table(*columns: str) -> Table:
+    """A plain table: a header, no boxes, cells that fold instead of being cut."""
+    from rich.table import Table
+
+    drawn = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        drawn.add_column(column, overflow="fold")
+    return drawn
+
+
+def status(word: str) -> Text:
+    """A status word in its colour."""
+    from rich.text import Text
+
+    return Text(clean(word), style=STATUS_STYLE.get(word, ""))
+
+
+def when(timestamp: str | None) -> str:
+    """An ISO timestamp to the second, without its zone (all are UTC)."""
+    return (timestamp or "")[:19].replace("T", " ")
+
+
+def runs_table(runs: Iterable[RunView]) -> Table:
+    """One line a run, newest first as given."""
+    drawn = table("run", "thread", "status", "started (UTC)", "steps", "tokens", "model", "prompt")
+    for run in runs:
+        tokens = run.usage.input_tokens + run.usage.output_tokens
+        cells = (run.thread, status(run.status), when(run.started_at), str(run.steps), str(tokens))
+        drawn.add_row(run.run, *cells, clean(run.model), one_line(run.prompt, 60))
+    return drawn
+
+
+def threads_table(threads: Iterable[ThreadView]) -> Table:
+    """One line a thread, as given."""
+    drawn = table("thread", "runs", "last used (UTC)", "workspace", "began with")
+    for thread in threads:
+        cells = (str(thread.runs), when(thread.updated_at), clean(thread.workspace))
+        drawn.add_row(clean(thread.thread), *cells, one_line(thread.title, 60))
+    return drawn
+
+
+def servers_table(servers: Iterable[ServerView]) -> Table:
+    """One line a tool, under its server; problems in their place."""
+    drawn = table("server", "transport", "tool", "description")
+    for server in servers:
+        name, transport = clean(server.name), clean(server.transport)
+        if server.error is not None:
+            drawn.add_row(name, transport, status("fail"), clean(server.error))
+        elif not server.tools:
+            drawn.add_row(name, transport, "", "offers no tools")
+        for tool in server.tools:
+            described = one_line(str(tool.get("description", "")), 90)
+            drawn.add_row(name, transport, clean(str(tool.get("tool", ""))), described)
+            name = transport = ""
+    return drawn
+
+
+def question(approval: Approval, workspace: Path | None = None, *, shortened: bool = True) -> Text:
+    """Everything that a person needs to answer: the tool, its arguments, the reason.
+
+    A long value or change is ``shortened``, with a count of what is left out.
+    """
+    from rich.text import Text
+
+    text = Text()
+    text.append(clean(approval.tool), style="bold")
+    if approval.kind == "in_doubt":
+        text.append("  was cut off: nobody knows whether it happened", style="yellow")
+    text.append("\n")
+    change = change_lines(approval.tool, approval.args, workspace)
+    hidden = {"content", "old", "new"} if change is not None else set()
+    shown = {key: value for key, value in approval.args.items() if key not in hidden}
+    limit = MAX_LINES if shortened else None
+    for line in shorten(list(argument_lines(shown)), limit):
+        text.append(f"  {line}\n")
+    for line in shorten(change or [], limit):
+        text.append(f"  {line}\n", style=_diff_style(line))
+    if approval.reason:
+        text.append(f"  why asked: {clean(approval.reason)}\n", style="dim")
+    return text
+
+
+def _diff_style(line: str) -> str:
+    if line.startswith(("+++", "---", "@@")):
+        return "dim"
+    return {"+": "green", "-": "red"}.get(line[:1], "")
+
+
+def trace_tree(run: RunView, effects: Sequence[EffectView]) -> Tree:
+    """A run's journal as a tree: a branch for each place in the graph, a leaf for each effect."""
+    from rich.text import Text
+    from rich.tree import Tree
+
+    head = Text.assemble(("run ", "bold"), (run.run, "bold"), "  ", status(run.status))
+    head.append(f"  {clean(run.model)}, {run.steps} steps", style="dim")
+    if run.error:
+        head.append(f"\n{clean(run.error)}", style="red")
+    tree = Tree(head, guide_style="dim")
+    tree.add(Text.assemble(("prompt  ", "dim"), one_line(run.prompt, 200)))
+    step: Tree = tree
+    steps = 0
+    for effect in effects:
+        if effect.kind == "model":
+            steps += 1
+            step = tree.add(Text(f"step {steps}", style="bold"))
+        step.add(effect_line(effect))
+    if run.output:
+        tree.add(Text.assemble(("output  ", "dim"), one_line(run.output, 400)))
+    return tree
+
+
+def effect_line(effect: EffectView) -> RenderableType:
+    """One entry of the journal: what, how it went, how long, how much, and its result."""
+    from rich.text import Text
+
+    line = Text.assemble((f"{effect.seq:>3} ", "dim"), (f"{effect.kind} ", "cyan"))
+    line.append(_asked(effect))
+    line.append("  ")
+    line.append(status(effect.status))
+    facts = [duration(effect.duration_ms)]
+    if effect.input_tokens or effect.output_tokens:
+        facts.append(f"{effect.input_tokens}+{effect.output_tokens} tokens")
+    if effect.cost_usd:
+        facts.append(f"${effect.cost_usd:.4f}")
+    line.append("  " + ", ".join(fact for fact in facts if fact), style="dim")
+    answer = result_text(effect.result)
+    if answer:
+        line.append(f"\n    {one_line(answer, 200)}", style="dim")
+    return line
+
+
+def _asked(effect: EffectView) -> str:
+    request = effect.request
+    if isinstance(request, dict) and isinstance(request.get("args"), dict):
+        return call_text(effect.name, request["args"], 80)
+    return clean(effect.name)
+
+
+def result_text(result: Json) -> str:
+    """The part of an effect's result that says most in one line."""
+    if result is None:
+        return ""
+    if not isinstance(result, dict):
+        return str(result)
+    for key in ("tools", "facts"):
+        if isinstance(result.get(key), list):
+            return f"{len(result[key])} {key}"
+    for key in ("text", "content", "output", "error", "answer", "reason", "status", "action"):
+        value = result.get(key)
+        if isinstance(value, str) and value:
+            return value
+    calls = result.get("tool_calls")
+    if isinstance(calls, list):
+        return ", ".join(call_text(call["name"], call["args"], 60) for call in calls if call)
+    return str(result)

@@ -1,0 +1,70 @@
+"""One run from the shell: run and resume."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from corral.errors import UsageError
+
+if TYPE_CHECKING:
+    from corral.agents.app import Corral
+    from corral.runtime.events import Event
+
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="M", help="local, a .gguf file, openai:NAME, anthropic:NAME or scripted:FILE."
+    ),
+]
+AgentOption = Annotated[str | None, typer.Option(metavar="A", help="An agent of corral.toml.")]
+ThreadOption = Annotated[str | None, typer.Option(metavar="T", help="Go on in this conversation.")]
+PolicyOption = Annotated[
+    str | None, typer.Option(metavar="P", help="read-only, ask, workspace, or a policy file.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Events as JSON, one a line.")]
+
+
+def run(
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="- reads standard input.")],
+    json: JsonOption = False,
+    model: ModelOption = None,
+    agent: AgentOption = None,
+    thread: ThreadOption = None,
+    policy: PolicyOption = None,
+) -> int:
+    """Give an agent one task and show what it does.
+
+    Exits 0 when it completed, 1 when it failed, 3 when it waits for approval, 4 when a limit
+    stopped it.
+    """
+    text = sys.stdin.read() if prompt == "-" else prompt
+    if not text.strip():
+        raise UsageError("The prompt is empty.", hint='Say what to do: corral run "…"')
+
+    from corral.agents.app import RunOptions
+    from corral.cli.follow import follow
+
+    options = RunOptions(agent=agent, model=model, thread=thread, policy=policy)
+    return follow(lambda corral: corral.stream(text, options), json=json)
+
+
+def resume(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or its beginning.")],
+    max_steps: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Allow this many steps in all.")
+    ] = None,
+    json: JsonOption = False,
+) -> int:
+    """Go on with a run after a crash, an answer or a limit."""
+    from corral.agents.app import RunOptions
+    from corral.cli.follow import follow
+
+    def begin(corral: Corral) -> AsyncIterator[Event]:
+        limits = corral.settings.limits.model_copy(update={"max_steps": max_steps})
+        return corral.stream_resume(run, RunOptions(limits=limits if max_steps else None))
+
+    return follow(begin, json=json)

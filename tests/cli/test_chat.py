@@ -1,0 +1,194 @@
+"""The REPL, in a terminal and through a pipe."""
+
+from __future__ import annotations
+
+import signal
+import stat
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.cli.place import Chat, Place
+
+QUESTION = "for later"
+
+
+@contextmanager
+def chatting(place: Place, *args: str) -> Iterator[Chat]:
+    chat = Chat(place, *args)
+    try:
+        yield chat
+    finally:
+        chat.child.close(force=True)
+
+
+def test_a_conversation_with_questions(place: Place) -> None:
+    with chatting(place, "--model", place.model("write")) as chat:
+        chat.see("model scripted:", "policy ask", str(place.workspace), "/help", "»")
+
+        chat.type("Write it down")
+        chat.see(
+            "I will write it down.",
+            "files__write_file",
+            "path: notes.txt",
+            "+one",
+            "+two",
+            "[y]es",
+            "[a]lways for: files__write_file",
+            QUESTION,
+        )
+        assert not (place.workspace / "notes.txt").exists()
+        chat.type("what?")
+        chat.see("one of the letters", QUESTION)
+        chat.type("n not before Monday")
+        chat.see("not before Monday", "All is written.")
+        assert not (place.workspace / "notes.txt").exists()
+
+        chat.type("Write it down again")
+        chat.see("[e]dit", QUESTION)
+        chat.type("e")
+        chat.see("arguments: ", "notes.txt")
+        chat.type("\x01\x0b{broken")
+        chat.see("not JSON", QUESTION)
+        chat.type("e")
+        chat.see("arguments: ", "notes.txt")
+        chat.type('\x01\x0b{"path": "edited.txt", "content": "edited"}')
+        chat.see("files__write_file(", "edited.txt", "All is written.")
+        assert (place.workspace / "edited.txt").read_text() == "edited"
+
+        chat.type("Write it down for good")
+        chat.see("[a]lways", QUESTION)
+        chat.type("a")
+        chat.see("All is written.")
+        (place.workspace / "notes.txt").unlink()
+        chat.type("And once more")
+        shown = chat.see("All is written.")
+        assert "[a]lways" not in shown
+        assert (place.workspace / "notes.txt").read_text() == "one\ntwo\n"
+
+        chat.see("»")
+        assert "corral chat --thread t-" in chat.leave()
+    history = place.home / "history"
+    assert "+Write it down again" in history.read_text()
+    assert stat.S_IMODE(history.stat().st_mode) == 0o600
+
+
+def test_ctrl_c_stops_the_step_and_not_the_program(place: Place) -> None:
+    with chatting(place, "--model", place.model("slow")) as chat:
+        chat.see("»")
+        chat.type("Tell me a long story")
+        chat.see("word word word")
+        chat.child.sendintr()
+        chat.see("stopped", "»")
+        chat.type(f"/model {place.model('hello')}")
+        chat.see("model: scripted")
+        chat.type("Hi")
+        chat.see("Hello there, friend.", "»")
+        chat.child.sendintr()
+        chat.see("Ctrl-D or /quit leaves", "»")
+        chat.leave()
+    statuses = [run["status"] for run in place.corral("runs", "--json").lines]
+    assert statuses == ["completed", "stopped"]
+
+
+def test_a_question_survives_a_killed_repl(place: Place) -> None:
+    with chatting(place, "--model", place.model("write")) as chat:
+        chat.see("»")
+        chat.type("Write it down")
+        chat.see(QUESTION)
+        chat.child.kill(signal.SIGKILL)
+        chat.child.wait()
+    with chatting(place, "--continue", "--model", place.model("hello")) as chat:
+        chat.see("Write it down", "files__write_file", "+two", QUESTION)
+        chat.type("q")
+        chat.see("Left for later", "corral approve", "»")
+        chat.type("/approvals")
+        chat.see("+two", QUESTION)
+        chat.type("y")
+        chat.see("All is written.", "»")
+        chat.type("And now?")
+        chat.see("Hello there, friend.", "»")
+        chat.leave()
+    assert (place.workspace / "notes.txt").read_text() == "one\ntwo\n"
+    (thread,) = place.corral("threads", "--json").lines
+    assert thread["runs"] == 2
+
+
+def test_several_lines_make_one_prompt(place: Place) -> None:
+    with chatting(place, "--model", place.model("hello")) as chat:
+        chat.see("»")
+        chat.child.send("first\x1b\r")
+        chat.child.send("second\\\r")
+        chat.type("third")
+        chat.see("Hello there, friend.", "»")
+        chat.leave()
+    (run,) = place.corral("runs", "--json").lines
+    assert run["prompt"] == "first\nsecond\nthird"
+
+
+def test_the_bundled_model_is_introduced_as_what_it_is(place: Place) -> None:
+    with chatting(place) as chat:
+        chat.see("model local", "very small model", "--model /path/model.gguf", "»")
+        chat.leave()
+
+
+def piped(place: Place, lines: str, *args: str) -> subprocess.CompletedProcess[str]:
+    command = place.command("chat", *args)
+    return subprocess.run(
+        command, env=place.env, input=lines, capture_output=True, text=True, timeout=90, check=False
+    )
+
+
+def test_a_pipe_gives_prompts_answers_and_commands(place: Place) -> None:
+    lines = "\n".join([
+        "Write it \\", "down", "n no reason at all", "/help", "/nope", "/policy workspace",
+        "Write it now", "/runs", "/trace", "/memory", "/threads", "/approvals", "/model",
+        "/new", "In a new thread", "/quit", "never read",
+    ])  # fmt: skip
+    done = piped(place, lines + "\n", "--model", place.model("write"))
+    assert done.returncode == 0, done.stderr
+    for shown in (
+        "no reason at all",
+        "/memory [forget ID]",
+        "There is no command /nope",
+        "policy: workspace",
+        "step 2",
+        "Nothing is remembered",
+        "model: scripted",
+        "Nothing waits for an answer",
+    ):
+        assert shown in done.stdout
+    assert "\x1b" not in done.stdout
+    runs = place.corral("runs", "--json").lines
+    assert [run["prompt"] for run in runs] == ["In a new thread", "Write it now", "Write it \ndown"]
+    assert len({run["thread"] for run in runs}) == 2
+    assert (place.workspace / "notes.txt").exists()
+
+
+def test_a_pipe_that_ends_at_a_question_leaves_it_for_later(place: Place) -> None:
+    done = piped(place, "Write it down\n", "--model", place.model("write"))
+    assert done.returncode == 0, done.stderr
+    assert "Left for later" in done.stdout
+    (approval,) = place.corral("approvals", "--json").lines
+    assert place.corral("approve", approval["id"]).code == 0
+    back = piped(place, "", "--continue", "--model", place.model("write"))
+    assert "All is written." in back.stdout
+    assert (place.workspace / "notes.txt").exists()
+
+
+def test_errors_are_said_and_the_conversation_goes_on(place: Place) -> None:
+    lines = f"Hello\n/model {place.model('hello')}\nHello\n/trace r-none\n/threads zzz\n"
+    done = piped(place, lines, "--model", "scripted:none.yaml")
+    assert done.returncode == 0, done.stderr
+    assert "none.yaml" in done.stdout
+    assert "Hello there, friend." in done.stdout
+    assert done.stdout.count("error: ") >= 1
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_what_keeps_a_conversation_from_starting_ends_it(place: Place) -> None:
+    unknown = piped(place, "Hello\n", "--agent", "nobody")
+    assert unknown.returncode == 2
+    assert "nobody" in unknown.stderr
+    assert piped(place, "", "--continue").returncode == 2
+    assert piped(place, "", "--thread", "t-none").returncode == 2
