@@ -106,7 +106,9 @@ class Corral:
         if not prompt.strip():
             raise UsageError("The prompt is empty.", hint="Say what the agent should do.")
         agent = self._agent(options.agent, options.model)
-        program = self._program(agent)
+        services = self._services(agent)
+        services.open_model()  # a missing file or key is told before anything is stored
+        program = ReactProgram(agent, services.model_ref, services)
         database = self.records.database
         if options.thread is not None:
             thread = options.thread
@@ -253,17 +255,17 @@ class Corral:
             else:
                 yield event
         assert finished is not None
-        paused = options.approver is not None and finished.result.status == "paused"
-        if not paused or not await self._ask(options.approver, finished.result):
+        approver, result = options.approver, finished.result
+        if approver is None or not await self._ask(approver, result.approvals):
             yield finished
             return
-        async for event in self.stream_resume(finished.result.run, options):
+        async for event in self.stream_resume(result.run, options):
             yield event
 
-    async def _ask(self, approver: Approver | None, result: RunResult) -> bool:
+    async def _ask(self, approver: Approver, approvals: tuple[Approval, ...]) -> bool:
         """Put the questions to the approver; whether it answered any."""
         answered = False
-        for approval in result.approvals if approver is not None else ():
+        for approval in approvals:
             match await approver(approval):
                 case Approved(args, always):
                     await self.approve(approval.id, args=args, always=always)

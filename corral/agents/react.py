@@ -8,7 +8,7 @@ exactly-once, the trace and replay are stations of the door and appear nowhere i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, TypedDict, assert_never
 
 from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage, SystemMessage
@@ -19,17 +19,15 @@ from langgraph.graph.message import _messages_delta_reducer
 from langgraph.types import Command, Send
 
 from corral.agents.spec import DEFAULT_INSTRUCTIONS, Agent
-from corral.jsontypes import canonical
 from corral.memory.compaction import (
     accept_summary,
     estimate_tokens,
     message_budget,
     plan,
-    repair,
     summary_request,
-    visible,
 )
 from corral.memory.store import facts_message
+from corral.memory.view import ThreadView
 from corral.runtime.calls import (
     Ask,
     Services,
@@ -88,6 +86,7 @@ class ReactProgram:
     agent: Agent
     model: str
     services: Services
+    view: ThreadView = field(default_factory=ThreadView, compare=False)
 
     @property
     def name(self) -> str:
@@ -158,18 +157,19 @@ class ReactProgram:
         """What the model is sent, and the state update of a compaction that it needed."""
         messages: list[BaseMessage] = list(state["messages"])
         system = SystemMessage(await self._instructions(messages))
-        definitions = canonical([[s.name, s.description, s.input_schema] for s in setting.tools])
-        overhead = estimate_tokens([system]) + estimate_tokens(definitions)
+        overhead = estimate_tokens([system]) + setting.definition_tokens
         budget = message_budget(setting.context_window, overhead=overhead)
         summary, covered = state.get("summary"), state.get("covered", 0)
+        seen = self.view.grown(messages, covered, budget)
+        if seen is not None:
+            return [system, *seen], {}
         compacted: ReactState = {}
         while compaction := plan(messages, summary, budget, covered=covered):
             request = Ask(self.model, summary_request(compaction), purpose="summary")
             answer = await ask_model(request, self.services)
             summary, covered = accept_summary(compaction, str(answer.text)), compaction.covered
             compacted = {"summary": summary, "covered": covered}
-        seen = visible(messages, summary, covered, budget=budget)
-        return [system, *repair(seen)], compacted
+        return [system, *self.view.whole(messages, summary, covered, budget)], compacted
 
     async def _instructions(self, messages: list[BaseMessage]) -> str:
         instructions = self.agent.instructions or DEFAULT_INSTRUCTIONS

@@ -108,8 +108,9 @@ class Shared:
         for task in tuple(self._warming):
             task.cancel()
         await asyncio.gather(*self._warming, return_exceptions=True)
-        closing = [*self._providers.values(), *self._models.values()]
-        await asyncio.gather(*(one.aclose() for one in closing), return_exceptions=True)
+        servers = [server.aclose() for server in self._providers.values()]
+        models = [model.aclose() for model in self._models.values()]
+        await asyncio.gather(*servers, *models, return_exceptions=True)
 
 
 class AgentTools:
@@ -173,6 +174,10 @@ class AgentServices:
     def model(self) -> ChatModel:
         """The agent's model, opened at the first use."""
         return self.agent.chat_model or self.shared.model(self.model_ref)
+
+    def open_model(self) -> None:
+        """Open the model, without loading it. Raises for a missing file, script or key."""
+        assert self.model is not None
 
     @cached_property
     def tools(self) -> AgentTools:

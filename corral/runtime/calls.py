@@ -13,8 +13,9 @@ from typing import Any, Protocol
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 
 from corral.errors import ModelError, ToolServerError
-from corral.jsontypes import JsonObject, digest
+from corral.jsontypes import JsonObject, canonical, digest
 from corral.memory.store import Memory
+from corral.memory.tokens import estimate_tokens
 from corral.runtime.context import current_run, perform
 from corral.runtime.effects import Attempt, Effect, Guard, Outcome, Spend
 from corral.runtime.events import Notice, TextDelta
@@ -80,12 +81,15 @@ class Services(Protocol):
 class Setting:
     """What a run found when it began: the tools on offer and the model's context window.
 
+    ``definition_tokens`` estimates what the tools' definitions take of that window.
+
     It is an effect, so that a resume and a replay see the same tools in the same order.
     """
 
     tools: tuple[ToolSpec, ...]
     context_window: int
     tools_digest: str
+    definition_tokens: int
 
     def tool(self, name: str) -> ToolSpec | None:
         """The tool that a model knows by ``name``."""
@@ -94,6 +98,14 @@ class Setting:
 
 async def prepare(agent: str, model: str, services: Services) -> Setting:
     """The setting of the current run, looked up once."""
+    memo = current_run.get().memo
+    if "prepare" not in memo:
+        memo["prepare"] = await _prepare(agent, model, services)
+    setting: Setting = memo["prepare"]
+    return setting
+
+
+async def _prepare(agent: str, model: str, services: Services) -> Setting:
 
     async def execute(_attempt: Attempt) -> Outcome:
         catalog = await services.tools.catalog()
@@ -110,15 +122,27 @@ async def prepare(agent: str, model: str, services: Services) -> Setting:
     request = {"agent": agent, "model": model}
     outcome = await perform(Effect("prepare", agent, request, execute, once="prepare"))
     specs = outcome.value["tools"]
+    shown = [
+        [spec["server"], spec["tool"], spec["description"], spec["input_schema"]] for spec in specs
+    ]
     return Setting(
         tools=tuple(ToolSpec.from_json(spec) for spec in specs),
         context_window=outcome.value["context_window"],
         tools_digest=digest(specs)[:16],
+        definition_tokens=estimate_tokens(canonical(shown)) if specs else 0,
     )
 
 
 async def recall_facts(query: str, limit: int, services: Services) -> list[Memory]:
     """Long-term facts that fit the query, looked up once in a run."""
+    memo = current_run.get().memo
+    if "recall" not in memo:
+        memo["recall"] = await _recall_facts(query, limit, services)
+    facts: list[Memory] = memo["recall"]
+    return facts
+
+
+async def _recall_facts(query: str, limit: int, services: Services) -> list[Memory]:
 
     async def execute(_attempt: Attempt) -> Outcome:
         memories = await services.memory.recall(query, limit)

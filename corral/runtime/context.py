@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from langgraph.config import get_config
 
@@ -32,7 +32,8 @@ class RunContext:
     """One execution of a run: its door, its listeners and its place in the thread.
 
     ``base_step`` is the thread's superstep before the run; steps are counted from there, so
-    that a path is the same when the run is replayed in a thread of its own.
+    that a path is the same when the run is replayed in a thread of its own. ``memo`` keeps what
+    an effect that is made once in a run has given.
     """
 
     run: str
@@ -40,6 +41,7 @@ class RunContext:
     base_step: int
     door: Door
     emit: Callable[[Event], None]
+    memo: dict[str, Any] = field(default_factory=dict)
     _asked: Counter[str] = field(default_factory=Counter)
 
     def next_path(self, prefix: str) -> str:

@@ -57,10 +57,17 @@ class Transcripts:
     def __init__(self) -> None:
         self._seen: dict[int, tuple[BaseMessage, str]] = {}
         self._last: dict[str, tuple[int, list[str]]] = {}
+        self._newest: tuple[list[BaseMessage], list[str]] = ([], [])
 
     def digests(self, messages: Sequence[BaseMessage]) -> list[str]:
         """One digest a message. A message object is encoded once, however often it is sent."""
-        return [self._digest(message) for message in messages]
+        known, made = self._newest
+        asked = list(messages)
+        # A prompt is mostly the one before and a little more; comparing by identity is cheap.
+        kept = len(known) if asked[: len(known)] == known else 0
+        made = made[:kept] + [self._digest(message) for message in asked[kept:]]
+        self._newest = (asked, made)
+        return made
 
     def _digest(self, message: BaseMessage) -> str:
         known = self._seen.get(id(message))
