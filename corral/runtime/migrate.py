@@ -6,6 +6,7 @@ starts fast.
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 from sqlalchemy import Connection, text
@@ -22,6 +23,9 @@ HEAD = "0001"
 
 KNOWN = ("0001",)
 """All revisions that this version of Corral can read, oldest first."""
+
+
+_alembic = threading.Lock()  # Alembic keeps what it is doing in module globals
 
 
 async def open_database(url: str) -> Database:
@@ -78,6 +82,7 @@ def _upgrade(connection: Connection) -> None:
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.attributes["connection"] = connection
     try:
-        command.upgrade(config, "head")
+        with _alembic:
+            command.upgrade(config, "head")
     except SQLAlchemyError as error:
         raise storage_error(error, str(connection.engine.url)) from error

@@ -150,3 +150,9 @@ async def test_a_full_disk_ends_the_run_clearly_and_what_was_stored_stays(
         assert newest.run == failed.run
         done = await c.resume(newest.run, corral.RunOptions(agent=agent))
         assert (done.status, done.output) == ("completed", "Done.")
+
+
+async def test_new_databases_can_be_opened_at_the_same_time(tmp_path: Path) -> None:
+    urls = [sqlite_url(tmp_path / f"{n}.db") for n in range(4)] + [sqlite_url(tmp_path / "0.db")]
+    for database in await asyncio.gather(*map(open_database, urls)):
+        await database.aclose()

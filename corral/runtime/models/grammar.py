@@ -21,7 +21,9 @@ from corral.tools.contract import ToolSpec
 
 _STYLE = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False}
 _CAPTURE = "args_"
-_OPENS = {"additionalProperties", "unevaluatedProperties", "patternProperties", "allOf", "$ref"}
+_NAMING = {"properties", "patternProperties", "$defs", "definitions"}
+_OPENING = {"additionalProperties", "unevaluatedProperties", "patternProperties"}
+_COMBINING = {"$ref", "anyOf", "oneOf"}
 
 
 @dataclass(frozen=True)
@@ -154,32 +156,40 @@ class GrammarCache:
 def close(schema: JsonObject) -> JsonObject:
     """The schema with no properties but the declared ones, where it does not say.
 
-    A model that may invent arguments does. What fits the result fits the original. A schema with
-    ``allOf`` is left alone: closing its parts could make them exclude each other.
+    A model that may invent arguments does. What fits the result fits the original. A schema that
+    combines others is left alone: closing its parts could make them exclude each other.
     """
-    if "allOf" in canonical(schema):
-        return schema
-    closed = _close(schema)
-    return closed if isinstance(closed, dict) else schema
+    return schema if _combines(schema) else _closed(schema)
 
 
-def _close(value: Any, *, names: bool = False) -> Any:
-    """``names``: the keys of ``value`` are property names, not keywords."""
+def _combines(value: Any) -> bool:
     if isinstance(value, list):
-        return [_close(item) for item in value]
+        return any(map(_combines, value))
+    if not isinstance(value, dict):
+        return False
+    if "allOf" in value or ("properties" in value and _COMBINING & value.keys()):
+        return True
+    return any(map(_combines, value.values()))
+
+
+def _closed(schema: JsonObject) -> JsonObject:
+    result = {
+        key: _closed_part(value, names=key in _NAMING) for key, value in schema.items()
+    }
+    if isinstance(schema.get("properties"), dict) and not _OPENING & schema.keys():
+        result["additionalProperties"] = False
+    return result
+
+
+def _closed_part(value: Any, *, names: bool) -> Any:
+    """A keyword's value; with ``names`` an object from names of the schema's own to schemas."""
+    if isinstance(value, list):
+        return [_closed_part(item, names=False) for item in value]
     if not isinstance(value, dict):
         return value
     if names:
-        return {key: _close(item) for key, item in value.items()}
-    result = {
-        key: item
-        if key in {"const", "enum", "default", "examples"}
-        else _close(item, names=key in {"properties", "$defs", "definitions"})
-        for key, item in value.items()
-    }
-    if isinstance(value.get("properties"), dict) and not _OPENS & value.keys():
-        result["additionalProperties"] = False
-    return result
+        return {key: _closed_part(item, names=False) for key, item in value.items()}
+    return _closed(value)
 
 
 def _check(name: str, schema: JsonObject) -> None:
