@@ -47,10 +47,14 @@ class Redactor:
         return text
 
     def json(self, value: Json) -> Json:
-        """A copy of ``value`` with every text in it redacted, and the secrets in keys as well.
+        """``value`` with every text in it redacted, and the secrets in keys as well.
 
-        Keys that hold no secret are kept; two that become the same get a number.
+        Keys that hold no secret are kept; two that become the same get a number. A value without
+        secrets, as nearly all are, is looked through once and given back as it is.
         """
+        together = "\0".join(_texts(value))
+        if self._once(together) == together:
+            return value
         root: dict[Any, Any] = {}
         todo: list[tuple[Any, Any, Json]] = [(root, "", value)]
         while todo:  # not recursive: how deep a value goes is its sender's choice
@@ -99,6 +103,20 @@ class Redactor:
             while start >= 0:
                 yield Span(start, start + len(form), _KNOWN)
                 start = text.find(form, start + 1)
+
+
+def _texts(value: Json) -> Iterator[str]:
+    """All texts in a value, keys included."""
+    todo: list[Json] = [value]
+    while todo:
+        item = todo.pop()
+        if isinstance(item, str):
+            yield item
+        elif isinstance(item, Mapping):
+            yield from (key for key in item if isinstance(key, str))
+            todo.extend(item.values())
+        elif isinstance(item, list | tuple):
+            todo.extend(item)
 
 
 def _merged(spans: list[Span]) -> Iterator[Span]:

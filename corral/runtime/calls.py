@@ -28,6 +28,7 @@ from corral.runtime.models.contract import (
     TextChunk,
     ToolChoice,
 )
+from corral.runtime.models.hosted_answer import invalid_args
 from corral.tools.contract import CallOptions, ToolResult, ToolSpec
 from corral.tools.pool import Catalog
 from corral.tools.schemas import validate_args
@@ -239,7 +240,7 @@ def _problem(name: str, spec: ToolSpec | None, args: JsonObject, setting: Settin
     if spec is None:
         names = ", ".join(tool.name for tool in setting.tools) or "none"
         return f"There is no tool {name!r}. The tools are: {names}."
-    return validate_args(spec, args)
+    return invalid_args(args) or validate_args(spec, args)
 
 
 def _tool_effect(spec: ToolSpec, args: JsonObject, services: Services) -> Effect:

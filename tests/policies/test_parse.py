@@ -80,6 +80,7 @@ RULE = '[[rules]]\ntool = "x"\naction = "allow"\n\n'
         ("\nrules = 5", 2, "not a list", "[[rules]]"),
         ('[rules]\ntool = "x"', 1, "not a list", "[[rules]]"),
         (RULE + '[[rules]]\ntool = "y"\n', 5, "rule 2 has no action", '"allow", "ask" or "deny"'),
+        ('[[rules]]\ntool = "y"\n' + RULE, 1, "rule 1 has no action", "Add action"),
         (RULE + '[[rules]]\ntol = "y"\n', 6, "rule 2 has a key 'tol'", 'Did you mean "tool"?'),
         ('[[rules]]\naction = "Allow"', 2, 'action = "Allow"', 'Did you mean "allow"?'),
         ('[[rules]]\naction = "reject"', 2, 'action = "reject"', '"allow", "ask" or "deny"'),

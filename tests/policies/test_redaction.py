@@ -77,6 +77,7 @@ TOKENS = {
 AROUND = (
     *("{}", "the key is {} now", "K={}\n", "export KEY='{}'", "a\n{}\nb", "(`{}`)"),
     '{{"key": "{}"}}',
+    '{{"key": "a\\n{}\\n"}}',
 )
 
 
@@ -314,7 +315,8 @@ HOSTILE = """\
 eyJ|eyJ.|eyJhbGciOi.|sk-|sk-a|://|://a:|://a:b|ghp_|AKIA|AKIAAAAAAAAAAAAAAAAA|-----|aws key |\
 awskey= |-----BEGIN PRIVATE KEY-----|-----END PRIVATE KEY-----|Authorization: bearer |\
 xoxb-1-|glagent-|/services/T/B|aaaaaaaaaaaaaaa |A1|SK0|bearer  |[redacted:secret]|\
-[redacted:|MT1|ibm|ibm: |\\n|Private-Lines: 1 |1:AA|secret_access_key |_authToken=|SG.|github_pat_|-us1|AKC|pypi-Ag|npm_"""
+[redacted:|MT1|ibm|ibm: |\\n|Private-Lines: 1 |\
+1:AA|secret_access_key |_authToken=|SG.|github_pat_|-us1|AKC|pypi-Ag|npm_"""
 
 
 @pytest.mark.parametrize("unit", HOSTILE.split("|"))

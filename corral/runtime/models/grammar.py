@@ -173,9 +173,7 @@ def _combines(value: Any) -> bool:
 
 
 def _closed(schema: JsonObject) -> JsonObject:
-    result = {
-        key: _closed_part(value, names=key in _NAMING) for key, value in schema.items()
-    }
+    result = {key: _closed_part(value, names=key in _NAMING) for key, value in schema.items()}
     if isinstance(schema.get("properties"), dict) and not _OPENING & schema.keys():
         result["additionalProperties"] = False
     return result

@@ -152,7 +152,7 @@ class LocalModel:
             # ten times what it saves. libgomp reads this once, when it is loaded.
             os.environ.setdefault("OMP_WAIT_POLICY", "passive")
             # Keeps llama.cpp, llguidance and Jinja, over a second of import, out of start-up.
-            from corral.runtime.models import local_engine  # noqa: PLC0415  # see above
+            from corral.runtime.models import local_engine  # see above
 
             options = self._options
             settings = local_engine.EngineSettings(

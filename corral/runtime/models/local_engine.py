@@ -57,8 +57,8 @@ class LocalEngine:
         parts = TemplateParts(
             model=info.path.name,
             source=settings.chat_template or info.chat_template,
-            bos=self._llama.special_text("bos"),
-            eos=self._llama.special_text("eos"),
+            bos=self._llama.bos_text,
+            ends=tuple(map(self._llama.token_text, self._llama.end_tokens)),
             control=self._llama.control_texts,
         )
         self._prompt = ChatPrompt(parts)

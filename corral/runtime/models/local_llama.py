@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -130,20 +130,23 @@ class Llama:
         """Matches the text of every control token, which nobody but the template may use."""
         control = int(llama_cpp.LLAMA_TOKEN_ATTR_CONTROL)
         texts = [
-            llama_cpp.llama_vocab_get_text(self._vocab, token).decode("utf-8", "replace")
+            self.token_text(token)
             for token in range(self.n_vocab)
             if int(llama_cpp.llama_vocab_get_attr(self._vocab, token)) & control
         ]
         longest_first = sorted((t for t in texts if len(t) > 1), key=len, reverse=True)
         return re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
 
-    def special_text(self, which: str) -> str:
-        """The text of the ``bos`` or ``eos`` token, empty when the model has none."""
-        get: Callable[[Any], int] = getattr(llama_cpp, f"llama_vocab_{which}")
-        token = get(self._vocab)
-        if token < 0:
-            return ""
-        return bytes(llama_cpp.llama_vocab_get_text(self._vocab, token)).decode("utf-8", "replace")
+    def token_text(self, token: int) -> str:
+        """A token as it is written in the vocabulary."""
+        text = llama_cpp.llama_vocab_get_text(self._vocab, token)
+        return bytes(text).decode("utf-8", "replace")
+
+    @property
+    def bos_text(self) -> str:
+        """The token that begins every text; empty when the model has none."""
+        token = llama_cpp.llama_vocab_bos(self._vocab)
+        return self.token_text(token) if token >= 0 else ""
 
     def tokenize(self, text: str, *, start: bool = False) -> list[int]:
         """Tokens of a text in which control tokens may be written; ``start`` adds the BOS."""
