@@ -21,8 +21,15 @@ from corral.runtime.tables import approvals, effects, runs, standing_rules, thre
 from corral.tools.contract import SEPARATOR, ToolSpec
 
 
+LAST = "last"
+"""Names the newest run, or the newest approval."""
+
+
 def find_run(connection: Connection, run: str) -> str:
-    """The full id of a run that is named by a unique beginning of it."""
+    """The full id of a run that is named by a unique beginning of it, or as ``last``."""
+    if run == LAST:
+        newest = select(runs.c.id).order_by(runs.c.started_at.desc(), runs.c.id.desc()).limit(1)
+        run = connection.execute(newest).scalar() or run
     return _unique(connection, runs.c.id, run, "run")
 
 
@@ -71,7 +78,10 @@ def cancel(connection: Connection, run: str) -> str:
 
 
 def find_approval(connection: Connection, approval: str) -> Row[Any]:
-    """The approval whose id is, or uniquely begins with, ``approval``."""
+    """The approval whose id is, or uniquely begins with, ``approval``; ``last``: the newest."""
+    if approval == LAST:
+        newest = select(approvals.c.id).order_by(approvals.c.created_at.desc()).limit(1)
+        approval = connection.execute(newest).scalar() or approval
     found = _unique(connection, approvals.c.id, approval, "approval")
     return connection.execute(select(approvals).where(approvals.c.id == found)).one()
 

@@ -37,7 +37,7 @@ async def open_records(settings: Settings) -> AsyncIterator[Records]:
 class Records:
     """Everything that can be asked about runs, and the answers to their questions.
 
-    Runs and approvals are named by their id or by any unique beginning of it. Raises
+    Runs and approvals are named by their id, by any unique beginning of it, or as ``last``. Raises
     ``NotFoundError`` for unknown ones and ``StorageError`` when the database cannot be used.
     """
 
