@@ -38,13 +38,6 @@ class Place(NamedTuple):
         """The path from the root, as tools show it."""
         return "/".join(self.parts) or "."
 
-    def refuse_protected(self) -> None:
-        """Raise ``ToolFault`` if this must not be written."""
-        for part in self.parts:
-            reason = _PROTECTED.get(part.lower())
-            if reason:
-                raise ToolFault(f"{self.shown} cannot be written: {part} is protected, {reason}.")
-
 
 class Roots:
     """The granted folders, opened once. The first is where relative paths start."""
@@ -54,16 +47,17 @@ class Roots:
         self._fds = [os.open(folder, os.O_RDONLY | os.O_DIRECTORY) for folder in self.folders]
 
     @contextmanager
-    def at(self, path: str, *, create: bool = False) -> Iterator[Place]:
+    def at(self, path: str, *, write: bool = False, create: bool = False) -> Iterator[Place]:
         """Walk to a path; its last component need not exist. ``create`` makes folders on the way.
 
-        Raises ``ToolFault`` for a path outside of the roots or through something else than
-        folders, ``FileNotFoundError`` when a folder on the way is missing.
+        Raises ``ToolFault`` for a path outside of the roots, through something else than
+        folders, or, to ``write``, through a protected name; ``FileNotFoundError`` when a folder
+        on the way is missing.
         """
         if "\0" in path:
             raise ToolFault("A path cannot hold a NUL character.")
         index, rest = self._split(path)
-        walk = _Walk(self._fds[index], self.folders[index], path)
+        walk = _Walk(self._fds[index], self.folders[index], path, write=write)
         try:
             yield walk.go(rest, create=create)
         finally:
@@ -81,8 +75,8 @@ class Roots:
 
 
 class _Walk:
-    def __init__(self, root: int, folder: Path, path: str) -> None:
-        self._root, self._folder, self._path = root, folder, path
+    def __init__(self, root: int, folder: Path, path: str, *, write: bool) -> None:
+        self._root, self._folder, self._path, self._write = root, folder, path, write
         self._opened: list[tuple[str, int]] = []
         self._links = 0
 
@@ -91,9 +85,12 @@ class _Walk:
             os.close(self._opened.pop()[1])
 
     def go(self, parts: list[str], *, create: bool) -> Place:
+        for part in parts:  # before any folder is made
+            self._check(part)
         pending = deque(part for part in parts if part not in {"", "."})
         while pending:
             part = pending.popleft()
+            self._check(part)
             if part == "..":
                 self._up()
             elif (target := self._link(part)) is not None:
@@ -103,6 +100,11 @@ class _Walk:
             else:
                 return Place(self._here, part, (*self._names, part))
         return Place(self._here, ".", self._names)
+
+    def _check(self, part: str) -> None:
+        reason = _PROTECTED.get(part.lower()) if self._write else None
+        if reason:
+            raise ToolFault(f"{self._path} cannot be written: {part} is protected, {reason}.")
 
     @property
     def _here(self) -> int:

@@ -15,9 +15,7 @@ _PERMISSIONS = 0o777
 def write_file(roots: Roots, call: Call) -> Answer:
     """The tool ``write_file``."""
     data = _encoded(call.text("content"))
-    _check_protected(roots, call.text("path"))
-    with roots.at(call.text("path"), create=True) as place:
-        place.refuse_protected()
+    with roots.at(call.text("path"), write=True, create=True) as place:
         if place.name == ".":
             raise ToolFault(f"{place.shown} is a folder, not a file.")
         created = _replace(place, data)
@@ -28,22 +26,12 @@ def write_file(roots: Roots, call: Call) -> Answer:
         )
 
 
-def _check_protected(roots: Roots, path: str) -> None:
-    """Refuse before folders are made on the way; a folder that is missing is not protected yet."""
-    try:
-        with roots.at(path) as place:
-            place.refuse_protected()
-    except FileNotFoundError:
-        Place(-1, "", tuple(path.split("/"))).refuse_protected()
-
-
 def edit_file(roots: Roots, call: Call) -> Answer:
     """The tool ``edit_file``."""
     old, new = call.text("old"), call.text("new")
     if old == new:
         raise ToolFault("The old and the new text are the same; nothing was changed.")
-    with roots.at(call.text("path")) as place:
-        place.refuse_protected()
+    with roots.at(call.text("path"), write=True) as place:
         before = _whole_text(place)
         count = before.count(old)
         if count == 0:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import resource
 import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -169,15 +170,21 @@ def _binds(profile: Profile) -> list[Bind]:
     folder = host.interpreter_folder()
     if folder is not None:
         binds.setdefault(str(folder), Bind(str(folder), str(folder)))
-    for own in _own_folders():
-        if _within(own, [target for target, grant in grants.items() if grant.writable]):
-            binds.setdefault(str(own), Bind(str(own), str(own)))
+    for own, target in _own_folders_in(grants):
+        binds.setdefault(str(target), Bind(str(own), str(target)))
     return [binds[target] for target in sorted(binds, key=lambda text: Path(text).parts)]
 
 
-def _own_folders() -> list[Path]:
-    """What Corral itself runs from: what is inside must not change it, were it in a grant."""
-    return [Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve(), _CORRAL]
+def _own_folders_in(grants: Mapping[Path, Grant]) -> Iterator[tuple[Path, Path]]:
+    """What Corral itself runs from, where it lies in a writable grant, and its place inside.
+
+    Code that could change it would run outside at the next start.
+    """
+    for own in (Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve(), _CORRAL):
+        for target, grant in grants.items():
+            real = target.resolve()
+            if grant.writable and real in own.parents:
+                yield own, target / own.relative_to(real)
 
 
 def _within(path: Path, folders: list[Path]) -> bool:

@@ -34,10 +34,13 @@ _HINT = (
 def builtin_provider(name: str, sandbox: SandboxBackend, workspace: Path) -> ToolProvider:
     """One of our own servers, confined to ``workspace``; its claims about its tools count.
 
-    Nothing is started yet. Raises ``NotFoundError`` for a name that is not ours.
+    Nothing is started yet; a name that is not ours gives ``NotFoundError`` at the first use.
     """
-    argv, profile = builtin_command(name, workspace)
-    return StdioServer(name, lambda: sandbox.launch(argv, profile), trusted=True)
+
+    def launch() -> Launch:
+        return sandbox.launch(*builtin_command(name, workspace))
+
+    return StdioServer(name, launch, trusted=True)
 
 
 def build_provider(
@@ -114,11 +117,7 @@ class _Starter:
         for program in programs:
             folder = _folder_of(program, home)
             if folder == home or folder in home.parents:
-                raise ToolServerError(
-                    f"Tool server {self.name} is not started: its program {program} lies in a "
-                    "folder that holds all of your files.",
-                    hint="Put the program in a folder of its own.",
-                )
+                folder = program  # the file alone: its folder holds everything of the user's
             if not _in_system(folder):
                 grants[folder] = Grant(folder)
         for writable, folders in ((False, self.entry.grants), (True, self.entry.writable)):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from corral.jsontypes import JsonObject
 from corral.tools.contract import SEPARATOR, ToolResult, ToolSpec
 from corral.tools.schemas import TooMuchWorkError, UnusableSchemaError, check_output, checked_schema
-from corral.tools.text import clean, one_line
+from corral.tools.text import cap, clean, one_line
 from corral.tools.wire import Answer, Declared
 
 MAX_NAME = 64
@@ -18,6 +18,9 @@ MAX_NAME = 64
 
 MAX_TOOLS = 500
 """How many tools of one server are taken."""
+
+MAX_TEXT = 1_000_000
+"""How many characters of a result are kept at all; the pool keeps fewer."""
 
 MAX_DESCRIPTION = 4000
 
@@ -57,19 +60,20 @@ def result_of(spec: ToolSpec, answer: Answer) -> ToolResult:
     so and keeps the text: the call was made, and what it did should be known. Structured content
     that is too much to check is left out.
     """
-    text = clean(answer.text)
+    raw, dropped = cap(answer.text, MAX_TEXT)
+    text = clean(raw)
     if answer.is_error:
-        return ToolResult(text or "The tool failed without saying why.", is_error=True)
+        return ToolResult(text or "The tool failed without saying why.", None, True, dropped)
     if not text and answer.has_structured:
         text = clean(json.dumps(answer.structured, ensure_ascii=False))
     try:
         broken = _broken_promise(spec, answer)
     except TooMuchWorkError:
-        return ToolResult(text or "(no output)")
+        return ToolResult(text or "(no output)", dropped=dropped)
     if broken:
         said = f"\nIts text was: {text[:_ALREADY_SAID]}" if text else ""
         return ToolResult(f"{spec.name} was called, but {broken}.{said}", is_error=True)
-    return ToolResult(text or "(no output)", structured=answer.structured)
+    return ToolResult(text or "(no output)", structured=answer.structured, dropped=dropped)
 
 
 def _broken_promise(spec: ToolSpec, answer: Answer) -> str:

@@ -117,8 +117,9 @@ class FunctionTools:
         function = self._functions.get(tool)
         if function is None:
             return ToolResult(f"{self._name} has no tool {one_line(tool)!r}.", is_error=True)
+        limit = asyncio.timeout(options.timeout)
         try:
-            async with asyncio.timeout(options.timeout) as limit:
+            async with limit:
                 return await function.run(args)
         except TimeoutError:
             if not limit.expired():

@@ -124,11 +124,11 @@ class ToolPool:
                 _log.warning("closing failed", server=task.get_name(), error=repr(error))
 
     def _bounded(self, result: ToolResult) -> ToolResult:
-        text, dropped = cap(clean(result.text), self._max_chars)
+        text, dropped = cap(clean(result.text), self._max_chars, result.dropped)
         structured = result.structured
         if structured is not None and len(json.dumps(structured)) > self._max_chars:
             structured = None
-        return replace(result, text=text, structured=structured, dropped=result.dropped + dropped)
+        return replace(result, text=text, structured=structured, dropped=dropped)
 
     def _warmed(self, task: asyncio.Task[list[ToolSpec]]) -> None:
         self._warming.discard(task)

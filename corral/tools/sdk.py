@@ -11,6 +11,7 @@ import contextvars
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 from typing import Final, TypeVar, cast
 
 import mcp_types as types
@@ -20,7 +21,6 @@ from mcp.client import Transport
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from pydantic import TypeAdapter, ValidationError
 
-from corral import __name__ as client_name
 from corral.tools.contract import Progress
 from corral.tools.text import one_line
 from corral.tools.wire import CLOSED, Answer, Declared, Hints, Page, Refusal, Request, Session
@@ -38,7 +38,7 @@ _RESULT: TypeAdapter[types.CallToolResult | types.InputRequiredResult] = TypeAda
 @asynccontextmanager
 async def open_session(transport: Transport, mode: str) -> AsyncIterator[Session]:
     """A session over ``transport``; ``mode`` is ``auto`` or ``legacy`` as the SDK names them."""
-    info = types.Implementation(name=client_name, version="1")
+    info = types.Implementation(name="corral", version=version("corral"))
     async with Client(transport, mode=mode, client_info=info, cache=None) as client:
         yield SdkSession(client)
 

@@ -168,7 +168,7 @@ class McpServer(ABC):
         for _ in range(_MAX_PAGES):
             page = await connection.session.list_page(cursor)
             if isinstance(page, Refusal):
-                why = self._loss(connection, page) or f"refused: {page.message}"
+                why = self._loss(connection, page) or page.message
                 raise self._error(f"could not list its tools: {why}.")
             declared += page.tools
             cursor = page.next

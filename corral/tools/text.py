@@ -33,21 +33,23 @@ def one_line(text: str, limit: int = 200) -> str:
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
-def cap(text: str, limit: int) -> tuple[str, int]:
+def cap(text: str, limit: int, dropped: int = 0) -> tuple[str, int]:
     """``text`` in at most ``limit`` characters, and how many were left out of its middle.
+
+    ``dropped`` characters were left out before, by an earlier cap at a higher limit; they count.
 
     The head gets two thirds of the room and the tail the rest: a listing is read from its start, a
     log from its end. The note that says how many were left out counts towards ``limit``; a limit
     too small for a note gives the bare head.
     """
     if len(text) <= limit:
-        return text, 0
-    room = limit - len(_note(len(text)))
+        return text, dropped
+    room = limit - len(_note(len(text) + dropped))
     if room < 0:
-        return text[:limit], len(text) - limit
+        return text[:limit], dropped + len(text) - limit
     head = room * 2 // 3
     tail = room - head
-    dropped = len(text) - room
+    dropped += len(text) - room
     end = text[len(text) - tail :]
     return f"{text[:head]}{_note(dropped)}{end}", dropped
 

@@ -134,7 +134,7 @@ def test_write_file(files: RawClient, folder: Path) -> None:
     again = files.call("write_file", path="new/deep/file.txt", content="")
     assert again["structuredContent"] == {"path": "new/deep/file.txt", "bytes": 0, "created": False}
     assert path.stat().st_mode & 0o7777 == 0o750
-    assert os.listdir(path.parent) == ["file.txt"]
+    assert [entry.name for entry in path.parent.iterdir()] == ["file.txt"]
     assert "is a folder" in files.fault("write_file", path="new", content="")
     assert "is a folder" in files.fault("write_file", path=".", content="")
     assert "not a folder" in files.fault("write_file", path="new/deep/file.txt/x", content="")
@@ -146,7 +146,7 @@ def test_a_write_that_fails_leaves_the_old_file(folder: Path) -> None:
     with RawClient([*limited, "--root", str(folder)]) as files:
         assert "file too large" in files.fault("write_file", path="file", content="x" * 5000)
     assert (folder / "file").read_text() == "old"
-    assert os.listdir(folder) == ["file"]
+    assert [entry.name for entry in folder.iterdir()] == ["file"]
 
 
 def test_edit_file(files: RawClient, folder: Path) -> None:
@@ -307,14 +307,17 @@ def test_what_is_no_file_is_not_opened(files: RawClient, folder: Path, name: str
     assert files.text("search_files", pattern="x") == "No line matches in 0 text files."
 
 
-@pytest.mark.parametrize("path", [".git/hooks/pre-commit", "sub/.GIT/config", "l/x", "corral.toml"])
+@pytest.mark.parametrize(
+    "path", [".git/hooks/x", "sub/.GIT/config", "l/x", "l/new/x", "linked/.git/x", "corral.toml"]
+)
 def test_what_would_run_outside_cannot_be_written(
     files: RawClient, folder: Path, path: str
 ) -> None:
     (folder / ".git").mkdir()
     (folder / "l").symlink_to(".git")
+    (folder / "linked").symlink_to(folder)
     assert "protected" in files.fault("write_file", path=path, content="x")
-    assert os.listdir(folder / ".git") == []
+    assert not list((folder / ".git").iterdir())
     assert not (folder / "sub").exists()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -62,6 +63,20 @@ def test_killing_the_launcher_ends_everything(inside: Inside) -> None:
         assert process.stdout.readline() == "ready\n"
         process.kill()
         until_gone(inside)
+
+
+def test_killing_the_launcher_while_it_starts_leaves_nothing(inside: Inside) -> None:
+    """bubblewrap alone leaves its first process behind when it is killed at the wrong moment."""
+    command = (str(host.interpreter()), "-I", "-S", "-c", code(), inside.token)
+    launch = inside.backend.launch(command, inside.profile())
+    for step in range(24):
+        with subprocess.Popen(
+            launch.argv, env=dict(launch.env), stdout=subprocess.PIPE, start_new_session=True
+        ) as process:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.03 + 0.01 * step)  # a moment of its start, later each time
+            os.killpg(process.pid, signal.SIGKILL)
+    until_gone(inside)
 
 
 def test_the_end_of_the_command_ends_its_daemon(inside: Inside) -> None:

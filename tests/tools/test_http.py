@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
 
@@ -168,3 +171,46 @@ async def test_a_slow_call_times_out_and_the_server_goes_on(stack: AsyncExitStac
     with pytest.raises(ToolServerError, match="did not answer slow"):
         await server.call("slow", {}, CallOptions("key", timeout=0.2))
     assert (await server.call("add", {"a": 1, "b": 1}, OPTIONS)).text == "2"
+
+
+async def test_a_server_that_hangs_at_the_goodbye() -> None:
+    """It knows sessions, and never answers the request that ends one."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while head := (await reader.readuntil(b"\r\n\r\n")).decode().lower():
+            if head.startswith(("delete", "get")):
+                await reader.read()
+                break
+            length = int(head.partition("content-length: ")[2].partition("\r\n")[0])
+            await write_answer(writer, json.loads(await reader.readexactly(length)))
+        writer.close()
+
+    listener = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = listener.sockets[0].getsockname()[1]
+    server = HttpServer("web", f"http://127.0.0.1:{port}/mcp", timing=QUICK)
+    assert [spec.tool for spec in await server.list_tools()] == ["only"]
+    began = time.monotonic()
+    await server.aclose()
+    assert time.monotonic() - began < 15
+    listener.close()
+
+
+async def write_answer(writer: asyncio.StreamWriter, request: dict[str, Any]) -> None:
+    results = {
+        "initialize": {
+            "protocolVersion": "2025-06-18",
+            "capabilities": {"tools": {}},
+            "serverInfo": {"name": "web", "version": "1"},
+        },
+        "tools/list": {"tools": [{"name": "only", "inputSchema": {"type": "object"}}]},
+    }
+    message: dict[str, Any] = {"jsonrpc": "2.0", "id": request.get("id")}
+    if request["method"] in results:
+        message["result"] = results[request["method"]]
+    else:
+        message["error"] = {"code": -32601, "message": "no such method"}
+    body = json.dumps(message).encode()
+    status = "200 OK" if "id" in request else "202 Accepted"
+    head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nMcp-Session-Id: 7\r\n"
+    writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+    await writer.drain()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -158,3 +160,11 @@ async def test_any_provider_s_text_is_cleaned_and_a_failing_end_stops_no_other()
         assert (await pool.call(catalog.tools[0], {}, OPTIONS)).text == "ab"
     assert lean_server.pid is not None
     assert not alive(lean_server.pid)
+
+
+def test_the_sdk_stays_out_until_a_server_is_needed() -> None:
+    code = (
+        "import sys, corral.tools.builder, corral.tools.pool, corral.tools.functions\n"
+        "sys.exit(bool({'mcp', 'mcp_types', 'httpx2', 'langgraph'} & sys.modules.keys()))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -244,13 +245,45 @@ class TestFloods:
             await server.call("flood", {}, OPTIONS)
         assert (await server.call("echo", {"text": "hi"}, OPTIONS)).text == "hi"
 
+    async def test_it_takes_bounded_memory(self, make: MakeServer) -> None:
+        server = make()
+        await server.list_tools()
+        tracemalloc.start()
+        try:
+            with pytest.raises(ToolServerError):
+                await server.call("flood", {}, OPTIONS)
+            assert tracemalloc.get_traced_memory()[1] < 64 * 2**20
+        finally:
+            tracemalloc.stop()
+
+    async def test_endless_progress_leaves_room_for_everything_else(self, make: MakeServer) -> None:
+        server = make()
+        reported = asyncio.Event()
+        running = 0
+
+        async def progress(done: float, total: float | None, message: str) -> None:
+            nonlocal running
+            running += 1
+            assert running == 1, "one report at a time"
+            reported.set()
+            await asyncio.sleep(0)
+            running -= 1
+
+        call = asyncio.create_task(server.call("spam", {}, CallOptions("k", progress=progress)))
+        await reported.wait()
+        assert (await server.call("echo", {"text": "hi"}, OPTIONS)).text == "hi"
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+
     async def test_a_result_of_100_megabytes(self, make: MakeServer) -> None:
         with pytest.raises(ToolServerError, match="more than 16 MiB"):
             await make().call("big", {"size": 100_000_000}, OPTIONS)
 
     async def test_a_result_below_the_limit_passes(self, make: MakeServer) -> None:
         result = await make().call("big", {"size": 5_000_000}, OPTIONS)
-        assert len(result.text) == 5_000_000
+        assert len(result.text) <= 1_000_000
+        assert 4_000_000 <= result.dropped < 4_000_100
 
     async def test_endless_garbage(self, make: MakeServer) -> None:
         with pytest.raises(ToolServerError, match="not MCP") as caught:

@@ -59,3 +59,11 @@ def test_cap_keeps_head_and_tail_and_says_how_much_is_gone() -> None:
 def test_one_line() -> None:
     assert one_line("a\n b\x1b[0m\t c") == "a b c"
     assert one_line("x" * 300, 10) == "x" * 9 + "…"
+
+
+def test_cap_counts_what_an_earlier_cap_left_out() -> None:
+    once, dropped = cap("a" * 10_000, 5_000)
+    twice, total = cap(once, 1_000, dropped)
+    assert twice.count("left out") == 1
+    assert f"… {total:,} characters left out …" in twice
+    assert total > dropped > 5_000

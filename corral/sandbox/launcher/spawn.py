@@ -1,4 +1,9 @@
-"""Start the sandbox's first process, then supervise it until nothing of it is left."""
+"""Start the sandbox's first process, then supervise it until nothing of it is left.
+
+Three processes: the launcher itself, which the parent knows and may kill; the supervisor, out of
+its reach in a session of its own, which then still ends everything (bubblewrap alone does not
+when it is killed while it starts); and bubblewrap.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +16,7 @@ from pathlib import Path
 
 from corral.sandbox.launcher import linux, staging
 from corral.sandbox.launcher.order import VARIABLE, Bind, Order
-from corral.sandbox.launcher.supervisor import SIGNALS, supervise
+from corral.sandbox.launcher.supervisor import SIGNALS, relay, supervise
 
 SANDBOX_USER = 65533
 """The user that a sandbox started by root runs as on the host: no account, no files."""
@@ -26,18 +31,17 @@ def main() -> int:
     except (KeyError, ValueError, TypeError) as error:
         say(f"no usable order in {VARIABLE} ({error}); this program is started by Corral")
         return _NOT_STARTED
+    # Whatever the parent has left open is not for the sandbox.
+    os.closerange(3, 1 << 20)
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     parent = os.getppid()
     linux.die_with_parent(signal.SIGUSR1)
-    linux.become_subreaper()
-    child = os.fork()
-    if child == 0:
-        _child(order)
-    quiet = os.open(os.devnull, os.O_RDWR)
-    os.dup2(quiet, 0)
-    os.dup2(quiet, 1)
-    os.close(quiet)
-    return supervise(child, parent, order.memory, order.cpu_seconds)
+    launcher = os.getpid()
+    supervisor = os.fork()
+    if supervisor == 0:
+        _supervisor(order, launcher)
+    _let_go_of_streams()
+    return relay(supervisor, parent)
 
 
 def say(text: str) -> None:
@@ -45,10 +49,38 @@ def say(text: str) -> None:
     os.write(2, f"corral-sandbox: {text}\n".encode(errors="replace"))
 
 
+def _supervisor(order: Order, launcher: int) -> None:
+    """Start the command and watch over it. Never returns."""
+    status = _NOT_STARTED
+    try:
+        os.setsid()
+        linux.die_with_parent(signal.SIGUSR1)
+        linux.become_subreaper()
+        child = os.fork()
+        if child == 0:
+            _child(order)
+        _let_go_of_streams()
+        status = supervise(child, launcher, order.memory, order.cpu_seconds)
+    except OSError as error:
+        say(f"the supervisor failed: {error}")
+    finally:
+        os._exit(status)
+
+
+def _let_go_of_streams() -> None:
+    """Only the command reads standard input and writes standard output."""
+    quiet = os.open(os.devnull, os.O_RDWR)
+    os.dup2(quiet, 0)
+    os.dup2(quiet, 1)
+    os.close(quiet)
+
+
 def _child(order: Order) -> None:
     """Become the command of the order. Never returns."""
     launcher = os.getppid()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    for ignored_by_python in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(ignored_by_python, signal.SIG_DFL)
     try:
         if order.bwrap:
             _become_bwrap(order, launcher)

@@ -49,11 +49,13 @@ def _id_map(owner: tuple[int, int], user: int) -> int:
     hold, release = os.pipe()
     child = os.fork()
     if child == 0:
-        os.close(release)
-        linux.unshare(linux.CLONE_NEWUSER)
-        os.write(tell, b".")
-        os.read(hold, 1)
-        os._exit(0)
+        try:
+            os.close(release)
+            linux.unshare(linux.CLONE_NEWUSER)
+            os.write(tell, b".")
+            os.read(hold, 1)
+        finally:
+            os._exit(0)
     os.close(tell)
     os.close(hold)
     try:
@@ -79,8 +81,14 @@ class Stage:
         self._user = user
         self._maps: dict[tuple[int, int], int] = {}
         self._trees: list[tuple[int, bool]] = []
-        linux.unshare(linux.CLONE_NEWNS)
-        linux.make_private()
+        try:
+            linux.unshare(linux.CLONE_NEWNS)
+            linux.make_private()
+        except OSError as error:
+            raise StagingError(
+                f"started by root, but root may not mount anything here ({error.strerror}); "
+                "run Corral as an ordinary user"
+            ) from error
 
     def add(self, path: str, *, writable: bool) -> str:
         """Take one folder or file; the path at which it will be found once attached."""

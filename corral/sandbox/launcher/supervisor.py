@@ -20,6 +20,7 @@ SIGNALS = frozenset(
 )
 _STOP = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT})
 _BUSY, _IDLE = 0.03, 0.1  # seconds between two looks
+_RELAY = 1.0  # seconds; the kernel tells of the parent's death at once
 _REAP_DEADLINE = 10.0
 _KILLED = 128 + signal.SIGKILL
 _MIB = 1024 * 1024
@@ -53,6 +54,22 @@ def supervise(child: int, parent: int, memory: int, cpu_seconds: int) -> int:
             return _KILLED
         working = usage.cpu_seconds != used_before or usage.memory > memory // 4
         pause, used_before = (_BUSY if working else _IDLE), usage.cpu_seconds
+
+
+def relay(supervisor: int, parent: int) -> int:
+    """Stand between the parent and the supervisor until that has ended; its exit status.
+
+    Passes signals on, and the parent's death.
+    """
+    while True:
+        received = signal.sigtimedwait(SIGNALS, _RELAY)
+        status = _reap(supervisor)
+        if status is not None:
+            return status
+        if received is not None and received.si_signo in _STOP:
+            os.kill(supervisor, received.si_signo)
+        elif os.getppid() != parent:
+            os.kill(supervisor, signal.SIGTERM)
 
 
 def _breach(usage: tree.Usage, memory: int, cpu_seconds: int) -> str:

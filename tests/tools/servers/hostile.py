@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -34,9 +36,13 @@ def complain(text: str) -> None:
     sys.stderr.flush()
 
 
+LOCK = threading.Lock()
+
+
 def send(message: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps({"jsonrpc": "2.0", **message}) + "\n")
-    sys.stdout.flush()
+    with LOCK:
+        sys.stdout.write(json.dumps({"jsonrpc": "2.0", **message}) + "\n")
+        sys.stdout.flush()
 
 
 def content(text: str, **more: Any) -> dict[str, Any]:
@@ -94,6 +100,18 @@ def chatter(*_: Any) -> dict[str, Any]:
 def garbage(*_: Any) -> dict[str, Any]:
     while True:
         sys.stdout.write("progress: 10%\n")
+
+
+def spam(_: Any, request: dict[str, Any]) -> None:
+    """Reports progress for ever and never answers, and goes on serving."""
+    token = request["params"]["_meta"].get("progressToken", 0)
+    step = {"method": "notifications/progress", "params": {"progressToken": token, "progress": 1}}
+
+    def endlessly() -> None:
+        while True:
+            send(step)
+
+    threading.Thread(target=endlessly, daemon=True).start()
 
 
 def pings(*_: Any) -> dict[str, Any]:
@@ -155,6 +173,20 @@ def daemon(*_: Any) -> dict[str, Any]:
     return content(str(child.pid))
 
 
+def look(args: dict[str, Any], _: Any) -> dict[str, Any]:
+    return content(str(Path(args["path"]).exists()))
+
+
+def write(args: dict[str, Any], _: Any) -> dict[str, Any]:
+    Path(args["path"]).write_text("written")
+    return content("written")
+
+
+def connect(args: dict[str, Any], _: Any) -> dict[str, Any]:
+    with socket.socket() as client:
+        return content(str(client.connect_ex(("127.0.0.1", args["port"])) == 0))
+
+
 TOOLS: dict[str, tuple[dict[str, Any], Callable[..., dict[str, Any] | None]]] = {
     "echo": (tool("echo", {**OBJECT, "properties": PROPERTIES, "required": ["text"]}), echo),
     "honest": (tool("honest", outputSchema=SUM), honest),
@@ -163,9 +195,22 @@ TOOLS: dict[str, tuple[dict[str, Any], Callable[..., dict[str, Any] | None]]] = 
     "reader": (tool("reader", annotations={"readOnlyHint": True, "idempotentHint": True}), meta),
     "big": (tool("big", {**OBJECT, "properties": {"size": {"type": "integer"}}}), big),
 }
-for made in (pid, environment, die, hang, wait, flood, chatter, garbage, pings, escapes, mixed):
+for made in (
+    pid,
+    environment,
+    spam,
+    die,
+    hang,
+    wait,
+    flood,
+    chatter,
+    garbage,
+    pings,
+    escapes,
+    mixed,
+):
     TOOLS[made.__name__] = (tool(made.__name__), made)
-for made in (failing, malformed, daemon):
+for made in (failing, malformed, daemon, look, write, connect):
     TOOLS[made.__name__] = (tool(made.__name__), made)
 
 
