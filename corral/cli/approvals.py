@@ -12,9 +12,9 @@ from corral.cli.context import current, open_records, wait
 from corral.cli.output import console, emit, emit_all, note
 from corral.cli.render import question, status
 from corral.errors import UsageError
-from corral.jsontypes import JsonObject
 
 if TYPE_CHECKING:
+    from corral.jsontypes import JsonObject
     from corral.runtime.records import Records
     from corral.runtime.views import Approval
 

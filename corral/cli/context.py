@@ -83,7 +83,7 @@ def quiet_logs() -> None:
     """Keep structlog, which would print to standard output, out of what a command says."""
     import structlog  # with the runtime, not before
 
-    lowest = 0 if debugging() else 100
+    lowest = "debug" if debugging() else "critical"
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(lowest),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),

@@ -15,9 +15,9 @@ from corral.cli.context import current, open_records, wait
 from corral.cli.output import clean, console, emit
 from corral.cli.render import status
 from corral.errors import CorralError
-from corral.jsontypes import JsonObject
 
 if TYPE_CHECKING:
+    from corral.jsontypes import JsonObject
     from corral.runtime.config import Settings
 
 Verdict = Literal["ok", "warn", "fail"]

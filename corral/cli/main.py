@@ -10,6 +10,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, TextIO
 
@@ -144,7 +145,7 @@ def _trace(error: Exception) -> None:
 def _prepare_streams() -> None:
     """What cannot be encoded is written out; libraries' warnings stay off the terminal."""
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+        if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     if not debugging():
         warnings.simplefilter("ignore")

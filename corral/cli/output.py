@@ -8,11 +8,10 @@ import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, TextIO
 
-from corral.jsontypes import Json
-
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from corral.jsontypes import Json
     from corral.runtime.views import Record
 
 # C0 without tab and newline, DEL and C1 move the cursor or start escape sequences; bidirectional

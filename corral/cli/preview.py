@@ -12,9 +12,12 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from corral.cli.output import clean
-from corral.jsontypes import Json, JsonObject
+
+if TYPE_CHECKING:
+    from corral.jsontypes import Json, JsonObject
 
 MAX_LINES = 60
 """Lines of one value or diff that are shown at first; the rest is counted."""

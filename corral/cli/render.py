@@ -18,7 +18,6 @@ from corral.cli.preview import (
     duration,
     shorten,
 )
-from corral.jsontypes import Json
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from rich.text import Text
     from rich.tree import Tree
 
+    from corral.jsontypes import Json, JsonObject
     from corral.runtime.views import Approval, EffectView, RunView, ServerView, ThreadView
 
 STATUS_STYLE = {
@@ -176,31 +176,43 @@ def effect_line(effect: EffectView) -> RenderableType:
     line.append("  " + ", ".join(fact for fact in facts if fact), style="dim")
     answer = result_text(effect.result)
     if answer:
-        line.append(f"\n    {one_line(answer, 200)}", style="dim")
+        wrong = isinstance(effect.result, dict) and effect.result.get("is_error") is True
+        line.append(f"\n    {one_line(answer, 200)}", style="red" if wrong else "dim")
     return line
 
 
 def _asked(effect: EffectView) -> str:
-    request = effect.request
-    if isinstance(request, dict) and isinstance(request.get("args"), dict):
-        return call_text(effect.name, request["args"], 80)
+    match effect.request:
+        case {"args": dict(args)}:
+            return call_text(effect.name, args, 80)
     return clean(effect.name)
 
 
 def result_text(result: Json) -> str:
     """The part of an effect's result that says most in one line."""
-    if result is None:
-        return ""
-    if not isinstance(result, dict):
-        return str(result)
-    for key in ("tools", "facts"):
-        if isinstance(result.get(key), list):
-            return f"{len(result[key])} {key}"
-    for key in ("text", "content", "output", "error", "answer", "reason", "status", "action"):
-        value = result.get(key)
-        if isinstance(value, str) and value:
-            return value
-    calls = result.get("tool_calls")
-    if isinstance(calls, list):
-        return ", ".join(call_text(call["name"], call["args"], 60) for call in calls if call)
+    match result:
+        case None:
+            return ""
+        case {"message": dict(message)}:
+            return _message_text(message)
+        case {"tools": list(found)}:
+            return f"{len(found)} tools"
+        case {"facts": list(found)}:
+            return f"{len(found)} facts"
+        case {"text": str(text)} | {"output": str(text)} | {"error": str(text)}:
+            return text
+        case {"action": str(text), "reason": str(reason)} if reason:
+            return f"{text}: {reason}"
+        case {"action": str(text)} | {"status": str(text)}:
+            return text
     return str(result)
+
+
+def _message_text(message: JsonObject) -> str:
+    """A model's text and the calls that it asks for."""
+    parts = [str(message.get("content") or "")]
+    parts += [
+        f"→ {call_text(str(call.get('name')), call.get('args') or {}, 80)}"
+        for call in message.get("tool_calls") or ()
+    ]
+    return "  ".join(part for part in parts if part)

@@ -20,7 +20,6 @@ from corral.runtime.lease import is_held
 from corral.runtime.tables import approvals, effects, runs, standing_rules, threads
 from corral.tools.contract import SEPARATOR, ToolSpec
 
-
 LAST = "last"
 """Names the newest run, or the newest approval."""
 

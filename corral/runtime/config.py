@@ -1,8 +1,8 @@
 """Configuration: flags > environment > project ``corral.toml`` > user file > defaults.
 
-One model describes every setting. A project's file comes with the project, so it may not loosen
-what protects the user from the project: those keys count only in the user's own file, in the
-environment, as flags, or in a file that the user names with ``--config``.
+One model describes every setting. What a project's file may not decide is in
+``project_file.py``: it counts only in the user's own file, in the environment, as a flag, or in a
+file that the user names with ``--config``.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from corral.errors import ConfigError
 from corral.jsontypes import JsonObject
 from corral.policies.limits import RunLimits
 from corral.policies.rules import Rule
+from corral.runtime.project_file import restrain
 from corral.tools.config import ServerConfig, check_server_name
 
 PROJECT_FILE = "corral.toml"
-_USER_ONLY = ("sandbox", "base_url", "database_url", "home", "workspace", "config")
 
 
 class SamplingConfig(BaseModel):
@@ -182,9 +182,7 @@ def _read_files(named: Path | None, workspace: Path) -> Iterator[tuple[Path, Jso
         yield named, _read(named)
     project = workspace / PROJECT_FILE
     if project.is_file() and project != named:
-        data = _read(project)
-        _refuse_loosening(project, data)
-        yield project, data
+        yield project, restrain(project, _read(project), user_file())
     if user_file().is_file():
         yield user_file(), _read(user_file())
 
@@ -200,22 +198,6 @@ def _read(path: Path) -> JsonObject:
         raise ConfigError(
             f"{path} is not valid TOML: {error}.", hint="Correct the file and try again."
         ) from error
-
-
-def _refuse_loosening(path: Path, data: JsonObject) -> None:
-    keys = [key for key in _USER_ONLY if key in data]
-    servers = data.get("mcp")
-    for name, server in servers.items() if isinstance(servers, dict) else ():
-        if isinstance(server, dict):
-            keys += [f"mcp.{name}.{key}" for key in ("sandbox", "trust") if key in server]
-            # A project that could read variables of the user's could send them to its server.
-            text = f"{server.get('env', '')}{server.get('headers', '')}"
-            keys += [f"mcp.{name}: ${{VARIABLE}}"] if "${" in text else []
-    if keys:
-        raise ConfigError(
-            f"{path} may not set {', '.join(keys)}: the file belongs to the project.",
-            hint=f"If you want it, write it into your own {user_file()}, or use --config {path}.",
-        )
 
 
 def _explained(error: ValidationError, files: list[tuple[Path, JsonObject]]) -> ConfigError:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from tests.cli.place import SCRIPTS, Place
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     home, workspace, scripts = (tmp_path / name for name in ("home", "work", "scripts"))
     workspace.mkdir()
     scripts.mkdir()
@@ -24,8 +26,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     monkeypatch.setenv("CORRAL_HOME", str(home))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("NO_COLOR", "1")
-    monkeypatch.setenv("CORRAL_SANDBOX", os.environ.get("TMPSB", "bubblewrap"))
     monkeypatch.chdir(workspace)
     root = str(Path(__file__).parents[2])
     env = {**os.environ, "PYTHONPATH": root, "PROMPT_TOOLKIT_NO_CPR": "1"}
-    return Place(home, workspace, scripts, env)
+    yield Place(home, workspace, scripts, env)
+    structlog.reset_defaults()  # commands silence it for their process, and that is this one

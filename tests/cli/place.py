@@ -14,6 +14,8 @@ import pexpect
 
 from corral.cli.main import invoke
 
+LONG = "".join(f"line {number}\\n" for number in range(200))
+
 SCRIPTS = {
     "hello": '- {text: "Hello there, friend."}\n',
     "again": '- {text: "Nice to see you again."}\n',
@@ -21,6 +23,10 @@ SCRIPTS = {
 - text: "I will write it down."
   tool_calls: [{name: files__write_file, args: {path: notes.txt, content: "one\\ntwo\\n"}}]
 - {text: "All is written."}
+""",
+    "long": f"""
+- tool_calls: [{{name: files__write_file, args: {{path: long.txt, content: "{LONG}"}}}}]
+- {{text: "All is written."}}
 """,
     "read": """
 - text: "Let me look."

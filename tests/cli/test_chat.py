@@ -165,13 +165,26 @@ def test_a_pipe_gives_prompts_answers_and_commands(place: Place) -> None:
     assert (place.workspace / "notes.txt").exists()
 
 
+def test_a_long_change_can_be_seen_whole_before_it_is_allowed(place: Place) -> None:
+    done = piped(place, "Write\nv\ny\n", "--model", place.model("long"))
+    assert done.returncode == 0, done.stderr
+    short, whole = done.stdout.split("[v]iew all of it")[:2]
+    assert "more lines" in short
+    assert "+line 100" not in short
+    assert "more lines" not in whole
+    assert "+line 100" in whole
+    assert len((place.workspace / "long.txt").read_text().splitlines()) == 200
+
+
 def test_a_pipe_that_ends_at_a_question_leaves_it_for_later(place: Place) -> None:
     done = piped(place, "Write it down\n", "--model", place.model("write"))
     assert done.returncode == 0, done.stderr
     assert "Left for later" in done.stdout
+    other = piped(place, "Hello\n", "--model", place.model("hello"))
+    assert "questions wait in t-" in other.stdout
     (approval,) = place.corral("approvals", "--json").lines
     assert place.corral("approve", approval["id"]).code == 0
-    back = piped(place, "", "--continue", "--model", place.model("write"))
+    back = piped(place, "", "--thread", approval["thread"][:6])
     assert "All is written." in back.stdout
     assert (place.workspace / "notes.txt").exists()
 
@@ -190,5 +203,7 @@ def test_what_keeps_a_conversation_from_starting_ends_it(place: Place) -> None:
     unknown = piped(place, "Hello\n", "--agent", "nobody")
     assert unknown.returncode == 2
     assert "nobody" in unknown.stderr
-    assert piped(place, "", "--continue").returncode == 2
-    assert piped(place, "", "--thread", "t-none").returncode == 2
+    for args in (("--continue",), ("--thread", "t-none"), ("--thread", "t", "--continue")):
+        result = place.corral("chat", *args)
+        assert (result.code, result.out) == (2, "")
+        assert result.err.startswith("error: ")

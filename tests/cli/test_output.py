@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from corral.cli.output import clean, one_line
-from corral.cli.preview import call_text, change_lines, duration, read_beneath
+from corral.cli.preview import call_text, change_lines, duration, read_beneath, shorten
 
 
 @pytest.mark.parametrize(
@@ -76,8 +76,11 @@ def test_long_changes_are_shortened_and_counted(tmp_path: Path) -> None:
     args = {"path": "a", "content": "line\n" * 1000}
     lines = change_lines("files__write_file", args, tmp_path)
     assert lines is not None
-    assert len(lines) < 70
-    assert any("more lines" in line for line in lines)
+    assert len(lines) > 1000
+    cut = shorten(lines, 60)
+    assert len(cut) == 61
+    assert f"… {len(lines) - 60} more lines …" in cut
+    assert (cut[0], cut[-1]) == (lines[0], lines[-1])
 
 
 def test_other_calls_have_no_change_to_show(tmp_path: Path) -> None:

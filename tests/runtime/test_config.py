@@ -9,6 +9,7 @@ import pytest
 
 from corral.agents.app import load_policy
 from corral.errors import ConfigError
+from corral.policies.rules import ToolCall, decide
 from corral.runtime.config import load_settings, user_file
 
 
@@ -46,6 +47,10 @@ def test_the_file_named_by_a_flag_beats_the_project(workspace: Path, tmp_path: P
         ('base_url = "http://127.0.0.1:1"', "base_url"),
         ('[mcp.x]\ncommand = "x"\nsandbox = false', "mcp.x.sandbox"),
         ('[mcp.x]\ncommand = "x"\ntrust = true', "mcp.x.trust"),
+        ('[mcp.x]\ncommand = "x"\nwritable = ["~"]', "mcp.x.writable"),
+        ('[mcp.x]\ncommand = "x"\ngrants = ["../other"]', "mcp.x.grants"),
+        ('policy = "loose.toml"', "policy"),
+        ('[[rules]]\ntool = "*"\nsandboxed = false\naction = "allow"', "rule 1"),
         ('[mcp.x]\nurl = "https://e.invalid"\nheaders = {A = "${OPENAI_API_KEY}"}', "VARIABLE"),
     ],
 )
@@ -106,3 +111,20 @@ def test_the_database_url_can_be_overridden(
     monkeypatch.setenv("CORRAL_DATABASE_URL", "sqlite:////elsewhere.db")
     assert load_settings().database == "sqlite:////elsewhere.db"
     assert os.environ["CORRAL_HOME"] in str(load_settings().home)
+
+
+def test_a_projects_rule_lets_through_only_what_stays_in_the_sandbox(workspace: Path) -> None:
+    write(
+        workspace / "corral.toml",
+        '[mcp.out]\nurl = "https://e.invalid/mcp"\n'
+        '[mcp.near]\ncommand = "near"\nwritable = ["data"]\n'
+        '[[rules]]\ntool = "*"\naction = "allow"\n',
+    )
+    policy = load_policy(load_settings(), None)
+
+    def action(name: str, *, sandboxed: bool) -> str:
+        call = ToolCall(name, {}, read_only=False, sandboxed=sandboxed, workspace=str(workspace))
+        return decide(policy, call).action
+
+    assert action("near__write", sandboxed=True) == "allow"
+    assert action("out__send", sandboxed=False) == "ask"

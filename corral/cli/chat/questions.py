@@ -13,10 +13,10 @@ from corral.cli.output import clean
 from corral.cli.render import question
 from corral.cli.screen import Screen
 from corral.errors import ConflictError, UsageError
-from corral.jsontypes import JsonObject
 from corral.runtime.views import Approval
 
 if TYPE_CHECKING:
+    from corral.jsontypes import JsonObject
     from corral.runtime.records import Records
 
 DEFAULT_REASON = "The user said no."

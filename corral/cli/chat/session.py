@@ -109,13 +109,11 @@ class Session:
             )
             return corral.stream(prompt, options)
 
-        if choices.thread is None:
-            await self.interruptible(self._mention_waiting())
         await self._settle(await self._step(begin))
 
-    async def _mention_waiting(self) -> None:
+    async def _mention_waiting(self, corral: Corral) -> None:
         """Remind of questions in other threads, as a REPL that was killed leaves them."""
-        waiting = await (await self.runtime()).records.approvals()
+        waiting = await corral.records.approvals()
         threads = sorted({approval.thread for approval in waiting})
         if threads:
             there = ", ".join(threads[:5])
@@ -187,7 +185,10 @@ class Session:
         self, begin: Callable[[Corral], AsyncIterator[Event]], narrator: Narrator
     ) -> None:
         self.screen.busy(lambda: "starting")
-        async with closing(begin(await self.runtime())) as events:
+        corral = await self.runtime()
+        if self.choices.thread is None:
+            await self._mention_waiting(corral)
+        async with closing(begin(corral)) as events:
             async for event in events:
                 narrator.tell(event)
 

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from jsonschema import Draft202012Validator
@@ -30,7 +31,8 @@ _COMBINING = {"$ref", "anyOf", "oneOf"}
 class CallSyntax:
     """How one model writes a call: ``prefix NAME middle ARGUMENTS suffix``.
 
-    ``trigger`` is the beginning of ``prefix`` that no plain answer contains.
+    ``trigger`` is the beginning of ``prefix`` if no plain answer contains that, else empty: then
+    only ``prefix`` with the name of a tool begins a call.
     """
 
     prefix: str
@@ -65,7 +67,11 @@ class CallGrammar:
         self._names = list(self._tools)
         self._syntax = syntax
         self._tokenizer = tokenizer
-        self.trigger = syntax.trigger
+        self.triggers = (
+            (syntax.trigger,)
+            if syntax.trigger
+            else tuple(f"{syntax.prefix}{name}" for name in self._names)
+        )
         schemas = {name: close(tool.input_schema) for name, tool in self._tools.items()}
         for name, schema in schemas.items():
             _check(name, schema)
@@ -79,12 +85,17 @@ class CallGrammar:
             )
         self._first = first
 
-    @property
+    @cached_property
+    def first_token(self) -> int:
+        """The token that begins every call."""
+        return int(self._tokenizer.tokenize_str(self._syntax.prefix, parse_special=True)[0])
+
+    @cached_property
     def trigger_token(self) -> int | None:
         """The control token that begins a call, if it is one."""
-        tokens = self._tokenizer.tokenize_str(self.trigger, parse_special=True)
+        tokens = self._tokenizer.tokenize_str(self._syntax.trigger, parse_special=True)
         special = len(tokens) == 1 and self._tokenizer.is_special_token(tokens[0])
-        return tokens[0] if special else None
+        return int(tokens[0]) if special else None
 
     def start(self) -> LLMatcher:
         """A matcher at the beginning of a call."""

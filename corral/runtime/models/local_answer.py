@@ -26,6 +26,7 @@ class AnswerPlan:
     """What to generate after which prompt.
 
     ``grammar`` is ``None`` when no call may be made; ``required`` makes one without any text.
+    ``call_threshold`` makes one when its first token is at least so likely (a log probability).
     """
 
     prompt: Sequence[int]
@@ -35,6 +36,7 @@ class AnswerPlan:
     stops: tuple[str, ...] = ()
     grammar: CallGrammar | None = None
     required: bool = False
+    call_threshold: float | None = None
 
 
 class Answer:
@@ -65,25 +67,34 @@ class Answer:
         """Evaluate the prompt and generate; yields text that may be shown."""
         self._sequence.begin(self._plan.prompt, self._cancelled)
         grammar = self._plan.grammar
-        if grammar is None or not self._plan.required:
-            trigger = grammar.trigger if grammar else None
-            gate = TextGate(self._plan.stops, trigger)
-            begins = yield from self._free_text(gate)
+        if grammar is None or not self._calls_at_once(grammar):
+            gate = TextGate(self._plan.stops, grammar.triggers if grammar else ())
+            length = yield from self._free_text(gate)
             if not gate.triggered:
                 return
-            self._sequence.rewind(begins)
+            self._sequence.rewind(length)
         if grammar is not None:
             self._make_call(grammar)
 
+    def _calls_at_once(self, grammar: CallGrammar) -> bool:
+        if self._plan.required or self._plan.call_threshold is None:
+            return self._plan.required
+        logits = self._llama.logits().astype(np.float64)
+        top = logits.max()
+        total = top + np.log(np.exp(logits - top).sum())
+        return bool(logits[grammar.first_token] - total >= self._plan.call_threshold)
+
     def _free_text(self, gate: TextGate) -> Generator[str, None, int]:
         """Generate until the end or a marker; returns the length before the marker's tokens."""
-        marker = self._plan.grammar.trigger_token if self._plan.grammar else None
-        trigger = self._plan.grammar.trigger.encode() if self._plan.grammar else b""
+        grammar = self._plan.grammar
+        # A control token has no text of its own: the marker is put in its place.
+        marker = grammar.trigger_token if grammar else None
+        marked = grammar.triggers[0].encode() if grammar else b""
         length, offsets = len(self._sequence), list[int]()
         with closing(self._sampled(self._plan.text)) as tokens:
             for token in tokens:
                 offsets.append(gate.length)
-                shown = gate.push(trigger if token == marker else self._llama.piece(token))
+                shown = gate.push(marked if token == marker else self._llama.piece(token))
                 if shown:
                     self.text += shown
                     yield shown

@@ -5,10 +5,10 @@ Imports llama.cpp, llguidance and Jinja: ``local`` imports it when a model is fi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.messages.tool import ToolCall
 
 from corral.errors import ModelError
@@ -28,6 +28,7 @@ from corral.runtime.models.local_llama import Llama, LlamaParams
 from corral.runtime.models.local_sampling import SamplingDefaults, chosen
 from corral.runtime.models.local_sequence import TokenSequence
 from corral.runtime.models.prompt import ChatPrompt, TemplateParts
+from corral.tools.contract import ToolSpec
 
 _MIN_ANSWER = 16
 
@@ -90,7 +91,11 @@ class LocalEngine:
         self._llama.close()
 
     def _plan(self, request: ModelRequest) -> AnswerPlan:
-        text = self._prompt.render(request)
+        defaults = self._settings.defaults
+        beginner = defaults.beginner and not self._prompt.native_tools
+        if beginner:
+            request = _simplified(request)
+        text = self._prompt.render(request, with_examples=beginner)
         prompt = self._llama.tokenize(text, start=not (self._bos and text.startswith(self._bos)))
         n_ctx = self._llama.n_ctx
         if len(prompt) + _MIN_ANSWER > n_ctx:
@@ -99,16 +104,22 @@ class LocalEngine:
                 f"holds {n_ctx:,}, the answer included.",
                 hint="Start a new thread, send less, or load the model with a larger context.",
             )
-        sampling = chosen(request.sampling, self._settings.sampling, self._settings.defaults)
+        sampling = chosen(request.sampling, self._settings.sampling, defaults)
         return AnswerPlan(
             prompt=prompt,
             max_tokens=min(sampling.max_tokens, n_ctx - len(prompt)),
             text=sampling.text,
             call=sampling.call,
-            stops=sampling.stops,
+            stops=(*sampling.stops, *self._forbidden(request)),
             grammar=self._grammar(request),
             required=request.tool_choice == "required",
+            call_threshold=defaults.call_threshold if beginner else None,
         )
+
+    def _forbidden(self, request: ModelRequest) -> Sequence[str]:
+        """Where no call may be made, its beginning ends the answer: nobody wants to read one."""
+        trigger = self._prompt.syntax.trigger
+        return [trigger] if request.tool_choice == "none" and trigger else []
 
     def _grammar(self, request: ModelRequest) -> CallGrammar | None:
         if request.tools and request.tool_choice != "none":
@@ -119,3 +130,20 @@ class LocalEngine:
                 hint="Offer at least one tool, or do not demand a call.",
             )
         return None
+
+
+def _simplified(request: ModelRequest) -> ModelRequest:
+    """The request as a very small model can handle it; see ``SamplingDefaults.beginner``."""
+    answered = bool(request.messages) and isinstance(request.messages[-1], ToolMessage)
+    if request.tool_choice == "none" or (answered and request.tool_choice == "auto"):
+        return replace(request, tools=(), tool_choice="none")
+    return replace(request, tools=[_required_only(tool) for tool in request.tools])
+
+
+def _required_only(tool: ToolSpec) -> ToolSpec:
+    properties = tool.input_schema.get("properties")
+    required = tool.input_schema.get("required")
+    if not isinstance(properties, dict) or not required:
+        return tool
+    kept = {name: schema for name, schema in properties.items() if name in required}
+    return replace(tool, input_schema={**tool.input_schema, "properties": kept})

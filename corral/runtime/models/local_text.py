@@ -9,14 +9,14 @@ from collections.abc import Sequence
 class TextGate:
     """Turns token bytes into text and holds back what may still turn out to be a marker.
 
-    ``stops`` end the text where they begin; so does ``trigger``, which starts a tool call. White
+    ``stops`` end the text where they begin; so do ``triggers``, which start a tool call. White
     space at both ends is dropped, so a marker on its own line leaves no trace.
     """
 
-    def __init__(self, stops: Sequence[str] = (), trigger: str | None = None) -> None:
+    def __init__(self, stops: Sequence[str] = (), triggers: Sequence[str] = ()) -> None:
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
-        self._markers = [marker for marker in (*stops, trigger) if marker]
-        self._trigger = trigger
+        self._markers = [marker for marker in (*stops, *triggers) if marker]
+        self._triggers = set(triggers)
         self._text = ""
         self._sent = 0
         self.found: str | None = None
@@ -25,21 +25,12 @@ class TextGate:
     @property
     def triggered(self) -> bool:
         """Whether the text ended because a tool call begins at ``end``."""
-        return self.found is not None and self.found == self._trigger
+        return self.found in self._triggers
 
     @property
     def length(self) -> int:
         """Characters seen, shown or not."""
         return len(self._text)
-
-    @property
-    def shown(self) -> str:
-        """All text that has been given out."""
-        return self._text[: self._sent].lstrip()
-
-    def between(self, start: int, end: int) -> str:
-        """Characters of the text as seen, by position."""
-        return self._text[start:end]
 
     def push(self, data: bytes) -> str:
         """Take the next bytes; return the text that can be shown now, which may be empty."""

@@ -23,6 +23,7 @@ from corral.errors import ModelError
 from corral.jsontypes import JsonObject
 from corral.runtime.models.contract import ModelRequest
 from corral.runtime.models.grammar import CallSyntax
+from corral.runtime.models.prompt_examples import examples
 from corral.runtime.models.prompt_probe import TEMPLATE_FAILURES, call_message, probe
 from corral.runtime.models.prompt_tools import PLAIN_SYNTAX, plain_messages
 from corral.tools.contract import ToolSpec
@@ -66,10 +67,16 @@ class ChatPrompt:
         """Whether the template shows tools and calls in its own way."""
         return self._native is not None
 
-    def render(self, request: ModelRequest) -> str:
-        """The prompt, up to where the answer begins."""
+    def render(self, request: ModelRequest, *, with_examples: bool = False) -> str:
+        """The prompt, up to where the answer begins.
+
+        ``with_examples`` shows worked calls to a model whose template knows no tools.
+        """
         if self._native is None:
-            return self._render(plain_messages(request, self._clean), ())
+            shown = (
+                examples(request.tools, request.tool_choice, PLAIN_SYNTAX) if with_examples else ()
+            )
+            return self._render(plain_messages(request, self._clean, shown=shown), ())
         text = self._native.text_arguments
         messages = [_native_message(m, self._clean, text=text) for m in request.messages]
         return self._render(messages, request.tools)

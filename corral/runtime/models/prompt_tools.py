@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from langchain_core.messages import AIMessage, BaseMessage, SystemMessage, ToolMessage
+from langchain_core.messages import AIMessage, SystemMessage, ToolMessage
+from langchain_core.messages.tool import ToolCall
 
 from corral.jsontypes import JsonObject
 from corral.runtime.models.contract import ModelRequest
@@ -20,36 +22,55 @@ trained on none, filled in with the right arguments most often."""
 _SENTENCE = re.compile(r"(?<=[.!?])\s")
 
 
-def plain_messages(request: ModelRequest, clean: Callable[[str], str]) -> list[JsonObject]:
-    """Roles that every template knows; tools, calls and results are written into the content.
+def plain_messages(
+    request: ModelRequest, clean: Callable[[str], str], *, shown: Sequence[JsonObject] = ()
+) -> list[JsonObject]:
+    """The conversation in roles that every template knows.
 
-    ``clean`` is applied to every text that comes from outside.
+    Tools go into the system message, a call and its result into the user's message that led to
+    it: a model that sees calls as its own earlier words repeats them instead of answering.
+    ``clean`` is applied to every text that comes from outside. ``shown`` are worked examples.
     """
-    messages = [_plain_message(message, clean) for message in request.messages]
+    system, turns, calls = "", list[JsonObject](), dict[str, str]()
+    for message in request.messages:
+        text = clean(str(message.text))
+        match message:
+            case SystemMessage():
+                system = "\n\n".join(filter(None, [system, text]))
+            case ToolMessage():
+                call = calls.get(message.tool_call_id, message.name or "The tool")
+                verb = "failed" if message.status == "error" else "returned"
+                _tell(turns, f"{call} {verb}:\n{text}")
+            case AIMessage(tool_calls=[_, *_]):
+                calls |= {c["id"] or "": clean(_call(c)) for c in message.tool_calls}
+                if text:
+                    _tell(turns, text)
+            case _:
+                role = "assistant" if isinstance(message, AIMessage) else "user"
+                turns.append({"role": role, "content": text})
     if request.tools and request.tool_choice != "none":
-        begins = bool(messages) and messages[0]["role"] == "system"
-        system = messages.pop(0)["content"] if begins else ""
-        content = "\n\n".join(filter(None, [system, clean(describe_tools(request.tools))]))
-        messages.insert(0, {"role": "system", "content": content})
-    return messages
+        tools = clean(describe_tools(request.tools))
+        system = "\n\n".join(filter(None, [system, tools]))
+    head: list[JsonObject] = [{"role": "system", "content": system}] if system else []
+    return [*head, *shown, *turns]
 
 
-def _plain_message(message: BaseMessage, clean: Callable[[str], str]) -> JsonObject:
-    text = clean(str(message.text))
-    if isinstance(message, SystemMessage):
-        return {"role": "system", "content": text}
-    if isinstance(message, ToolMessage):
-        head = "Error from" if message.status == "error" else "Result of"
-        return {"role": "user", "content": f"{head} {message.name or 'the tool'}:\n{text}"}
-    if isinstance(message, AIMessage):
-        calls = [PLAIN_SYNTAX.render(call["name"], call["args"]) for call in message.tool_calls]
-        return {"role": "assistant", "content": "\n".join(filter(None, [text, *map(clean, calls)]))}
-    return {"role": "user", "content": text}
+def _tell(turns: list[JsonObject], text: str) -> None:
+    """Add to what the user said last."""
+    if turns and turns[-1]["role"] == "user":
+        turns[-1] = {"role": "user", "content": f"{turns[-1]['content']}\n\n{text}"}
+    else:
+        turns.append({"role": "user", "content": text})
+
+
+def _call(call: ToolCall) -> str:
+    return f"{call['name']} {json.dumps(call['args'], ensure_ascii=False)}"
 
 
 def describe_tools(tools: Sequence[ToolSpec]) -> str:
-    """All tools, one short line each."""
-    return "Tools:\n" + "\n".join(f"- {describe_tool(tool)}" for tool in tools)
+    """All tools, one short line each, and how to call one."""
+    lines = "\n".join(f"- {describe_tool(tool)}" for tool in tools)
+    return f"Tools:\n{lines}\n\nTo use a tool, write only CALL, its name and its arguments as JSON."
 
 
 def describe_tool(tool: ToolSpec) -> str:
