@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from corral.agents.app import Approved, Corral, Denied, RunOptions, open  # noqa: A004
+    from corral.agents.app import Approved, Corral, Denied, RunOptions, open  # noqa: A004  read as corral.open
     from corral.agents.spec import Agent
     from corral.agents.sync import SyncCorral, open_sync
     from corral.errors import CorralError

@@ -6,15 +6,16 @@ async with corral.open() as c:
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from corral.agents.react import ReactProgram
 from corral.agents.services import AgentServices, Shared
 from corral.agents.spec import DEFAULT_NAME, Agent
-from corral.errors import ConfigError, NotFoundError, UsageError
+from corral.errors import ConfigError, ConflictError, NotFoundError, UsageError
 from corral.jsontypes import JsonObject
 from corral.memory.store import MemoryStore
 from corral.policies.limits import RunLimits
@@ -24,7 +25,7 @@ from corral.policies.rules import Policy, Rule
 from corral.runtime import runs
 from corral.runtime.config import Settings, load_settings
 from corral.runtime.engine import Engine, Terms
-from corral.runtime.events import Event, RunFinished
+from corral.runtime.events import Event, Events, RunFinished
 from corral.runtime.gate import PolicyRules
 from corral.runtime.migrate import open_database
 from corral.runtime.records import Records
@@ -97,7 +98,7 @@ class Corral:
         self._engine = Engine(records.database)
         self._redactor = Redactor(known_secrets(settings))
 
-    async def stream(self, prompt: str, options: RunOptions = RunOptions()) -> AsyncIterator[Event]:
+    async def stream(self, prompt: str, options: RunOptions = RunOptions()) -> Events:
         """Start a run and yield what it does, ``RunFinished`` last.
 
         Raises ``UsageError`` before anything is started. Closing the iterator stops the run; it
@@ -112,7 +113,7 @@ class Corral:
         database = self.records.database
         if options.thread is not None:
             thread = options.thread
-            await database.read(lambda c: runs.require_thread(c, thread))
+            self._require_workspace(await database.read(lambda c: runs.workspace_of(c, thread)))
         new = NewRun(
             thread=options.thread or runs.new_thread_id(),
             agent=agent.name,
@@ -124,24 +125,25 @@ class Corral:
         )
         terms = await self._terms(agent, options.policy, options.limits, new.thread)
         events = self._engine.start(program, new, terms)
-        async for event in self._with_approver(events, options):
-            yield event
+        async with aclosing(self._with_approver(events, options)) as told:
+            async for event in told:
+                yield event
 
-    async def stream_resume(
-        self, run: str, options: RunOptions = RunOptions()
-    ) -> AsyncIterator[Event]:
+    async def stream_resume(self, run: str, options: RunOptions = RunOptions()) -> Events:
         """Go on with a run after a crash, an answered approval, a limit or a failure.
 
         Of ``options`` the agent is needed only when it has Python functions or a model object of
         its own; ``limits`` and ``policy`` replace those that the run began with.
         """
         row = await self._load(run)
+        self._require_workspace(row.workspace)
         agent = self._agent_of(row, options)
         policy = options.policy or row.spec["policy"]
         terms = await self._terms(agent, policy, options.limits, row.thread)
         events = self._engine.resume(self._program(agent), row, terms)
-        async for event in self._with_approver(events, options):
-            yield event
+        async with aclosing(self._with_approver(events, options)) as told:
+            async for event in told:
+                yield event
 
     async def run(self, prompt: str, options: RunOptions = RunOptions()) -> RunResult:
         """``stream`` to its end."""
@@ -197,6 +199,14 @@ class Corral:
         """Stop servers and free models."""
         await self._shared.aclose()
 
+    def _require_workspace(self, workspace: str) -> None:
+        """A conversation stays in its folder: its tools and its approvals were about that one."""
+        if workspace != str(self.settings.workspace):
+            raise ConflictError(
+                f"This conversation works in {workspace}, not in {self.settings.workspace}.",
+                hint=f"Go there, or write `corral --workspace {shlex.quote(workspace)} …`.",
+            )
+
     def _agent(self, agent: Agent | str | None, model: str | None) -> Agent:
         """The agent with everything filled in that the settings decide."""
         found = agent if isinstance(agent, Agent) else self._configured(agent)
@@ -244,23 +254,23 @@ class Corral:
         )
         return Terms(limits or agent.limits or self.settings.limits, rules, self._redactor)
 
-    async def _with_approver(
-        self, events: AsyncIterator[Event], options: RunOptions
-    ) -> AsyncIterator[Event]:
+    async def _with_approver(self, events: Events, options: RunOptions) -> Events:
         """The events, and those of the resumes that the approver's answers lead to."""
         finished: RunFinished | None = None
-        async for event in events:
-            if isinstance(event, RunFinished):
-                finished = event
-            else:
-                yield event
+        async with aclosing(events):
+            async for event in events:
+                if isinstance(event, RunFinished):
+                    finished = event
+                else:
+                    yield event
         assert finished is not None
         approver, result = options.approver, finished.result
         if approver is None or not await self._ask(approver, result.approvals):
             yield finished
             return
-        async for event in self.stream_resume(result.run, options):
-            yield event
+        async with aclosing(self.stream_resume(result.run, options)) as resumed:
+            async for event in resumed:
+                yield event
 
     async def _ask(self, approver: Approver, approvals: tuple[Approval, ...]) -> bool:
         """Put the questions to the approver; whether it answered any."""

@@ -8,6 +8,7 @@ exactly-once, the trace and replay are stations of the door and appear nowhere i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypedDict, assert_never
 
@@ -45,12 +46,17 @@ VERSION = "react/1"
 _SNAPSHOT_EVERY = 1000  # updates of a thread between full copies of its messages
 
 
+def add_messages(state: Any, writes: Sequence[Any]) -> Any:
+    """LangGraph's reducer for a ``DeltaChannel`` of messages: appended, or replaced by id."""
+    return _messages_delta_reducer(state, list(writes))
+
+
 class ReactState(TypedDict, total=False):
     """A thread: every message, and the summary that stands for the first ``covered`` of them."""
 
     messages: Annotated[
         list[AnyMessage],
-        DeltaChannel(_messages_delta_reducer, snapshot_frequency=_SNAPSHOT_EVERY),
+        DeltaChannel(add_messages, snapshot_frequency=_SNAPSHOT_EVERY),
     ]
     summary: str
     covered: int

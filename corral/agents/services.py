@@ -179,9 +179,13 @@ class AgentServices:
         """Open the model, without loading it. Raises for a missing file, script or key."""
         assert self.model is not None
 
-    @cached_property
+    @property
     def tools(self) -> AgentTools:
         """The agent's tools."""
+        return self._tools
+
+    @cached_property
+    def _tools(self) -> AgentTools:
         return AgentTools(self.shared, self.agent)
 
     @property

@@ -49,15 +49,12 @@ class _Format:
         for trigger in self.triggers:
             at = text.find(trigger)
             while at >= 0:
-                following = at + 1
-                for lead in self.leads:
-                    match = pattern.match(text, max(0, at - lead))
-                    if match is not None:
-                        following = max(following, match.end())
-                        start, end = match.span(self.group)
-                        if self.accept(text[start:end]):
-                            yield Span(start, end, self.kind)
-                at = text.find(trigger, following)
+                tried = (pattern.match(text, max(0, at - lead)) for lead in self.leads)
+                found = [match for match in tried if match is not None]
+                for start, end in (match.span(self.group) for match in found):
+                    if self.accept(text[start:end]):
+                        yield Span(start, end, self.kind)
+                at = text.find(trigger, max([at + 1, *(match.end() for match in found)]))
 
 
 class _Plugin(NamedTuple):

@@ -144,7 +144,8 @@ class _Parsed(PydanticBaseSettingsSource):
         super().__init__(settings_cls)
         self._data = data
 
-    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        del field
         return self._data.get(field_name), field_name, False
 
     def __call__(self) -> dict[str, Any]:

@@ -8,7 +8,8 @@ the run pauses or ends, and the journal holds everything in between.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +25,7 @@ from corral.runtime.checkpoints import DatabaseSaver
 from corral.runtime.context import RunContext, current_run
 from corral.runtime.database import Database
 from corral.runtime.door import LiveDoor
-from corral.runtime.events import Event, RunFinished, RunStarted
+from corral.runtime.events import Event, Events, RunFinished, RunStarted
 from corral.runtime.gate import Gate, PolicyRules
 from corral.runtime.journal import Journal
 from corral.runtime.lease import new_lease
@@ -59,17 +60,18 @@ class Engine:
         self._database = database
         self._saver = DatabaseSaver(database)
 
-    async def start(self, program: Program, new: NewRun, terms: Terms) -> AsyncIterator[Event]:
+    async def start(self, program: Program, new: NewRun, terms: Terms) -> Events:
         """Store a new run and execute it. Raises ``ConflictError`` when its thread is busy."""
         graph = program.graph().compile(checkpointer=self._saver)
         base = await position(graph, new.thread)
         lease = new_lease()
         run = await self._database.write(lambda c: runs.load(c, runs.create(c, new, base, lease)))
         execution = _Execution(self._database, program, graph, run, terms, lease)
-        async for event in execution.stream(resumed=False):
-            yield event
+        async with aclosing(execution.stream(resumed=False)) as events:
+            async for event in events:
+                yield event
 
-    async def resume(self, program: Program, run: RunRow, terms: Terms) -> AsyncIterator[Event]:
+    async def resume(self, program: Program, run: RunRow, terms: Terms) -> Events:
         """Go on with a run that was cut off, paused, stopped or failed.
 
         Raises ``ConflictError`` when it is completed, is being run, or its graph has changed.
@@ -84,8 +86,9 @@ class Engine:
         await self._database.write(lambda c: runs.reopen(c, run.id, lease))
         graph = program.graph().compile(checkpointer=self._saver)
         execution = _Execution(self._database, program, graph, run, terms, lease)
-        async for event in execution.stream(resumed=True):
-            yield event
+        async with aclosing(execution.stream(resumed=True)) as events:
+            async for event in events:
+                yield event
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ class _Execution:
     terms: Terms
     lease: str
 
-    async def stream(self, *, resumed: bool) -> AsyncIterator[Event]:
+    async def stream(self, *, resumed: bool) -> Events:
         """Execute the graph in a task of its own and tell what it does, the result last."""
         run = self.run
         events: asyncio.Queue[Event | None] = asyncio.Queue()

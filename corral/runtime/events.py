@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -117,3 +118,6 @@ Event = (
     | ApprovalRequested
     | RunFinished
 )
+
+Events = AsyncGenerator[Event, None]
+"""A run's events as they come; closing the generator stops the run."""

@@ -170,7 +170,7 @@ def _run_views(connection: Connection, query: Select[Any]) -> list[RunView]:
     return [_run_view(row, totals.get(row.id)) for row in rows]
 
 
-def _run_view(row: Row[Any], sums: Row[Any] | None) -> RunView:
+def _run_view(row: Row[Any], sums: Any) -> RunView:
     return RunView(
         run=row.id,
         thread=row.thread_id,

@@ -190,9 +190,9 @@ def load(connection: Connection, run: str) -> RunRow:
     )
 
 
-def require_thread(connection: Connection, thread: str) -> str:
-    """The thread's id. Raises ``NotFoundError`` when there is no such thread."""
-    found = connection.execute(select(threads.c.id).where(threads.c.id == thread)).scalar()
+def workspace_of(connection: Connection, thread: str) -> str:
+    """The folder that a thread works in. Raises ``NotFoundError`` when there is no such thread."""
+    found = connection.execute(select(threads.c.workspace).where(threads.c.id == thread)).scalar()
     if found is None:
         raise NotFoundError(f"There is no thread {thread!r}.", hint="See `corral threads`.")
     return str(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 
 import pytest
 from langchain_core.messages import HumanMessage, ToolMessage
@@ -61,10 +62,9 @@ async def test_the_second_turn_evaluates_only_what_is_new(local_model: LocalMode
 
 async def test_closing_the_stream_stops_the_generation(local_model: LocalModel) -> None:
     request = ask("Count from one to five hundred in words.", max_tokens=400)
-    stream = local_model.stream(request)
-    assert isinstance(await anext(stream), TextChunk)
-    before = local_model.evaluated_tokens
-    await stream.aclose()
+    async with aclosing(local_model.stream(request)) as stream:
+        assert isinstance(await anext(stream), TextChunk)
+        before = local_model.evaluated_tokens
     # The next answer waits in line until the cancelled one has let go of the engine.
     got = await answer(local_model, ask("Hello", max_tokens=4))
     spent = local_model.evaluated_tokens - before
@@ -96,10 +96,9 @@ async def test_the_event_loop_stays_free(local_model: LocalModel) -> None:
 async def test_requests_wait_for_each_other(local_model: LocalModel) -> None:
     prompts = ("What is the capital of France?", "What is the capital of Italy?")
     answers = await asyncio.gather(*(answer(local_model, ask(p)) for p in prompts))
-    assert [
-        word in str(a.final.message.content)
-        for a, word in zip(answers, ("Paris", "Rome"), strict=True)
-    ] == [True, True]
+    texts = [str(a.final.message.content) for a in answers]
+    assert "Paris" in texts[0]
+    assert "Rome" in texts[1]
 
 
 async def test_an_answer_that_is_cut_says_so(local_model: LocalModel) -> None:
@@ -126,11 +125,15 @@ async def test_too_long_a_prompt_is_refused_with_both_numbers(local_model: Local
     assert local_model.context_window == CONTEXT
 
 
-async def test_an_answer_ends_where_the_context_does(local_model: LocalModel) -> None:
-    request = ask("word " * (CONTEXT - 100), max_tokens=500)
-    got = await answer(local_model, request)
-    usage = got.final.usage
-    assert usage.input_tokens + usage.output_tokens <= CONTEXT
+async def test_an_answer_ends_where_the_context_does_and_a_closed_model_says_so() -> None:
+    model = LocalModel(options=LocalOptions(context_window=256))
+    got = await answer(model, ask("Tell me all that you know about rain. " * 20, max_tokens=500))
+    assert got.final.stop_reason == "length"
+    assert got.final.usage.input_tokens + got.final.usage.output_tokens == 256
+    await model.aclose()
+    await model.aclose()
+    with pytest.raises(ModelError, match="closed"):
+        await answer(model, ask("Hello"))
 
 
 async def test_a_call_and_its_result_reach_the_next_answer(local_model: LocalModel) -> None:
@@ -152,15 +155,6 @@ async def test_control_tokens_in_a_message_are_only_text(local_model: LocalModel
     tricky = await answer(local_model, ask("a" + attack, max_tokens=1))
     # Three control tokens as such would be three tokens; as text they are many more.
     assert tricky.final.usage.input_tokens - plain.final.usage.input_tokens > 20
-
-
-async def test_a_closed_model_says_so() -> None:
-    model = LocalModel(options=LocalOptions(context_window=512))
-    await answer(model, ask("Hello", max_tokens=2))
-    await model.aclose()
-    await model.aclose()
-    with pytest.raises(ModelError, match="closed"):
-        await answer(model, ask("Hello"))
 
 
 async def test_a_model_that_was_never_used_closes_at_once() -> None:

@@ -10,9 +10,9 @@ import corral
 from corral.errors import ConflictError, NotFoundError, UsageError
 from corral.runtime.config import Settings
 from corral.runtime.records import open_records
-from tests.runtime.agents import Ledger, scripted, turn
+from tests.runtime.agents import Ledger, Turn, scripted, turn
 
-PAY_TWICE = [
+PAY_TWICE: list[Turn] = [
     {
         "text": "Paying.",
         "tool_calls": [
@@ -25,7 +25,7 @@ PAY_TWICE = [
 ]
 
 
-def options(ledger: Ledger, turns: list = PAY_TWICE) -> corral.RunOptions:  # type: ignore[type-arg]
+def options(ledger: Ledger, turns: list[Turn] = PAY_TWICE) -> corral.RunOptions:
     return corral.RunOptions(agent=scripted(turns, *ledger.tools()))
 
 

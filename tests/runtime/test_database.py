@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections.abc import Awaitable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -40,7 +42,7 @@ async def test_a_failing_write_does_not_undo_the_others_of_its_batch(tmp_path: P
     database = await open_database(sqlite_url(tmp_path / "a.db"))
     await database.write(lambda c: c.execute(text("CREATE TABLE t (n INTEGER)")))
 
-    def insert(n: int, *, fail: bool = False) -> object:
+    def insert(n: int, *, fail: bool = False) -> Awaitable[None]:
         def work(connection: Connection) -> None:
             connection.execute(text("INSERT INTO t VALUES (:n)"), {"n": n})
             if fail:
@@ -49,7 +51,7 @@ async def test_a_failing_write_does_not_undo_the_others_of_its_batch(tmp_path: P
         return database.write(work)
 
     results = await asyncio.gather(
-        *(insert(n, fail=n % 5 == 0) for n in range(50)),  # type: ignore[call-overload]
+        *(insert(n, fail=n % 5 == 0) for n in range(50)),
         return_exceptions=True,
     )
     assert sum(isinstance(r, StorageError) for r in results) == 10
@@ -63,10 +65,8 @@ async def test_writes_are_readable_by_another_process_once_acknowledged(tmp_path
     database = await open_database(sqlite_url(path))
     await database.write(lambda c: c.execute(text("CREATE TABLE t (n INTEGER)")))
     for n in range(20):
-        await database.write(
-            lambda c, n=n: c.execute(text("INSERT INTO t VALUES (:n)"), {"n": n}),  # type: ignore[misc]
-            durable=n % 2 == 0,
-        )
+        row = text("INSERT INTO t VALUES (:n)").bindparams(n=n)
+        await database.write(partial(Connection.execute, statement=row), durable=n % 2 == 0)
         with sqlite3.connect(path) as other:
             assert other.execute("SELECT max(n) FROM t").fetchone() == (n,)
     await database.aclose()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import corral
 from corral.runtime.config import Settings
-from tests.runtime.agents import Ledger, scripted, turn
+from tests.runtime.agents import Ledger, Turn, scripted, turn
 
 
-def looks(count: int) -> list:  # type: ignore[type-arg]
+def looks(count: int) -> list[Turn]:
     return [*(turn(f"Look {i}.", look={"at": i}) for i in range(count)), turn("Seen.")]
 
 

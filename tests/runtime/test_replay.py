@@ -14,9 +14,9 @@ import corral
 from corral.errors import ModelError
 from corral.runtime.config import Settings
 from corral.runtime.tables import effects
-from tests.runtime.agents import Ledger, scripted, turn
+from tests.runtime.agents import Ledger, Turn, scripted, turn
 
-SCRIPT = [turn("Look.", balance={}), turn("Done.")]
+SCRIPT: list[Turn] = [turn("Look.", balance={}), turn("Done.")]
 
 
 class Untouchable:
@@ -35,7 +35,7 @@ class Untouchable:
         """Nothing to free."""
 
 
-def options(ledger: Ledger, script: list = SCRIPT) -> corral.RunOptions:  # type: ignore[type-arg]
+def options(ledger: Ledger, script: list[Turn] = SCRIPT) -> corral.RunOptions:
     return corral.RunOptions(agent=scripted(script, *ledger.tools()))
 
 

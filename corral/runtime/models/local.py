@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -106,7 +106,7 @@ class LocalModel:
         """Tokens that went through the network so far; what was in the cache is not counted."""
         return self._engine.evaluated_tokens if self._engine else 0
 
-    async def stream(self, request: ModelRequest) -> AsyncIterator[Chunk]:
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[Chunk, None]:
         """Answer a request; see ``ChatModel.stream``. The first request loads the model."""
         job = _Job(request, asyncio.get_running_loop())
         done = self._submit(job)

@@ -18,7 +18,7 @@ from corral.runtime.models.local_sequence import TokenSequence
 from corral.runtime.models.local_text import TextGate
 
 StopReason = Literal["stop", "tool_calls", "length"]
-_CALL_ATTEMPTS = 2
+_RETRY_TEMPERATURE = 0.6
 
 
 @dataclass(frozen=True)
@@ -67,14 +67,18 @@ class Answer:
         """Evaluate the prompt and generate; yields text that may be shown."""
         self._sequence.begin(self._plan.prompt, self._cancelled)
         grammar = self._plan.grammar
-        if grammar is None or not self._calls_at_once(grammar):
-            gate = TextGate(self._plan.stops, grammar.triggers if grammar else ())
-            length = yield from self._free_text(gate)
-            if not gate.triggered:
+        if grammar is not None and self._calls_at_once(grammar):
+            if self._make_call(grammar):
                 return
+            if self._plan.required:
+                raise self._endless_call()
+            grammar = None
+        gate = TextGate(self._plan.stops, grammar.triggers if grammar else ())
+        length = yield from self._free_text(gate, grammar)
+        if grammar is not None and gate.triggered:
             self._sequence.rewind(length)
-        if grammar is not None:
-            self._make_call(grammar)
+            if not self._make_call(grammar):
+                raise self._endless_call()
 
     def _calls_at_once(self, grammar: CallGrammar) -> bool:
         if self._plan.required or self._plan.call_threshold is None:
@@ -84,9 +88,8 @@ class Answer:
         total = top + np.log(np.exp(logits - top).sum())
         return bool(logits[grammar.first_token] - total >= self._plan.call_threshold)
 
-    def _free_text(self, gate: TextGate) -> Generator[str, None, int]:
+    def _free_text(self, gate: TextGate, grammar: CallGrammar | None) -> Generator[str, None, int]:
         """Generate until the end or a marker; returns the length before the marker's tokens."""
-        grammar = self._plan.grammar
         # A control token has no text of its own: the marker is put in its place.
         marker = grammar.trigger_token if grammar else None
         marked = grammar.triggers[0].encode() if grammar else b""
@@ -119,20 +122,27 @@ class Answer:
                 self._sequence.extend([token], self._cancelled)
         self.stop_reason = "length"
 
-    def _make_call(self, grammar: CallGrammar) -> None:
-        """Generate a complete call, with another seed if the first does not come to an end."""
+    def _make_call(self, grammar: CallGrammar) -> bool:
+        """Generate a call; once more, less predictably, if the first does not come to an end."""
         start, budget = len(self._sequence), self._left
-        for attempt in range(_CALL_ATTEMPTS):
-            self._left = budget
-            self._sequence.rewind(start)
-            params = replace(self._plan.call, seed=self._plan.call.seed + attempt)
+        again = replace(
+            self._plan.call,
+            seed=self._plan.call.seed + 1,
+            temperature=max(self._plan.call.temperature, _RETRY_TEMPERATURE),
+        )
+        for params in (self._plan.call, again):
             matcher = grammar.start()
             if self._constrained(matcher, params):
                 self.call = grammar.parse(matcher)
                 self.stop_reason = "tool_calls"
-                return
-        raise ModelError(
-            f"The model's tool call did not come to an end within {budget} tokens.",
+                return True
+            self._left = budget
+            self._sequence.rewind(start)
+        return False
+
+    def _endless_call(self) -> ModelError:
+        return ModelError(
+            f"The model's tool call did not come to an end within {self._left} tokens.",
             hint="Raise max_tokens, or use a larger model.",
         )
 

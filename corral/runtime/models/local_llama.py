@@ -16,7 +16,6 @@ from typing import Any
 import llama_cpp
 import numpy as np
 from llguidance import LLTokenizer
-from llguidance.llamacpp import lltokenizer_from_vocab
 from numpy.typing import NDArray
 
 from corral.errors import ModelError
@@ -24,6 +23,8 @@ from corral.runtime.models.local_gguf import GgufInfo
 from corral.runtime.models.local_sampling import SamplerParams
 
 _PENALTY_WINDOW = 64
+_CONTROL = int(llama_cpp.LLAMA_TOKEN_ATTR_CONTROL)
+_USER_DEFINED = int(llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED)
 _LARGE = 2 * 1024**3
 _last_log: list[str] = []
 
@@ -116,7 +117,23 @@ class Llama:
     @cached_property
     def tokenizer(self) -> LLTokenizer:
         """The vocabulary as llguidance sees it (made on first use: a fifth of a second)."""
-        return lltokenizer_from_vocab(self._vocab, n_vocab=self.n_vocab, eos_token=self.end_tokens)
+        function = ctypes.cast(llama_cpp.llama_cpp._lib.llama_tokenize, ctypes.c_void_p).value
+        made: LLTokenizer = LLTokenizer.from_llamacpp(  # type: ignore[attr-defined]  # not in stubs
+            tokens=[self._token_bytes(token) for token in range(self.n_vocab)],
+            vocab_ptr=self._vocab,
+            tokenize_fptr=function,
+            eos_token=self.end_tokens,
+            slices=None,
+        )
+        return made
+
+    def _token_bytes(self, token: int) -> bytes:
+        """A token for llguidance, which knows control tokens by a first byte of 255."""
+        data = self.piece(token, control=True)
+        kind = int(llama_cpp.llama_vocab_get_attr(self._vocab, token))
+        marker = data.startswith(b"<") and data.endswith(b">")
+        special = kind & _CONTROL or (kind & _USER_DEFINED and marker)
+        return b"\xff" + data if special else data
 
     @cached_property
     def end_tokens(self) -> list[int]:
@@ -128,11 +145,10 @@ class Llama:
     @cached_property
     def control_texts(self) -> re.Pattern[str] | None:
         """Matches the text of every control token, which nobody but the template may use."""
-        control = int(llama_cpp.LLAMA_TOKEN_ATTR_CONTROL)
         texts = [
             self.token_text(token)
             for token in range(self.n_vocab)
-            if int(llama_cpp.llama_vocab_get_attr(self._vocab, token)) & control
+            if int(llama_cpp.llama_vocab_get_attr(self._vocab, token)) & _CONTROL
         ]
         longest_first = sorted((t for t in texts if len(t) > 1), key=len, reverse=True)
         return re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
@@ -158,10 +174,10 @@ class Llama:
             raise ModelError("llama.cpp cannot tokenize the prompt.", hint="Shorten the request.")
         return list(tokens[:count])
 
-    def piece(self, token: int) -> bytes:
-        """The bytes of a token; empty for a control token."""
+    def piece(self, token: int, *, control: bool = False) -> bytes:
+        """The bytes of a token; empty for a control token, unless asked for."""
         size = len(self._buffer)
-        count = llama_cpp.llama_token_to_piece(self._vocab, token, self._buffer, size, 0, False)
+        count = llama_cpp.llama_token_to_piece(self._vocab, token, self._buffer, size, 0, control)
         return self._buffer.raw[: max(count, 0)]
 
     def evaluate(self, tokens: Sequence[int], position: int) -> None:

@@ -19,7 +19,15 @@ from corral.runtime.models.grammar import CallSyntax
 
 Render = Callable[[list[JsonObject], list[JsonObject]], str]
 
-TEMPLATE_FAILURES = (TemplateError, TypeError, ValueError, LookupError, AttributeError)
+TEMPLATE_FAILURES = (
+    TemplateError,
+    TypeError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    RuntimeError,
+)
 """What rendering somebody's template may raise."""
 
 _NAME = "probe__tool"
