@@ -52,6 +52,7 @@ class Demo:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            check=False,
         )
         print(done.stdout, end="", flush=True)
         if done.returncode != expect:
