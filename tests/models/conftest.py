@@ -12,6 +12,7 @@ from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 
 from corral.runtime.models.contract import FinalChunk, ModelRequest, Sampling, TextChunk
 from corral.runtime.models.local import LocalModel, LocalOptions
+from corral.runtime.models.local_sampling import SamplingDefaults
 from corral.tools.contract import ToolSpec
 
 SYSTEM = "You are Corral, a helpful assistant. Answer in plain English in one short sentence."
@@ -57,6 +58,13 @@ def tool(schema: dict[str, Any], name: str = "probe", description: str = "Do it.
 def local_model() -> LocalModel:
     """SmolLM2-135M with a small context. Freed with the process."""
     return LocalModel(options=LocalOptions(context_window=CONTEXT))
+
+
+@pytest.fixture(scope="session")
+def plain_model() -> LocalModel:
+    """The same file, treated as any other model without tools in its template."""
+    defaults = SamplingDefaults(temperature=0.0)
+    return LocalModel(options=LocalOptions(defaults=defaults, context_window=1024))
 
 
 @pytest.fixture

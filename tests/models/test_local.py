@@ -6,11 +6,12 @@ import asyncio
 from contextlib import aclosing
 
 import pytest
-from langchain_core.messages import HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
 from corral.errors import ModelError
 from corral.runtime.models.contract import ModelRequest, Sampling, TextChunk
 from corral.runtime.models.local import LocalModel, LocalOptions
+from corral.tools.contract import ToolSpec
 from tests.models.conftest import CONTEXT, answer, ask, tool
 
 READ = tool(
@@ -146,6 +147,38 @@ async def test_a_call_and_its_result_reach_the_next_answer(local_model: LocalMod
     request = ModelRequest(messages, [READ], "none", Sampling(max_tokens=40))
     text = str((await answer(local_model, request)).final.message.content)
     assert "5" in text
+    assert "CALL" not in text
+
+
+FILES = [
+    ToolSpec("files", "list_directory", "List a folder.", {"type": "object"}),
+    ToolSpec("files", "read_file", "Read a text file.", READ.input_schema),
+]
+
+
+async def test_the_bundled_model_decides_when_to_read_a_file(local_model: LocalModel) -> None:
+    reads = ask("Read the file garden.txt. When does the garden open?", tools=FILES)
+    got = await answer(local_model, reads)
+    assert [c["name"] for c in got.final.message.tool_calls] == ["files__read_file"]
+    assert got.call == {"path": "garden.txt"}
+    talks = await answer(local_model, ask("What is the capital of France?", tools=FILES))
+    assert "Paris" in str(talks.final.message.content)
+    assert not talks.final.message.tool_calls
+
+
+async def test_a_call_in_the_middle_of_text_is_taken_out_of_it(plain_model: LocalModel) -> None:
+    def example(name: str) -> list[BaseMessage]:
+        call = f'Certainly.\nCALL test__read_file {{"path": "{name}"}}'
+        return [HumanMessage(f"Read {name}"), AIMessage(call)]
+
+    turns = [message for name in ("a.txt", "b.txt", "c.txt") for message in example(name)]
+    request = ModelRequest([*turns, HumanMessage("Read d.txt")], [READ])
+    got = await answer(plain_model, request)
+    assert got.final.stop_reason == "tool_calls"
+    assert set(got.call) == {"path"}
+    text = "".join(got.pieces)
+    assert text == got.final.message.content
+    assert text
     assert "CALL" not in text
 
 

@@ -22,11 +22,23 @@ _RETRY_TEMPERATURE = 0.6
 
 
 @dataclass(frozen=True)
+class Decision:
+    """A prompt of its own that asks only whether to call a tool.
+
+    A call is made there when its first token has at least the log probability ``threshold``.
+    """
+
+    prompt: Sequence[int]
+    grammar: CallGrammar
+    threshold: float
+
+
+@dataclass(frozen=True)
 class AnswerPlan:
     """What to generate after which prompt.
 
     ``grammar`` is ``None`` when no call may be made; ``required`` makes one without any text.
-    ``call_threshold`` makes one when its first token is at least so likely (a log probability).
+    ``decision`` comes first: if it ends in a call, ``prompt`` is not used.
     """
 
     prompt: Sequence[int]
@@ -36,7 +48,7 @@ class AnswerPlan:
     stops: tuple[str, ...] = ()
     grammar: CallGrammar | None = None
     required: bool = False
-    call_threshold: float | None = None
+    decision: Decision | None = None
 
 
 class Answer:
@@ -54,6 +66,7 @@ class Answer:
         self._plan = plan
         self._cancelled = cancelled
         self._left = plan.max_tokens
+        self.input_tokens = 0
         self.text = ""
         self.call: ParsedCall | None = None
         self.stop_reason: StopReason = "stop"
@@ -65,31 +78,35 @@ class Answer:
 
     def run(self) -> Iterator[str]:
         """Evaluate the prompt and generate; yields text that may be shown."""
-        self._sequence.begin(self._plan.prompt, self._cancelled)
-        grammar = self._plan.grammar
-        if grammar is not None and self._calls_at_once(grammar):
-            if self._make_call(grammar):
-                return
-            if self._plan.required:
-                raise self._endless_call()
-            grammar = None
-        gate = TextGate(self._plan.stops, grammar.triggers if grammar else ())
-        length = yield from self._free_text(gate, grammar)
-        if grammar is not None and gate.triggered:
+        plan = self._plan
+        if plan.decision is not None and self._decide(plan.decision):
+            return
+        self._begin(plan.prompt)
+        if plan.grammar is not None and plan.required:
+            self._make_call(plan.grammar)
+            return
+        gate = TextGate(plan.stops, plan.grammar.triggers if plan.grammar else ())
+        length = yield from self._free_text(gate)
+        if plan.grammar is not None and gate.triggered:
             self._sequence.rewind(length)
-            if not self._make_call(grammar):
-                raise self._endless_call()
+            self._make_call(plan.grammar)
 
-    def _calls_at_once(self, grammar: CallGrammar) -> bool:
-        if self._plan.required or self._plan.call_threshold is None:
-            return self._plan.required
+    def _begin(self, prompt: Sequence[int]) -> None:
+        self.input_tokens += len(prompt)
+        self._sequence.begin(prompt, self._cancelled)
+
+    def _decide(self, decision: Decision) -> bool:
+        """Make the call that the question asks for, if it does and the call comes to an end."""
+        self._begin(decision.prompt)
         logits = self._llama.logits().astype(np.float64)
         top = logits.max()
         total = top + np.log(np.exp(logits - top).sum())
-        return bool(logits[grammar.first_token] - total >= self._plan.call_threshold)
+        wanted = logits[decision.grammar.first_token] - total >= decision.threshold
+        return bool(wanted) and self._call(decision.grammar)
 
-    def _free_text(self, gate: TextGate, grammar: CallGrammar | None) -> Generator[str, None, int]:
+    def _free_text(self, gate: TextGate) -> Generator[str, None, int]:
         """Generate until the end or a marker; returns the length before the marker's tokens."""
+        grammar = self._plan.grammar
         # A control token has no text of its own: the marker is put in its place.
         marker = grammar.trigger_token if grammar else None
         marked = grammar.triggers[0].encode() if grammar else b""
@@ -122,7 +139,14 @@ class Answer:
                 self._sequence.extend([token], self._cancelled)
         self.stop_reason = "length"
 
-    def _make_call(self, grammar: CallGrammar) -> bool:
+    def _make_call(self, grammar: CallGrammar) -> None:
+        if not self._call(grammar):
+            raise ModelError(
+                f"The model's tool call did not come to an end within {self._left} tokens.",
+                hint="Raise max_tokens, or use a larger model.",
+            )
+
+    def _call(self, grammar: CallGrammar) -> bool:
         """Generate a call; once more, less predictably, if the first does not come to an end."""
         start, budget = len(self._sequence), self._left
         again = replace(
@@ -139,12 +163,6 @@ class Answer:
             self._left = budget
             self._sequence.rewind(start)
         return False
-
-    def _endless_call(self) -> ModelError:
-        return ModelError(
-            f"The model's tool call did not come to an end within {self._left} tokens.",
-            hint="Raise max_tokens, or use a larger model.",
-        )
 
     def _constrained(self, matcher: LLMatcher, params: SamplerParams) -> bool:
         """Generate under a grammar to its end; ``False`` when the tokens ran out before."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from langchain_core.messages import AIMessage, ToolMessage
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_core.messages.tool import ToolCall
 
 from corral.errors import ModelError
@@ -22,12 +22,13 @@ from corral.runtime.models.contract import (
     Usage,
 )
 from corral.runtime.models.grammar import CallGrammar, GrammarCache
-from corral.runtime.models.local_answer import Answer, AnswerPlan
+from corral.runtime.models.local_answer import Answer, AnswerPlan, Decision
 from corral.runtime.models.local_gguf import GgufInfo
 from corral.runtime.models.local_llama import Llama, LlamaParams
 from corral.runtime.models.local_sampling import SamplingDefaults, chosen
 from corral.runtime.models.local_sequence import TokenSequence
 from corral.runtime.models.prompt import ChatPrompt, TemplateParts
+from corral.runtime.models.prompt_examples import KNOWN_TOOLS
 from corral.tools.contract import ToolSpec
 
 _MIN_ANSWER = 16
@@ -82,7 +83,7 @@ class LocalEngine:
             calls = [ToolCall(name=call.name, args=call.args, id=call_id(request, 0))]
         yield FinalChunk(
             message=AIMessage(content=answer.text, tool_calls=calls),
-            usage=Usage(input_tokens=len(plan.prompt), output_tokens=answer.output_tokens),
+            usage=Usage(input_tokens=answer.input_tokens, output_tokens=answer.output_tokens),
             stop_reason=answer.stop_reason,
         )
 
@@ -91,11 +92,43 @@ class LocalEngine:
         self._llama.close()
 
     def _plan(self, request: ModelRequest) -> AnswerPlan:
-        defaults = self._settings.defaults
+        defaults, decision = self._settings.defaults, None
         beginner = defaults.beginner and not self._prompt.native_tools
         if beginner:
+            decision = self._decision(request)
             request = _simplified(request)
-        text = self._prompt.render(request, with_examples=beginner)
+        prompt = self._tokens(request, with_examples=beginner)
+        sampling = chosen(request.sampling, self._settings.sampling, defaults)
+        return AnswerPlan(
+            prompt=prompt,
+            max_tokens=min(sampling.max_tokens, self._llama.n_ctx - len(prompt)),
+            text=sampling.text,
+            call=sampling.call,
+            stops=(*sampling.stops, *self._forbidden(request)),
+            grammar=self._grammar(request),
+            required=request.tool_choice == "required",
+            decision=decision,
+        )
+
+    def _decision(self, request: ModelRequest) -> Decision | None:
+        """For a beginner who may call: the newest question alone, and the tools it can use."""
+        tools = [_required_only(tool) for tool in request.tools if tool.name in KNOWN_TOOLS]
+        question = request.messages[-1] if request.messages else None
+        grammar = self._grammar(request)  # a schema that has no grammar is an error here, too
+        if grammar is None or request.tool_choice != "auto" or not tools:
+            return None
+        if not isinstance(question, HumanMessage):
+            return None
+        system = [m for m in request.messages[:1] if isinstance(m, SystemMessage)]
+        asked = replace(request, messages=[*system, question], tools=tools)
+        return Decision(
+            prompt=self._tokens(asked, with_examples=True),
+            grammar=self._grammars.get(tools, self._prompt.syntax),
+            threshold=self._settings.defaults.call_threshold,
+        )
+
+    def _tokens(self, request: ModelRequest, *, with_examples: bool) -> list[int]:
+        text = self._prompt.render(request, with_examples=with_examples)
         prompt = self._llama.tokenize(text, start=not (self._bos and text.startswith(self._bos)))
         n_ctx = self._llama.n_ctx
         if len(prompt) + _MIN_ANSWER > n_ctx:
@@ -104,17 +137,7 @@ class LocalEngine:
                 f"holds {n_ctx:,}, the answer included.",
                 hint="Start a new thread, send less, or load the model with a larger context.",
             )
-        sampling = chosen(request.sampling, self._settings.sampling, defaults)
-        return AnswerPlan(
-            prompt=prompt,
-            max_tokens=min(sampling.max_tokens, n_ctx - len(prompt)),
-            text=sampling.text,
-            call=sampling.call,
-            stops=(*sampling.stops, *self._forbidden(request)),
-            grammar=self._grammar(request),
-            required=request.tool_choice == "required",
-            call_threshold=defaults.call_threshold if beginner else None,
-        )
+        return prompt
 
     def _forbidden(self, request: ModelRequest) -> Sequence[str]:
         """Where no call may be made, its beginning ends the answer: nobody wants to read one."""
@@ -134,8 +157,7 @@ class LocalEngine:
 
 def _simplified(request: ModelRequest) -> ModelRequest:
     """The request as a very small model can handle it; see ``SamplingDefaults.beginner``."""
-    answered = bool(request.messages) and isinstance(request.messages[-1], ToolMessage)
-    if request.tool_choice == "none" or (answered and request.tool_choice == "auto"):
+    if request.tool_choice != "required":
         return replace(request, tools=(), tool_choice="none")
     return replace(request, tools=[_required_only(tool) for tool in request.tools])
 

@@ -34,9 +34,10 @@ class ChosenSampling:
 class SamplingDefaults:
     """What a request's ``Sampling`` leaves open. ``call_temperature`` is for tool calls.
 
-    ``beginner`` is for a model that is too small to use tools unaided: it is shown examples, fills
-    in required arguments only, calls once a question, and calls when a call's first token has a
-    log probability of ``call_threshold`` at the start of an answer.
+    ``beginner`` is for a model too small to use tools unaided: it is shown examples, fills in
+    required arguments only, and is asked first, on its own, whether the newest question needs a
+    tool that it knows; it does when a call's first token has the log probability
+    ``call_threshold``. See ``prompt_examples`` for what that is worth.
     """
 
     temperature: float = 0.7
@@ -59,8 +60,7 @@ BUNDLED = SamplingDefaults(
     beginner=True,
 )
 """For SmolLM2-135M. At temperature 0 it rambles, at 0.7 it loses the thread; a repetition penalty
-of 1.1 makes it misspell names. The threshold was measured with the example of ``prompt_examples``:
-of 12 questions that need a tool 9 lie above it, of 12 that need none none."""
+of 1.1 makes it misspell names."""
 
 
 def defaults_for(info: GgufInfo) -> SamplingDefaults:

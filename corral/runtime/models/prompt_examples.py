@@ -1,8 +1,11 @@
 """Worked examples for a model that is too small to follow a description.
 
-Measured on SmolLM2-135M: without an example it never calls ``files__read_file`` on its own, with
-one it calls for three of four questions that need it and for none that do not. Four examples take
-the right path from 7 to 9 of 10. Examples of several tools taught it nothing more.
+Measured on SmolLM2-135M, over two system prompts. Without an example it never calls a tool on its
+own. With one question that needs a file and one that does not, the log probability of a call's
+first token tells them apart: of 44 questions about files 42 lie above -3.4, of 44 others 2, and 36
+of the calls name the right file. The plain question has to come last, or the model calls always.
+For calls that must be made, four examples take the right path from 7 to 9 of 10. Among several
+tools it chooses hardly better than chance, with or without examples of each.
 """
 
 from __future__ import annotations
@@ -15,6 +18,9 @@ from corral.runtime.models.grammar import CallSyntax
 from corral.tools.contract import ToolSpec
 
 _READ = "files__read_file"
+KNOWN_TOOLS = frozenset({_READ})
+"""The tools that there are examples of."""
+
 _PATHS = (
     ("What does plan.txt say?", "plan.txt"),
     ("Read the file prices.csv", "prices.csv"),
@@ -29,11 +35,10 @@ def examples(tools: Sequence[ToolSpec], choice: ToolChoice, syntax: CallSyntax) 
         return []
     if choice == "required":
         return [turn for question, path in _PATHS for turn in _turns(question, path, syntax)]
-    question, path = _PATHS[0]
     return [
-        *_turns(question, path, syntax),
-        {"role": "user", "content": f"Result of {_READ}:\nBuy paint."},
-        {"role": "assistant", "content": "It says: Buy paint."},
+        *_turns("Read the file plan.txt. What do we buy?", "plan.txt", syntax),
+        {"role": "user", "content": "What is a lake?"},
+        {"role": "assistant", "content": "A lake is a large body of water."},
     ]
 
 
