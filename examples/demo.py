@@ -18,8 +18,8 @@ import tempfile
 from pathlib import Path
 
 EXAMPLES = Path(__file__).resolve().parent
-PROMPT = "Read meeting.txt. When is the team meeting?"
-EXPECTED = "Tuesday"
+PROMPT = "Read the file garden.txt. When does the garden open?"
+EXPECTED = "nine"
 CORRAL = (sys.executable, "-m", "corral.cli")
 
 
@@ -29,7 +29,7 @@ class Demo:
     def __init__(self, folder: Path) -> None:
         self.work = folder / "work"
         self.work.mkdir()
-        shutil.copy(EXAMPLES / "meeting.txt", self.work)
+        shutil.copy(EXAMPLES / "garden.txt", self.work)
         kept = {k: v for k, v in os.environ.items() if not k.startswith("CORRAL_")}
         self.env = {**kept, "CORRAL_HOME": str(folder / "state"), "COLUMNS": "100"}
         self.wrong: list[str] = []
@@ -81,7 +81,7 @@ def main() -> int:
     """Run the demonstration; the exit code."""
     with tempfile.TemporaryDirectory(prefix="corral-demo-") as folder:
         demo = Demo(Path(folder))
-        demo.say("The input", (EXAMPLES / "meeting.txt").read_text().rstrip())
+        demo.say("The input", (EXAMPLES / "garden.txt").read_text().rstrip())
         demo.say(
             "1. An agent on the bundled local model is asked about it",
             "SmolLM2-135M is very small. A better model is one flag away: --model PATH.gguf,\n"
