@@ -20,6 +20,7 @@ from corral.jsontypes import JsonObject
 from corral.memory.store import MemoryStore
 from corral.policies.limits import RunLimits
 from corral.policies.parse import find_preset, parse_policy
+from corral.policies.presets import PRESETS
 from corral.policies.redaction import Redactor
 from corral.policies.rules import Policy, Rule
 from corral.runtime import runs
@@ -78,7 +79,8 @@ async def open(settings: Settings | None = None) -> AsyncIterator[Corral]:  # no
     """
     settings = settings or load_settings()
     database = await open_database(settings.database)
-    opened = Corral(settings, Records(database))
+    redactor = Redactor(known_secrets(settings))
+    opened = Corral(settings, Records(database, redactor), redactor)
     try:
         yield opened
     finally:
@@ -89,14 +91,14 @@ async def open(settings: Settings | None = None) -> AsyncIterator[Corral]:  # no
 class Corral:
     """Runs agents, and everything that one can ask about runs (``records``, ``memory``)."""
 
-    def __init__(self, settings: Settings, records: Records) -> None:
+    def __init__(self, settings: Settings, records: Records, redactor: Redactor) -> None:
         """Not for callers: use ``corral.open``."""
         self.settings = settings
         self.records = records
         self.memory = MemoryStore(records.database)
         self._shared = Shared(settings, self.memory)
         self._engine = Engine(records.database)
-        self._redactor = Redactor(known_secrets(settings))
+        self._redactor = redactor
 
     async def stream(self, prompt: str, options: RunOptions = RunOptions()) -> Events:
         """Start a run and yield what it does, ``RunFinished`` last.
@@ -118,9 +120,9 @@ class Corral:
             thread=options.thread or runs.new_thread_id(),
             agent=agent.name,
             model=program.model,
-            spec={"agent": agent.to_spec(), "policy": options.policy},
+            spec={"agent": agent.to_spec(), "policy": options.policy, **_own_code(agent)},
             graph_version=program.version,
-            prompt=self._redactor.text(prompt),
+            prompt=self._redactor.text(prompt.encode("utf-8", "replace").decode()),
             workspace=str(self.settings.workspace),
         )
         terms = await self._terms(agent, options.policy, options.limits, new.thread)
@@ -133,14 +135,10 @@ class Corral:
         """Go on with a run after a crash, an answered approval, a limit or a failure.
 
         Of ``options`` the agent is needed only when it has Python functions or a model object of
-        its own; ``limits`` and ``policy`` replace those that the run began with.
+        its own; ``limits`` and ``policy`` replace those that the run began with. Raises
+        ``UsageError`` before anything is done.
         """
-        row = await self._load(run)
-        self._require_workspace(row.workspace)
-        agent = self._agent_of(row, options)
-        policy = options.policy or row.spec["policy"]
-        terms = await self._terms(agent, policy, options.limits, row.thread)
-        events = self._engine.resume(self._program(agent), row, terms)
+        events = self._resumed(run, options)
         async with aclosing(self._with_approver(events, options)) as told:
             async for event in told:
                 yield event
@@ -196,7 +194,8 @@ class Corral:
         self._shared.warm(self._services(agent))
 
     async def aclose(self) -> None:
-        """Stop servers and free models."""
+        """Stop runs and servers, and free models."""
+        await self._engine.aclose()
         await self._shared.aclose()
 
     def _require_workspace(self, workspace: str) -> None:
@@ -210,7 +209,13 @@ class Corral:
     def _agent(self, agent: Agent | str | None, model: str | None) -> Agent:
         """The agent with everything filled in that the settings decide."""
         found = agent if isinstance(agent, Agent) else self._configured(agent)
-        return found.model_copy(update={"model": model or found.model or self.settings.model})
+        # Texts are stored with the run, and a replay must ask with what is stored.
+        texts = {"instructions": found.instructions, "description": found.description}
+        clean = self._redactor.json({name: text for name, text in texts.items() if text})
+        assert isinstance(clean, dict)
+        return found.model_copy(
+            update={**clean, "model": model or found.model or self.settings.model}
+        )
 
     def _configured(self, name: str | None) -> Agent:
         config = self.settings.agents.get(name or DEFAULT_NAME)
@@ -243,7 +248,7 @@ class Corral:
     async def _terms(
         self, agent: Agent, policy: str | None, limits: RunLimits | None, thread: str
     ) -> Terms:
-        workspace = str(self.settings.workspace)
+        workspace = str(_existing(self.settings.workspace))
         standing = await self.records.standing_rules(workspace)
         rules = PolicyRules(
             policy=load_policy(self.settings, policy),
@@ -254,23 +259,37 @@ class Corral:
         )
         return Terms(limits or agent.limits or self.settings.limits, rules, self._redactor)
 
+    async def _resumed(self, run: str, options: RunOptions) -> Events:
+        """One resume, without asking the approver."""
+        row = await self._load(run)
+        self._require_workspace(row.workspace)
+        agent = self._agent_of(row, options)
+        _require_own_code(row, agent)
+        policy = options.policy or row.spec["policy"]
+        terms = await self._terms(agent, policy, options.limits, row.thread)
+        services = self._services(agent)
+        services.open_model()
+        program = ReactProgram(agent, services.model_ref, services)
+        async with aclosing(self._engine.resume(program, row.id, terms)) as events:
+            async for event in events:
+                yield event
+
     async def _with_approver(self, events: Events, options: RunOptions) -> Events:
         """The events, and those of the resumes that the approver's answers lead to."""
-        finished: RunFinished | None = None
-        async with aclosing(events):
-            async for event in events:
-                if isinstance(event, RunFinished):
-                    finished = event
-                else:
-                    yield event
-        assert finished is not None
-        approver, result = options.approver, finished.result
-        if approver is None or not await self._ask(approver, result.approvals):
-            yield finished
-            return
-        async with aclosing(self.stream_resume(result.run, options)) as resumed:
-            async for event in resumed:
-                yield event
+        while True:
+            finished: RunFinished | None = None
+            async with aclosing(events):
+                async for event in events:
+                    if isinstance(event, RunFinished):
+                        finished = event
+                    else:
+                        yield event
+            assert finished is not None
+            result = finished.result
+            if options.approver is None or not await self._ask(options.approver, result.approvals):
+                yield finished
+                return
+            events = self._resumed(result.run, options)
 
     async def _ask(self, approver: Approver, approvals: tuple[Approval, ...]) -> bool:
         """Put the questions to the approver; whether it answered any."""
@@ -287,6 +306,37 @@ class Corral:
         return answered
 
 
+def _own_code(agent: Agent) -> JsonObject:
+    """What of an agent lives only in the program that made it."""
+    names = [getattr(function, "__name__", "?") for function in agent.functions]
+    return {"functions": names, "own_model": agent.chat_model is not None}
+
+
+def _require_own_code(row: RunRow, agent: Agent) -> None:
+    """Refuse to go on without the code that a run began with."""
+    functions, own_model = row.spec.get("functions"), row.spec.get("own_model")
+    if functions and not agent.functions:
+        missing = f"Python functions ({', '.join(functions)})"
+    elif own_model and agent.chat_model is None:
+        missing = f"a model object ({row.model})"
+    else:
+        return
+    raise UsageError(
+        f"The run {row.id} uses {missing} of the program that started it.",
+        hint="Resume it there, with the same agent: "
+        f"c.resume({row.id!r}, RunOptions(agent=agent)). `corral cancel {row.id}` gives it up.",
+    )
+
+
+def _existing(workspace: Path) -> Path:
+    if not workspace.is_dir():
+        raise UsageError(
+            f"There is no folder {workspace} to work in.",
+            hint="Make it, or choose another with --workspace DIR.",
+        )
+    return workspace
+
+
 def load_policy(settings: Settings, policy: str | None) -> Policy:
     """The rules of the settings, then those of ``policy``: a preset's name or a file.
 
@@ -298,7 +348,11 @@ def load_policy(settings: Settings, policy: str | None) -> Policy:
         try:
             base = parse_policy(path.read_text(encoding="utf-8"), str(path.absolute()))
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"The policy file {path} cannot be read: {error}.") from error
+            raise ConfigError(
+                f"The policy file {path} cannot be read: {error}.",
+                hint="Check that the file is there and that you may read it, or name a preset: "
+                + ", ".join(PRESETS),
+            ) from error
     else:
         base = find_preset(chosen)
     if not settings.rules:

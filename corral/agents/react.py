@@ -63,9 +63,10 @@ class ReactState(TypedDict, total=False):
 
 
 class ToolTask(TypedDict):
-    """The input of one tool task."""
+    """The input of one tool task: a call, and the id of the message with its result."""
 
     call: ToolCall
+    result_id: str
 
 
 @dataclass(frozen=True)
@@ -149,13 +150,18 @@ class ReactProgram:
             case Answer():
                 return Command(update=update, goto=END)
             case CallTools(calls):
-                return Command(update=update, goto=[Send("tools", ToolTask(call=c)) for c in calls])
+                tasks = [
+                    ToolTask(call=call, result_id=f"{answer.id}/{index}")
+                    for index, call in enumerate(calls)
+                ]
+                return Command(update=update, goto=[Send("tools", task) for task in tasks])
             case other:
                 assert_never(other)
 
     async def _call_tool(self, state: ToolTask) -> ReactState:
         setting = await prepare(self.agent.name, self.model, self.services)
-        return {"messages": [await use_tool(dict(state["call"]), setting, self.services)]}
+        call, result_id = dict(state["call"]), state["result_id"]
+        return {"messages": [await use_tool(call, setting, self.services, message_id=result_id)]}
 
     async def _prompt(
         self, state: ReactState, setting: Setting

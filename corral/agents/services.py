@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +15,7 @@ from corral.jsontypes import JsonObject
 from corral.memory.store import MemoryStore
 from corral.runtime.config import Settings
 from corral.runtime.models.contract import ChatModel, Sampling
+from corral.runtime.models.local import LocalModel
 from corral.runtime.models.registry import ModelOptions, open_model
 from corral.sandbox.backends import select_backend
 from corral.sandbox.contract import SandboxBackend
@@ -200,7 +200,6 @@ class AgentServices:
 
     async def warm_model(self) -> None:
         """Load the model, if it is one that loads."""
-        warm = getattr(self.model, "warm", None)
-        if warm is not None:
-            with contextlib.suppress(Exception):
-                await warm()
+        model = self.model
+        if isinstance(model, LocalModel):
+            await model.warm()

@@ -11,6 +11,7 @@ from corral.cli.narrator import Narrator
 from corral.cli.output import clean, console, emit, note, report
 from corral.cli.render import question
 from corral.cli.screen import Screen
+from corral.errors import RunError
 from corral.runtime.events import Event, RunFinished, RunStarted
 from corral.runtime.views import RunResult
 
@@ -35,6 +36,9 @@ def follow(start: Callable[[Corral], AsyncIterator[Event]], *, json: bool) -> in
     except KeyboardInterrupt:
         watch.interrupted()
         return INTERRUPTED
+    except RunError as error:
+        watch.broke_off(error)
+        raise
     if watch.result is None:
         return 1
     if not json:
@@ -83,6 +87,12 @@ class _Watch:
             f"interrupted: run {self._run} is stopped, and what it has done is kept",
             f"Go on with: {current().command('resume', self._run)}",
         )
+
+    def broke_off(self, error: RunError) -> None:
+        """Add to an error that no result could be stored for how its run goes on."""
+        if self._run is not None:
+            more = f"Go on with: {current().command('resume', self._run)}"
+            error.hint = f"{error.hint}\n{more}".strip()
 
 
 def conclude(result: RunResult) -> None:

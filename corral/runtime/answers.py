@@ -10,7 +10,7 @@ import json
 import secrets
 from typing import Any
 
-from sqlalchemy import Column, Connection, Row, insert, select, update
+from sqlalchemy import Column, ColumnElement, Connection, Row, insert, select, update
 
 from corral.errors import ConflictError, NotFoundError, UsageError
 from corral.jsontypes import JsonObject, canonical
@@ -58,22 +58,28 @@ def cancel(connection: Connection, run: str) -> str:
         .where(runs.c.id == found)
     ).one()
     if row.status not in ("paused", "running"):
-        raise ConflictError(f"The run {found} is {row.status}; there is nothing to cancel.")
+        raise ConflictError(
+            f"The run {found} is {row.status}; there is nothing to cancel.",
+            hint="`corral runs` lists the runs; those that are paused or running can be cancelled.",
+        )
     if is_held(row.lease):
         raise ConflictError(
             f"The run {found} is being run by another process.", hint="Stop it there with Ctrl-C."
         )
-    open_ones = select(approvals).where(
-        approvals.c.run_id == found, approvals.c.status == "pending"
-    )
-    for question in connection.execute(open_ones).all():
-        _answer(connection, question, "denied", reason="the run was cancelled")
+    close_questions(connection, approvals.c.run_id == found, "the run was cancelled")
     connection.execute(
         update(runs)
         .where(runs.c.id == found)
         .values(status="stopped", error="cancelled by the user", finished_at=now())
     )
     return found
+
+
+def close_questions(connection: Connection, of: ColumnElement[bool], reason: str) -> None:
+    """Deny the questions that nobody will ever need an answer to."""
+    pending = select(approvals).where(of, approvals.c.status == "pending")
+    for question in connection.execute(pending).all():
+        _answer(connection, question, "denied", reason=reason)
 
 
 def find_approval(connection: Connection, approval: str) -> Row[Any]:

@@ -19,7 +19,7 @@ from corral.memory.tokens import estimate_tokens
 from corral.runtime.context import current_run, perform
 from corral.runtime.effects import Attempt, Effect, Guard, Outcome, Spend
 from corral.runtime.events import Notice, TextDelta
-from corral.runtime.messages import decode, encode
+from corral.runtime.messages import decode, encode, well_formed, with_own_call_ids
 from corral.runtime.models.contract import (
     ChatModel,
     FinalChunk,
@@ -189,14 +189,14 @@ async def ask_model(ask: Ask, services: Services) -> AIMessage:
                     final = chunk
         if final is None:
             raise ModelError(f"The model {ask.model} ended its answer without saying so.")
-        message = final.message
+        message = with_own_call_ids(final.message, ask.messages, attempt.key)
         value = {
             "id": attempt.key,
             "text": message.text,
             "message": encode(message),
             "stop_reason": final.stop_reason,
         }
-        return Outcome(value, Spend(**asdict(final.usage)))
+        return Outcome(well_formed(value), Spend(**asdict(final.usage)))
 
     request: JsonObject = {
         "model": ask.model,
@@ -213,10 +213,13 @@ async def ask_model(ask: Ask, services: Services) -> AIMessage:
     return message
 
 
-async def use_tool(call: JsonObject, setting: Setting, services: Services) -> ToolMessage:
+async def use_tool(
+    call: JsonObject, setting: Setting, services: Services, *, message_id: str
+) -> ToolMessage:
     """Make one tool call of the model's and give it the result, whatever happened.
 
-    A wrong name or wrong arguments, a refusal, a failing tool and a dead server are results
+    ``message_id`` is unique in the thread, which a model's id for the call need not be. A wrong
+    name or wrong arguments, a refusal, a failing tool and a dead server are results
     that the model can act on; none of them ends the run.
     """
     name, args = str(call["name"]), dict(call["args"])
@@ -232,7 +235,7 @@ async def use_tool(call: JsonObject, setting: Setting, services: Services) -> To
         tool_call_id=call["id"],
         name=name,
         status="error" if value["is_error"] else "success",
-        id=f"{call['id']}-result",
+        id=message_id,
     )
 
 

@@ -16,7 +16,12 @@ from typing import Any, Literal
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from corral.errors import ConfigError
 from corral.jsontypes import JsonObject
@@ -26,6 +31,16 @@ from corral.runtime.project_file import restrain
 from corral.tools.config import ServerConfig, check_server_name
 
 PROJECT_FILE = "corral.toml"
+
+
+def _here() -> Path:
+    try:
+        return Path.cwd()
+    except OSError as error:
+        raise ConfigError(
+            f"The current folder cannot be used: {error.strerror}.",
+            hint="Go to a folder that exists, or name one: --workspace DIR.",
+        ) from error
 
 
 class SamplingConfig(BaseModel):
@@ -76,7 +91,7 @@ class Settings(BaseSettings):
     )
     database_url: str = Field(default="", description="Overrides the database in ``home``.")
     workspace: Path = Field(
-        default_factory=Path.cwd, description="The folder that agents may work in."
+        default_factory=_here, description="The folder that agents may work in."
     )
     config: Path | None = Field(default=None, description="A configuration file to read last.")
     model: str = Field(default="local", description="The model of agents that name none.")
@@ -160,7 +175,7 @@ def load_settings(overrides: Mapping[str, Any] = {}) -> Settings:
 
     Raises ``ConfigError`` that names the file, the key and what to write instead.
     """
-    workspace = Path(overrides.get("workspace") or Path.cwd()).expanduser()
+    workspace = Path(overrides.get("workspace") or _here()).expanduser()
     found = list(_read_files(overrides.get("config"), workspace))
     token = _files.set(tuple(data for _, data in found))
     try:
@@ -168,6 +183,12 @@ def load_settings(overrides: Mapping[str, Any] = {}) -> Settings:
         return Settings(**{"rules_from": ", ".join(with_rules), **overrides})
     except ValidationError as error:
         raise _explained(error, found) from error
+    except SettingsError as error:
+        raise ConfigError(
+            f"The environment cannot be understood: {error}.",
+            hint="What has several parts is written as JSON, for example "
+            """CORRAL_LIMITS='{"max_steps": 5}'; see docs/configuration.md.""",
+        ) from error
     finally:
         _files.reset(token)
 
@@ -192,9 +213,14 @@ def _read(path: Path) -> JsonObject:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
+        raise ConfigError(
+            f"{path} cannot be read: {error.strerror}.",
+            hint="Check that the file is there and that you may read it.",
+        ) from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not a UTF-8 text file.") from error
+        raise ConfigError(
+            f"{path} is not a UTF-8 text file.", hint="Save it as UTF-8 and try again."
+        ) from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(
             f"{path} is not valid TOML: {error}.", hint="Correct the file and try again."

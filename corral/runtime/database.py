@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from corral.errors import ConfigError, CorralError, StorageError
@@ -43,7 +43,7 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.is_sqlite = make_url(url).get_backend_name() == "sqlite"
+        self.is_sqlite = parse_url(url).get_backend_name() == "sqlite"
         self._writer_engine = _engine(url, begin="BEGIN IMMEDIATE")
         self._reader_engine = _engine(url, begin="BEGIN")
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="corral-read")
@@ -58,17 +58,27 @@ class Database:
         return result
 
     def submit(self, work: Callable[[Connection], T], *, durable: bool) -> Future[T]:
-        """Queue a write without waiting for it; later writes are committed after it."""
-        if self._closed:
-            raise StorageError("The database is closed.")
+        """Queue a write without waiting for it; later writes are committed after it.
+
+        It cannot be called back: cancelling who waits for it only stops the waiting.
+        """
+        self._require_open()
         done: Future[T] = Future()
+        # A caller that is cancelled stops waiting; what it has asked for happens all the same,
+        # before whatever it asks for next.
+        done.set_running_or_notify_cancel()
         self._jobs.put(_Job(work, durable, done))
         return done
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """See ``corral.storage.Storage.read``."""
+        self._require_open()
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._readers, self._read, work)
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise StorageError("The database is closed.")
 
     def _read(self, work: Callable[[Connection], T]) -> T:
         try:
@@ -89,22 +99,13 @@ class Database:
         self._reader_engine.dispose()
 
     def _write_loop(self) -> None:
-        open_ = True
-        while open_:
-            batch: list[_Job] = []
-            job = self._jobs.get()
-            while job is not None and len(batch) < _BATCH:
-                batch.append(job)
-                try:
-                    job = self._jobs.get_nowait()
-                except queue.Empty:
-                    break
-            else:
-                if job is None:
-                    open_ = False
-                else:
-                    batch.append(job)
-            if batch:
+        closing = False
+        while not closing:
+            taken = [self._jobs.get()]
+            while len(taken) < _BATCH and not self._jobs.empty():
+                taken.append(self._jobs.get())
+            closing = None in taken
+            if batch := [job for job in taken if job is not None]:
                 self._commit(batch)
 
     def _commit(self, batch: list[_Job]) -> None:
@@ -131,28 +132,23 @@ class Database:
                 job.done.set_exception(storage_error(problem, self.url))
 
 
-class _Undo(Exception):
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-
-
 def _attempt(job: _Job, connection: Connection, alone: bool) -> tuple[Any, BaseException | None]:
     if alone:
-        try:
-            return job.work(connection), None
-        except CorralError as error:
-            raise _Undo(error) from error
+        return job.work(connection), None  # what it raises undoes the transaction, its own
     try:
         with connection.begin_nested():
             return job.work(connection), None
-    except (CorralError, SQLAlchemyError) as error:
+    except Exception as error:  # noqa: BLE001  the caller of this job gets it, the others do not
         return None, error
 
 
 def storage_error(error: BaseException, url: str) -> BaseException:
     """What a caller is told about an error of the database driver."""
-    if isinstance(error, _Undo):
-        return error.error
+    if isinstance(error, UnicodeEncodeError):
+        return StorageError(
+            f"A text cannot be stored: it is not valid Unicode ({error.reason}).",
+            hint="Take the broken characters out of it and try again.",
+        )
     if isinstance(error, CorralError) or not isinstance(error, SQLAlchemyError):
         return error
     text = str(error.orig if isinstance(error, DBAPIError) and error.orig else error)
@@ -160,7 +156,10 @@ def storage_error(error: BaseException, url: str) -> BaseException:
     for sign, message, hint in _KNOWN:
         if sign in text.lower():
             return StorageError(f"{message.format(where=where)} ({text})", hint=hint)
-    return StorageError(f"The database {where} could not be used: {text}")
+    return StorageError(
+        f"The database {where} could not be used: {text}",
+        hint="Run `corral doctor`; what was stored is kept.",
+    )
 
 
 _RESTORE = "Move the file away and start again, or restore it from a backup."
@@ -195,19 +194,31 @@ _KNOWN = (
 )
 
 
-def _engine(url: str, *, begin: str) -> Engine:
+def parse_url(url: str) -> URL:
+    """The parts of a database's URL. Raises ``ConfigError``."""
     try:
-        parsed = make_url(url)
+        return make_url(url)
+    except ArgumentError as error:
+        raise _bad_url(error) from error
+
+
+def _bad_url(error: Exception) -> ConfigError:
+    return ConfigError(
+        f"The database URL cannot be used: {error}",
+        hint="Write sqlite:////absolute/path.db, or postgresql+psycopg://user@host/name "
+        "(pip install 'corral[postgres]').",
+    )
+
+
+def _engine(url: str, *, begin: str) -> Engine:
+    parsed = parse_url(url)
+    try:
         if parsed.get_backend_name() != "sqlite":
             return create_engine(parsed, pool_size=_READERS, pool_pre_ping=True)
         options = {"timeout": BUSY_SECONDS, "check_same_thread": False}
         engine = create_engine(parsed, connect_args=options, pool_size=_READERS)
     except (ArgumentError, NoSuchModuleError, ImportError) as error:
-        raise ConfigError(
-            f"The database URL cannot be used: {error}",
-            hint="Write sqlite:////absolute/path.db, or postgresql+psycopg://user@host/name "
-            "(pip install 'corral[postgres]').",
-        ) from error
+        raise _bad_url(error) from error
 
     @event.listens_for(engine, "connect")
     def _connect(driver: Any, _record: object) -> None:

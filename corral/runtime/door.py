@@ -8,11 +8,15 @@ trace and offline replay are each one station here and nothing anywhere else.
 
 from __future__ import annotations
 
-import asyncio
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
+
+import structlog
+from langgraph.errors import GraphBubbleUp
 
 from corral.errors import CorralError, DivergenceError, LimitReached, RunError
 from corral.jsontypes import JsonObject, digest
@@ -24,6 +28,8 @@ from corral.runtime.effects import Attempt, Effect, Outcome
 from corral.runtime.events import Event, ModelFinished, ToolFinished, ToolStarted
 from corral.runtime.gate import Gate, Refused
 from corral.runtime.journal import Entry, Journal
+
+log = structlog.get_logger()
 
 
 class Door(Protocol):
@@ -65,6 +71,8 @@ class LiveDoor:
         cleared = await self.gate.clear(effect, path, entry)
         if isinstance(cleared, Refused):
             return await self._record(path, effect, identity, cleared.outcome)
+        # A human may have edited the arguments.
+        cleared = replace(cleared, request=self._clean(cleared.request))
         return await self._execute(path, cleared, identity)
 
     def _check_limits(self, effect: Effect) -> None:
@@ -89,15 +97,21 @@ class LiveDoor:
         attempt = Attempt(f"{self.journal.run}:{path}", path, self.journal.spent.steps)
         began = time.monotonic()
         try:
-            async with asyncio.timeout(effect.timeout):
-                outcome = await effect.execute(attempt)
-        except TimeoutError as error:
-            late = RunError(f"{effect.name} did not end within {effect.timeout:g} s.")
-            await self.journal.fail(entry, late, _since(began))
-            raise late from error
+            outcome = await effect.execute(attempt)
         except CorralError as error:
-            await self.journal.fail(entry, self._redacted(error), _since(began))
-            raise
+            failure = self._redacted(error)
+            await self.journal.fail(entry, failure, _since(began))
+            raise failure from None
+        except GraphBubbleUp:
+            raise  # not an error: a graph inside this effect asks a human
+        except Exception as error:  # noqa: BLE001  a tool's or a model's own code may raise anything
+            failure = self._redacted(_unexpected(effect, error))
+            trace = "".join(traceback.format_exception(error))
+            log.error("effect_broke", path=path, traceback=self.redactor.text(trace))
+            if effect.repeatable:
+                await self.journal.fail(entry, failure, _since(began))
+            # Else the entry has no end: what had happened by then is in doubt.
+            raise failure from None
         return await self._finish(entry, outcome, _since(began))
 
     async def _finish(self, entry: Entry, outcome: Outcome, duration_ms: float) -> Outcome:
@@ -131,6 +145,15 @@ class LiveDoor:
                     path=entry.path,
                 )
             )
+
+
+def _unexpected(effect: Effect, error: Exception) -> RunError:
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return RunError(
+        f"The {effect.kind} {effect.name} broke: {type(error).__name__}: {error} "
+        f"({Path(where.filename).name}, line {where.lineno}).",
+        hint="This is a defect in its code, not in what it was asked. Mend it and resume the run.",
+    )
 
 
 def _since(began: float) -> float:

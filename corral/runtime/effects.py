@@ -71,6 +71,5 @@ class Effect:
     execute: Callable[[Attempt], Awaitable[Outcome]]
     transcript: Sequence[BaseMessage] = ()
     repeatable: bool = True
-    timeout: float | None = None
     guard: Guard | None = None
     once: str | None = None

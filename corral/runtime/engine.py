@@ -2,12 +2,14 @@
 
 Streaming is the only implementation: callers who want just the result drain the stream. The
 run's input and lease are on disk before the graph starts; LangGraph writes one checkpoint when
-the run pauses or ends, and the journal holds everything in between.
+the run pauses or ends, and the journal holds everything in between. A run is ended by a task of
+its own, so that it is ended however its caller leaves.
 """
 
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -16,8 +18,10 @@ from typing import Any
 import structlog
 from langchain_core.runnables import RunnableConfig
 from langgraph.graph.state import CompiledStateGraph
+from langgraph.types import StateSnapshot
+from sqlalchemy import Connection
 
-from corral.errors import ConflictError, ControlFlow, CorralError
+from corral.errors import ControlFlow, CorralError
 from corral.policies.limits import RunLimits
 from corral.policies.redaction import Redactor
 from corral.runtime import runs
@@ -28,10 +32,10 @@ from corral.runtime.door import LiveDoor
 from corral.runtime.events import Event, Events, RunFinished, RunStarted
 from corral.runtime.gate import Gate, PolicyRules
 from corral.runtime.journal import Journal
-from corral.runtime.lease import new_lease
+from corral.runtime.lease import holding
 from corral.runtime.program import Program
 from corral.runtime.records import Records
-from corral.runtime.runs import Ending, NewRun, Position, RunRow
+from corral.runtime.runs import STOPPED_BY_USER, Ending, NewRun, RunRow
 from corral.runtime.views import RunResult, Totals
 
 log = structlog.get_logger()
@@ -54,41 +58,84 @@ class Terms:
 
 
 class Engine:
-    """Starts and resumes runs over one database."""
+    """Starts and resumes runs over one database. ``aclose`` stops those that still run."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._saver = DatabaseSaver(database)
+        self._live: dict[asyncio.Task[RunResult], asyncio.Task[None]] = {}
 
-    async def start(self, program: Program, new: NewRun, terms: Terms) -> Events:
+    def start(self, program: Program, new: NewRun, terms: Terms) -> Events:
         """Store a new run and execute it. Raises ``ConflictError`` when its thread is busy."""
-        graph = program.graph().compile(checkpointer=self._saver)
-        base = await position(graph, new.thread)
-        lease = new_lease()
-        run = await self._database.write(lambda c: runs.load(c, runs.create(c, new, base, lease)))
-        execution = _Execution(self._database, program, graph, run, terms, lease)
-        async with aclosing(execution.stream(resumed=False)) as events:
-            async for event in events:
-                yield event
 
-    async def resume(self, program: Program, run: RunRow, terms: Terms) -> Events:
+        def take(connection: Connection, lease: str) -> RunRow:
+            return runs.create(connection, new, lease)
+
+        return self._execute(program, terms, take, resumed=False)
+
+    def resume(self, program: Program, run: str, terms: Terms) -> Events:
         """Go on with a run that was cut off, paused, stopped or failed.
 
         Raises ``ConflictError`` when it is completed, is being run, or its graph has changed.
         """
-        if run.graph_version != program.version:
-            raise ConflictError(
-                f"The run {run.id} was made by the graph {run.graph_version}, "
-                f"which is {program.version} now.",
-                hint="It can be looked at with `corral trace`; start a new run to go on.",
-            )
-        lease = new_lease()
-        await self._database.write(lambda c: runs.reopen(c, run.id, lease))
+
+        def take(connection: Connection, lease: str) -> RunRow:
+            return runs.reopen(connection, run, program.version, lease)
+
+        return self._execute(program, terms, take, resumed=True)
+
+    async def aclose(self) -> None:
+        """Stop what still runs; it can be resumed."""
+        for work in self._live.values():
+            _stop(work)
+        if self._live:
+            await asyncio.wait(self._live)
+
+    async def _execute(
+        self,
+        program: Program,
+        terms: Terms,
+        take: Callable[[Connection, str], RunRow],
+        *,
+        resumed: bool,
+    ) -> Events:
+        """Take the thread's lease and run; ``take`` stores the run as being run under it."""
         graph = program.graph().compile(checkpointer=self._saver)
-        execution = _Execution(self._database, program, graph, run, terms, lease)
-        async with aclosing(execution.stream(resumed=True)) as events:
-            async for event in events:
+        with holding() as lease:
+            try:
+                run = await self._database.write(lambda c: take(c, lease))
+                journal = await Journal.load(self._database, run.id)
+            except BaseException:
+                self._database.submit(lambda c: runs.abandon(c, lease), durable=False)
+                raise
+            execution = _Execution(self._database, program, graph, run, terms, lease, journal)
+            async with aclosing(self._follow(execution, resumed=resumed)) as events:
+                async for event in events:
+                    yield event
+
+    async def _follow(self, execution: _Execution, *, resumed: bool) -> Events:
+        """Execute the graph in a task of its own and tell what it does, the result last."""
+        run = execution.run
+        events: asyncio.Queue[Event | None] = asyncio.Queue()
+        work = asyncio.create_task(execution.invoke(events.put_nowait))
+        ending = asyncio.create_task(execution.end(work))
+        self._live[ending] = work
+        ending.add_done_callback(self._live.pop)
+        ending.add_done_callback(lambda _: events.put_nowait(None))
+        try:
+            yield RunStarted(run.id, run.thread, run.agent, run.model, resumed)
+            while (event := await events.get()) is not None:
                 yield event
+        finally:
+            _stop(work)
+            await asyncio.wait([ending])
+        yield RunFinished(ending.result())
+
+
+def _stop(work: asyncio.Task[None]) -> None:
+    """Cancel once: a second time would cut short what it does to end well."""
+    if not work.cancelling():
+        work.cancel()
 
 
 @dataclass(frozen=True)
@@ -101,73 +148,68 @@ class _Execution:
     run: RunRow
     terms: Terms
     lease: str
+    journal: Journal
 
-    async def stream(self, *, resumed: bool) -> Events:
-        """Execute the graph in a task of its own and tell what it does, the result last."""
-        run = self.run
-        events: asyncio.Queue[Event | None] = asyncio.Queue()
-        journal = await Journal.load(self.database, run.id)
-        yield RunStarted(run.id, run.thread, run.agent, run.model, resumed)
-        task = asyncio.create_task(self._invoke(journal, events.put_nowait))
-        task.add_done_callback(lambda _: events.put_nowait(None))
-        try:
-            while (event := await events.get()) is not None:
-                yield event
-        finally:
-            if not task.done():
-                task.cancel()
-                await asyncio.wait([task])
-            ending = await asyncio.shield(self._end(task, journal))
-        yield RunFinished(await self._result(ending, journal))
-
-    async def _invoke(self, journal: Journal, emit: Callable[[Event], None]) -> None:
-        gate = Gate(journal, self.database, self.terms.rules, emit)
+    async def invoke(self, emit: Callable[[Event], None]) -> None:
+        """Execute the graph from where the run stands."""
+        terms, run = self.terms, self.run
+        gate = Gate(self.journal, self.database, terms.rules, emit)
         await gate.load()
-        door = LiveDoor(journal, gate, self.terms.limits, self.terms.redactor, emit)
-        run = self.run
+        door = LiveDoor(self.journal, gate, terms.limits, terms.redactor, emit)
         current_run.set(RunContext(run.id, run.thread, run.base.step, door, emit))
         config = _config(run.thread)
         snapshot = await self.graph.aget_state(config)
-        mine = (snapshot.metadata or {}).get("corral_run") == run.id
-        state = None if mine else self.program.initial(run.prompt, run.id)
+        state = None if self._has_begun(snapshot) else self.program.initial(run.prompt, run.id)
         config["metadata"] = {"corral_run": run.id}
         await self.graph.ainvoke(state, config, durability="exit")
 
-    async def _end(self, task: asyncio.Task[None], journal: Journal) -> Ending:
+    def _has_begun(self, snapshot: StateSnapshot) -> bool:
+        """Whether the thread's newest checkpoint is of this run and holds its input.
+
+        LangGraph's very first one does not: a crash can leave it as the only one.
+        """
+        metadata = snapshot.metadata or {}
+        mine = metadata.get("corral_run") == self.run.id
+        return mine and metadata["step"] > self.run.base.step
+
+    async def end(self, work: asyncio.Task[None]) -> RunResult:
+        """Wait until the graph has ended, store how, and give the lease back."""
+        await asyncio.wait([work])
         snapshot = await self.graph.aget_state(_config(self.run.thread))
         output = self.program.output(snapshot.values)
-        ending = self._ending(task, output, bool(snapshot.interrupts), journal)
+        ending = self._ending(work, output, bool(snapshot.interrupts))
         await self.database.write(lambda c: runs.end(c, self.run, ending, self.lease))
-        return ending
+        return await self._result(ending)
 
-    def _ending(
-        self, task: asyncio.Task[None], output: str, interrupted: bool, journal: Journal
-    ) -> Ending:
+    def _ending(self, work: asyncio.Task[None], output: str, interrupted: bool) -> Ending:
         """Decide, in this one place, what ends a run and how."""
-        if task.cancelled():
-            return Ending("stopped", output, "stopped by the user")
-        error = task.exception()
+        if work.cancelled():
+            return Ending("stopped", output, STOPPED_BY_USER)
+        error = work.exception()
         if error is None and interrupted:
             return Ending("paused", output, None)
         if error is None:
             try:
-                self.program.check_complete(journal.spent.steps)
-            except CorralError as unfinished:
+                self.program.check_complete(self.journal.spent.steps)
+            except Exception as unfinished:  # noqa: BLE001  a model's own code, which may raise anything
                 error = unfinished
+        redact = self.terms.redactor.text
         match error:
             case None:
                 return Ending("completed", output, None)
             case ControlFlow():
-                return Ending("stopped", output, error.message)
+                return Ending("stopped", output, redact(error.message))
             case CorralError():
-                return Ending("failed", output, str(error))
+                return Ending("failed", output, redact(str(error)))
             case _:
-                log.error("run_failed", run=self.run.id, exc_info=error)
-                return Ending("failed", output, f"internal error: {type(error).__name__}: {error}")
+                told = redact("".join(traceback.format_exception(error)))
+                log.error("run_failed", run=self.run.id, traceback=told)
+                words = f"internal error: {type(error).__name__}: {error}"
+                return Ending("failed", output, redact(words))
 
-    async def _result(self, ending: Ending, journal: Journal) -> RunResult:
-        spent = journal.spent
-        pending = await Records(self.database).approvals(run=self.run.id)
+    async def _result(self, ending: Ending) -> RunResult:
+        spent = self.journal.spent
+        pending = await Records(self.database, self.terms.redactor).approvals(run=self.run.id)
         return RunResult(
             run=self.run.id,
             thread=self.run.thread,
@@ -178,14 +220,6 @@ class _Execution:
             error=ending.error,
             approvals=tuple(pending),
         )
-
-
-async def position(graph: Graph, thread: str) -> Position:
-    """Where a thread stands now."""
-    snapshot = await graph.aget_state(_config(thread))
-    if not snapshot.metadata:
-        return Position(None, -2)
-    return Position(snapshot.config["configurable"]["checkpoint_id"], snapshot.metadata["step"])
 
 
 def _config(thread: str) -> RunnableConfig:

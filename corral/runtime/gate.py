@@ -70,14 +70,14 @@ class Gate:
 
     async def clear(self, effect: Effect, path: str, entry: Entry | None) -> Effect | Refused:
         """The effect as it may be made, or its refusal. Interrupts the graph to ask a human."""
-        guard = effect.guard
-        if guard is None:
+        if effect.guard is None:
             return effect
-        cleared = await self._by_policy(effect, guard, path)
+        cleared = await self._by_policy(effect, effect.guard, path)
         in_doubt = entry is not None and entry.status == "started" and not effect.repeatable
         if isinstance(cleared, Refused) or entry is None or not in_doubt:
             return cleared
-        return await self._after_a_crash(cleared, guard, entry)
+        # What was cut off is the call as a human may have edited it.
+        return await self._after_a_crash(cleared, cleared.guard or effect.guard, entry)
 
     async def _by_policy(self, effect: Effect, guard: Guard, path: str) -> Effect | Refused:
         question = f"{path}/approval"

@@ -105,7 +105,10 @@ class Journal:
         before = self._by_path.get(path)
         statement: Executable
         if before is not None:
-            entry = replace(before, status="started", attempts=before.attempts + 1)
+            request = before.request if effect.transcript else effect.request
+            entry = replace(
+                before, status="started", request=request, attempts=before.attempts + 1
+            )
             statement, row = _RESTART, _restart_row(self.run, entry)
         else:
             entry = Entry(
@@ -187,9 +190,15 @@ class Journal:
     async def _end(self, entry: Entry) -> None:
         self._by_path[entry.path] = entry
         row = _end_row(self.run, entry)
-        await self._database.write(
-            lambda connection: connection.execute(_END, row), durable=entry.kind == "tool"
-        )
+
+        def work(connection: Connection) -> None:
+            if connection.execute(_END, row).rowcount != 1:
+                raise StorageError(
+                    f"The start of effect {entry.seq} of run {self.run} could not be stored.",
+                    hint="Check the disk and its free space, and resume the run.",
+                )
+
+        await self._database.write(work, durable=entry.kind == "tool")
 
     def _count(self, entry: Entry) -> None:
         if entry.status != "finished":
@@ -256,7 +265,14 @@ _MINE = (effects.c.run_id == bindparam("b_run"), effects.c.seq == bindparam("b_s
 _RESTART = (
     update(effects)
     .where(*_MINE)
-    .values({"status": "started", "attempts": bindparam("b_attempts"), "result": None})
+    .values(
+        {
+            "status": "started",
+            "request": bindparam("b_request"),
+            "attempts": bindparam("b_attempts"),
+            "result": None,
+        }
+    )
 )
 _END = (
     update(effects)
@@ -298,7 +314,12 @@ def _new_row(run: str, entry: Entry) -> dict[str, object]:
 
 
 def _restart_row(run: str, entry: Entry) -> dict[str, object]:
-    return {"b_run": run, "b_seq": entry.seq, "b_attempts": entry.attempts}
+    return {
+        "b_run": run,
+        "b_seq": entry.seq,
+        "b_request": canonical(entry.request),
+        "b_attempts": entry.attempts,
+    }
 
 
 def _end_row(run: str, entry: Entry) -> dict[str, object]:

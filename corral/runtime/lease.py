@@ -2,6 +2,7 @@
 
 Two runs on one thread would lose each other's messages. A lease names its holder by host,
 process id and the process's start time, so that one whose holder was killed is free at once.
+Inside this process a lease is held while ``holding`` lasts, whatever the database says.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import json
 import os
 import secrets
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import Connection, select, update
@@ -18,9 +21,13 @@ from corral.errors import ConflictError
 from corral.runtime.tables import threads
 
 
-def new_lease() -> str:
-    """A lease for this process."""
-    return json.dumps(
+_held_here: set[str] = set()
+
+
+@contextmanager
+def holding() -> Iterator[str]:
+    """A lease for this process, to ``take`` and to ``release``; afterwards it counts as free."""
+    lease = json.dumps(
         {
             "host": socket.gethostname(),
             "pid": os.getpid(),
@@ -28,6 +35,11 @@ def new_lease() -> str:
             "token": secrets.token_hex(8),
         }
     )
+    _held_here.add(lease)
+    try:
+        yield lease
+    finally:
+        _held_here.discard(lease)
 
 
 def is_held(lease: str | None) -> bool:
@@ -40,6 +52,8 @@ def is_held(lease: str | None) -> bool:
     holder = json.loads(lease)
     if holder["host"] != socket.gethostname():
         return True
+    if holder["pid"] == os.getpid():
+        return lease in _held_here
     started = _start_time(holder["pid"])
     return started is not None and started == holder["started"]
 

@@ -6,6 +6,7 @@ never imported.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 from langchain_core.messages import (
@@ -17,7 +18,7 @@ from langchain_core.messages import (
 )
 
 from corral.errors import StorageError
-from corral.jsontypes import JsonObject, digest
+from corral.jsontypes import JsonObject, canonical, digest
 
 _TYPES: dict[str, type[BaseMessage]] = {
     "human": HumanMessage,
@@ -44,6 +45,41 @@ def decode(data: JsonObject, *, id: str | None = None) -> BaseMessage:  # noqa: 
     if kind is None:
         raise StorageError(f"The journal holds a message of unknown type {data.get('type')!r}.")
     return kind.model_validate({**data, "id": id})
+
+
+def with_own_call_ids(
+    answer: AIMessage, before: Sequence[BaseMessage], key: str
+) -> AIMessage:
+    """The answer with new ids for tool calls that have none, or one that was used before.
+
+    Results are matched with calls by these ids. ``key`` is unique to the model call.
+    """
+    if not answer.tool_calls:
+        return answer
+    used = {
+        call["id"]
+        for message in before
+        if isinstance(message, AIMessage)
+        for call in message.tool_calls
+    }
+    calls = []
+    for index, call in enumerate(answer.tool_calls):
+        taken = not call["id"] or call["id"] in used
+        own = f"call_{digest([key, index])[:24]}" if taken else call["id"]
+        used.add(own)
+        calls.append({**call, "id": own})
+    return answer if calls == answer.tool_calls else answer.model_copy(update={"tool_calls": calls})
+
+
+def well_formed(value: JsonObject) -> JsonObject:
+    """The value without what is no Unicode text: half a surrogate pair becomes ``?``."""
+    text = canonical(value)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        clean: JsonObject = json.loads(text.encode("utf-8", "replace"))
+        return clean
+    return value
 
 
 class Transcripts:

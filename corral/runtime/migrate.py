@@ -10,13 +10,12 @@ import threading
 from pathlib import Path
 
 from sqlalchemy import Connection, text
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 import corral.memory.store
 import corral.runtime.tables  # noqa: F401  likewise
 from corral.errors import StorageError
-from corral.runtime.database import Database, storage_error
+from corral.runtime.database import Database, parse_url, storage_error
 
 HEAD = "0001"
 """The newest revision in ``migrations/versions``."""
@@ -33,7 +32,7 @@ async def open_database(url: str) -> Database:
 
     Raises ``StorageError`` when it is damaged, locked, or written by a newer Corral.
     """
-    parsed = make_url(url)
+    parsed = parse_url(url)
     if parsed.get_backend_name() == "sqlite" and parsed.database:
         _make_folder(Path(parsed.database).parent)
     database = Database(url)

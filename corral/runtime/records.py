@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Row, Select, func, select
 
+from corral.errors import UsageError
 from corral.jsontypes import Json, JsonObject
+from corral.policies.redaction import Redactor
 from corral.runtime import answers
 from corral.runtime.database import Database
 from corral.runtime.migrate import open_database
+from corral.runtime.secrets import known_secrets
 from corral.runtime.tables import approvals, effects, runs, standing_rules, threads
 from corral.runtime.views import Approval, EffectView, RunView, ThreadView, Totals
 
@@ -29,7 +32,7 @@ async def open_records(settings: Settings) -> AsyncIterator[Records]:
     """Open the database of ``settings`` for looking and for answering."""
     database = await open_database(settings.database)
     try:
-        yield Records(database)
+        yield Records(database, Redactor(known_secrets(settings)))
     finally:
         await database.aclose()
 
@@ -39,10 +42,12 @@ class Records:
 
     Runs and approvals are named by their id, by any unique beginning of it, or as ``last``. Raises
     ``NotFoundError`` for unknown ones and ``StorageError`` when the database cannot be used.
+    ``redactor`` knows what must not be stored with an answer.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, redactor: Redactor) -> None:
         self.database = database
+        self._redactor = redactor
 
     async def threads(self, *, limit: int = 50) -> list[ThreadView]:
         """The threads, the most recently used first."""
@@ -118,17 +123,23 @@ class Records:
 
         ``always`` adds a rule (``{"tool": …, "args": {…}}``) that lets such calls through in
         this workspace from now on. Raises ``ConflictError`` when the question was answered
-        before, ``UsageError`` when ``args`` do not fit the tool's schema.
+        before, ``UsageError`` when ``args`` do not fit the tool's schema or hold a secret: they
+        would be stored.
         """
-
+        if args is not None and self._redactor.json(args) != args:
+            raise UsageError(
+                "The arguments hold a secret, and what is approved is stored.",
+                hint="Give the secret to the tool's server in its environment instead.",
+            )
         return await self.database.write(
             lambda connection: approval_view(answers.approve(connection, approval, args, always))
         )
 
     async def deny(self, approval: str, reason: str) -> Approval:
         """Refuse the call; the model is told ``reason``. Raises as ``approve``."""
+        told = self._redactor.text(reason)
         return await self.database.write(
-            lambda connection: approval_view(answers.deny(connection, approval, reason))
+            lambda connection: approval_view(answers.deny(connection, approval, told))
         )
 
     async def cancel(self, run: str) -> RunView:

@@ -12,12 +12,17 @@ from sqlalchemy import Connection, insert, select, update
 from corral.errors import ConflictError, NotFoundError
 from corral.jsontypes import JsonObject, canonical
 from corral.runtime import lease as leases
-from corral.runtime.answers import find_run
+from corral.runtime.answers import close_questions, find_run
 from corral.runtime.clock import now
-from corral.runtime.tables import runs, threads
+from corral.runtime.tables import approvals, checkpoints, runs, threads
 from corral.runtime.views import RunStatus
 
 _TITLE = 80
+
+STOPPED_BY_USER = "stopped by the user"
+
+STEP_OF_A_NEW_THREAD = -2
+"""The superstep at which LangGraph sees a thread that has no checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ def new_thread_id() -> str:
     return f"t-{secrets.token_hex(4)}"
 
 
-def create(connection: Connection, new: NewRun, base: Position, lease: str) -> str:
+def create(connection: Connection, new: NewRun, lease: str) -> RunRow:
     """Store a run (and its thread, if new) with its input, and take the thread's lease.
 
     Raises ``ConflictError`` when the thread is being run, or waits for an answer.
@@ -81,6 +86,10 @@ def create(connection: Connection, new: NewRun, base: Position, lease: str) -> s
         )
     leases.take(connection, new.thread, lease)
     _refuse_if_unfinished(connection, new.thread)
+    close_questions(
+        connection, approvals.c.thread_id == new.thread, "the thread went on without this call"
+    )
+    base = _position(connection, new.thread)
     run = f"r-{secrets.token_hex(5)}"
     connection.execute(
         insert(runs).values(
@@ -99,7 +108,20 @@ def create(connection: Connection, new: NewRun, base: Position, lease: str) -> s
         )
     )
     connection.execute(update(threads).where(threads.c.id == new.thread).values(updated_at=now()))
-    return run
+    return load(connection, run)
+
+
+def _position(connection: Connection, thread: str) -> Position:
+    """Where a thread stands, read under its lease: nobody can move it on in between."""
+    newest = connection.execute(
+        select(checkpoints.c.id, checkpoints.c.metadata)
+        .where(checkpoints.c.thread_id == thread, checkpoints.c.ns == "")
+        .order_by(checkpoints.c.id.desc())
+        .limit(1)
+    ).first()
+    if newest is None:
+        return Position(None, STEP_OF_A_NEW_THREAD)
+    return Position(newest.id, json.loads(newest.metadata)["step"])
 
 
 def _refuse_if_unfinished(connection: Connection, thread: str) -> None:
@@ -117,15 +139,24 @@ def _refuse_if_unfinished(connection: Connection, thread: str) -> None:
     )
 
 
-def reopen(connection: Connection, run: str, lease: str) -> None:
+def reopen(connection: Connection, run: str, graph_version: str, lease: str) -> RunRow:
     """Mark a run as running again and take its thread's lease.
 
-    Raises ``ConflictError`` for a run that is completed, that somebody runs, or whose thread
-    has gone on since.
+    Raises ``ConflictError`` for a run that is completed, that somebody runs, that another
+    version of the graph has made, or whose thread has gone on since.
     """
     row = load(connection, run)
     if row.status == "completed":
-        raise ConflictError(f"The run {row.id} is completed; there is nothing to resume.")
+        raise ConflictError(
+            f"The run {row.id} is completed; there is nothing to resume.",
+            hint=f"Say what you want next: `corral run --thread {row.thread} …`.",
+        )
+    if row.graph_version != graph_version:
+        raise ConflictError(
+            f"The run {row.id} was made by the graph {row.graph_version}, "
+            f"which is {graph_version} now.",
+            hint="It can be looked at with `corral trace`; start a new run to go on.",
+        )
     newest = connection.execute(
         select(runs.c.id)
         .where(runs.c.thread_id == row.thread)
@@ -139,6 +170,7 @@ def reopen(connection: Connection, run: str, lease: str) -> None:
         )
     leases.take(connection, row.thread, lease)
     connection.execute(update(runs).where(runs.c.id == row.id).values(status="running", error=None))
+    return row
 
 
 @dataclass(frozen=True)
@@ -164,6 +196,19 @@ def end(connection: Connection, run: RunRow, ending: Ending, lease: str) -> None
         )
     )
     leases.release(connection, run.thread, lease)
+
+
+def abandon(connection: Connection, lease: str) -> None:
+    """Stop the run that holds this lease, if there is one: its caller left as it began."""
+    thread = connection.execute(select(threads.c.id).where(threads.c.lease == lease)).scalar()
+    if thread is None:
+        return
+    connection.execute(
+        update(runs)
+        .where(runs.c.thread_id == thread, runs.c.status == "running")
+        .values(status="stopped", error=STOPPED_BY_USER, finished_at=now())
+    )
+    leases.release(connection, thread, lease)
 
 
 def load(connection: Connection, run: str) -> RunRow:

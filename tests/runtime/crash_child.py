@@ -7,6 +7,7 @@ Boundaries are counted before and after each entry's start and end. The tools ap
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import corral
+from corral.runtime.database import Database
 from corral.runtime.journal import Journal
 
 TURNS: list[dict[str, Any]] = [
@@ -55,6 +57,18 @@ def instrument(killer: Killer) -> None:
             return result
 
         setattr(Journal, name, wrapped)
+
+
+def instrument_commits(killer: Killer) -> None:
+    """Put a boundary on both sides of every transaction, whoever's it is."""
+    original = Database._commit
+
+    def wrapped(self: Database, batch: Any) -> None:
+        killer.boundary()
+        original(self, batch)
+        killer.boundary()
+
+    Database._commit = wrapped  # type: ignore[method-assign]  # in a process that is killed
 
 
 def agent(workspace: Path) -> corral.Agent:
@@ -100,3 +114,43 @@ def settings(home: Path, workspace: Path) -> corral.Settings:
     """Settings that let the tools through, so that only a crash asks questions."""
     rules = [{"tool": "functions__*", "action": "allow"}]
     return corral.load_settings({"home": home, "workspace": workspace, "rules": rules})
+
+
+def asking_child(home: Path, workspace: Path, kill_at: int, report: Path) -> None:
+    """A run that asks, its answers one at a time, and another run; killed at a transaction."""
+    asyncio.run(_ask(home, workspace, kill_at, report))
+
+
+async def _ask(home: Path, workspace: Path, kill_at: int, report: Path) -> None:
+    killer = Killer(kill_at)
+    async with corral.open(asking_settings(home, workspace)) as c:
+        instrument_commits(killer)
+        options = corral.RunOptions(agent=agent(workspace))
+        result = await c.run("Do it.", options)
+        while result.status == "paused":
+            await answer(c, result.approvals[0])
+            result = await c.resume(result.run, options)
+        again = dataclasses.replace(options, thread=result.thread, approver=approver)
+        result = await c.run("Once more.", again)
+    report.write_text(json.dumps({"boundaries": killer.count, **result.to_json()}))
+
+
+async def approver(approval: corral.Approval) -> corral.Approved | corral.Denied:
+    """One is edited, two is refused, everything else is let through."""
+    if approval.kind == "tool" and approval.args == {"text": "one"}:
+        return corral.Approved(args={"text": "uno"})
+    return corral.Denied("not two") if approval.args == {"text": "two"} else corral.Approved()
+
+
+async def answer(c: corral.Corral, approval: corral.Approval) -> None:
+    """Answer as ``approver`` does."""
+    match await approver(approval):
+        case corral.Approved(args):
+            await c.approve(approval.id, args=args)
+        case corral.Denied(reason):
+            await c.deny(approval.id, reason)
+
+
+def asking_settings(home: Path, workspace: Path) -> corral.Settings:
+    """Settings under which every append is asked about."""
+    return corral.load_settings({"home": home, "workspace": workspace})

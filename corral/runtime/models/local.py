@@ -118,6 +118,10 @@ class LocalModel:
         finally:
             job.cancelled.set()
 
+    async def warm(self) -> None:
+        """Load the model now, so that the first request need not wait for it."""
+        await asyncio.wrap_future(self._thread.submit(self._load))
+
     def check_complete(self, turns: int) -> None:
         """A real model has no script to be left over."""
 
