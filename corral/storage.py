@@ -1,7 +1,8 @@
 """How a room reaches the database without knowing the runtime: two methods and shared metadata.
 
 Work is a plain function of a SQLAlchemy connection. It runs in another thread, inside a
-transaction that is committed before ``write`` returns.
+transaction that is committed before ``write`` returns. It touches nothing but the connection: when
+the transaction that it shared is undone, it runs again in one of its own.
 """
 
 from __future__ import annotations

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import CancelledError, Future, wait
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from corral.agents.app import Corral, RunOptions
 from corral.agents.app import open as open_async
+from corral.errors import UsageError
 from corral.jsontypes import JsonObject
 from corral.runtime.config import Settings
-from corral.runtime.events import Event
+from corral.runtime.events import Event, Events
 from corral.runtime.views import Approval, EffectView, ReplayReport, RunResult, RunView
 
 T = TypeVar("T")
@@ -27,11 +29,14 @@ def open_sync(settings: Settings | None = None) -> Iterator[SyncCorral]:
     try:
         opening = open_async(settings)
         opened = _wait(loop, opening.__aenter__())
+        front = SyncCorral(opened, loop)
         try:
-            yield SyncCorral(opened, loop)
+            yield front
         finally:
+            front.close_streams()
             _wait(loop, opening.__aexit__(None, None, None))
     finally:
+        _wait(loop, loop.shutdown_default_executor())
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
@@ -44,6 +49,7 @@ class SyncCorral:
         """Not for callers: use ``open_sync``."""
         self._corral = corral
         self._loop = loop
+        self._streams: set[Events] = set()
 
     def run(self, prompt: str, options: RunOptions = RunOptions()) -> RunResult:
         """See ``Corral.run``."""
@@ -51,12 +57,20 @@ class SyncCorral:
 
     def stream(self, prompt: str, options: RunOptions = RunOptions()) -> Iterator[Event]:
         """See ``Corral.stream``. Leaving the loop early stops the run."""
-        events: AsyncIterator[Event] = self._corral.stream(prompt, options)
+        events = self._corral.stream(prompt, options)
+        self._streams.add(events)
         try:
             while (event := _wait(self._loop, _next(events))) is not None:
                 yield event
         finally:
-            _wait(self._loop, _close(events))
+            if events in self._streams:  # else Corral was closed before, and it with Corral
+                self._streams.remove(events)
+                _wait(self._loop, events.aclose())
+
+    def close_streams(self) -> None:
+        """Stop the runs of streams that nobody reads to their end."""
+        while self._streams:
+            _wait(self._loop, self._streams.pop().aclose())
 
     def resume(self, run: str, options: RunOptions = RunOptions()) -> RunResult:
         """See ``Corral.resume``."""
@@ -90,20 +104,40 @@ class SyncCorral:
 
 
 def _wait(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
-    future = asyncio.run_coroutine_threadsafe(work, loop)
+    if loop.is_closed():
+        work.close()
+        raise UsageError("Corral is closed.", hint="Use it inside of `with corral.open_sync():`.")
+    done: Future[T] = Future()
+    started: list[asyncio.Task[T]] = []
+
+    def ended(task: asyncio.Task[T]) -> None:
+        if task.cancelled():
+            done.set_exception(CancelledError())
+        elif (error := task.exception()) is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(task.result())
+
+    def start() -> None:
+        started.append(loop.create_task(work))
+        started[0].add_done_callback(ended)
+
+    def cancel() -> None:
+        if started:
+            started[0].cancel()
+        else:  # the interrupt came before it was handed over
+            work.close()
+            done.set_exception(CancelledError())
+
     try:
-        return future.result()
+        loop.call_soon_threadsafe(start)
+        return done.result()
     except KeyboardInterrupt:
-        # Ctrl-C reaches this thread; the run lives in the other one and must end first.
-        future.cancel()
+        # Ctrl-C reaches this thread; what runs in the other one must end well first.
+        loop.call_soon_threadsafe(cancel)
+        wait([done])
         raise
 
 
-async def _next(events: AsyncIterator[Event]) -> Event | None:
+async def _next(events: Events) -> Event | None:
     return await anext(events, None)
-
-
-async def _close(events: AsyncIterator[Event]) -> None:
-    close = getattr(events, "aclose", None)
-    if close is not None:
-        await close()

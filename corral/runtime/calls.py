@@ -252,7 +252,7 @@ def _tool_effect(spec: ToolSpec, args: JsonObject, services: Services) -> Effect
         try:
             result = await services.tools.call(spec, args, options)
         except ToolServerError as error:
-            return _error(f"{error.message} {error.hint}".strip())
+            return _error(f"{error.message}\n{error.hint}".strip())
         return Outcome(result.to_json())
 
     return Effect(

@@ -109,37 +109,46 @@ class Database:
                 self._commit(batch)
 
     def _commit(self, batch: list[_Job]) -> None:
-        """One transaction for all; each job in a savepoint, so that one cannot undo another."""
-        results: list[tuple[_Job, Any, BaseException | None]] = []
+        """One transaction for all. Where one fails, each gets a transaction of its own instead."""
         try:
-            with self._writer_engine.connect() as connection:
-                if self.is_sqlite:
-                    level = "FULL" if any(job.durable for job in batch) else "NORMAL"
-                    driver: Any = connection.connection.driver_connection
-                    driver.execute(f"PRAGMA synchronous={level}")
-                with connection.begin():
-                    alone = len(batch) == 1
-                    results = [(job, *_attempt(job, connection, alone)) for job in batch]
+            results = self._together(batch)
+        except _JobError as failed:
+            if len(batch) > 1:
+                for job in batch:
+                    self._commit([job])
+            else:
+                batch[0].done.set_exception(storage_error(failed.error, self.url))
         except BaseException as error:  # noqa: BLE001  the thread lives on; each caller gets the error
             failure = storage_error(error, self.url)
             for job in batch:
                 job.done.set_exception(failure)
-            return
-        for job, value, problem in results:
-            if problem is None:
+        else:
+            for job, value in zip(batch, results, strict=True):
                 job.done.set_result(value)
-            else:
-                job.done.set_exception(storage_error(problem, self.url))
+
+    def _together(self, batch: list[_Job]) -> list[Any]:
+        with self._writer_engine.connect() as connection:
+            if self.is_sqlite:
+                level = "FULL" if any(job.durable for job in batch) else "NORMAL"
+                driver: Any = connection.connection.driver_connection
+                driver.execute(f"PRAGMA synchronous={level}")
+            # No savepoints: a full disk undoes the whole transaction, savepoints and all.
+            with connection.begin():
+                return [_result(job, connection) for job in batch]
 
 
-def _attempt(job: _Job, connection: Connection, alone: bool) -> tuple[Any, BaseException | None]:
-    if alone:
-        return job.work(connection), None  # what it raises undoes the transaction, its own
+class _JobError(Exception):
+    """A job raised ``error``, as opposed to the transaction around it."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+def _result(job: _Job, connection: Connection) -> Any:
     try:
-        with connection.begin_nested():
-            return job.work(connection), None
-    except Exception as error:  # noqa: BLE001  the caller of this job gets it, the others do not
-        return None, error
+        return job.work(connection)
+    except Exception as error:
+        raise _JobError(error) from error
 
 
 def storage_error(error: BaseException, url: str) -> BaseException:

@@ -106,9 +106,7 @@ class Journal:
         statement: Executable
         if before is not None:
             request = before.request if effect.transcript else effect.request
-            entry = replace(
-                before, status="started", request=request, attempts=before.attempts + 1
-            )
+            entry = replace(before, status="started", request=request, attempts=before.attempts + 1)
             statement, row = _RESTART, _restart_row(self.run, entry)
         else:
             entry = Entry(

@@ -20,7 +20,6 @@ from sqlalchemy import Connection, select, update
 from corral.errors import ConflictError
 from corral.runtime.tables import threads
 
-
 _held_here: set[str] = set()
 
 

@@ -47,9 +47,7 @@ def decode(data: JsonObject, *, id: str | None = None) -> BaseMessage:  # noqa: 
     return kind.model_validate({**data, "id": id})
 
 
-def with_own_call_ids(
-    answer: AIMessage, before: Sequence[BaseMessage], key: str
-) -> AIMessage:
+def with_own_call_ids(answer: AIMessage, before: Sequence[BaseMessage], key: str) -> AIMessage:
     """The answer with new ids for tool calls that have none, or one that was used before.
 
     Results are matched with calls by these ids. ``key`` is unique to the model call.

@@ -34,7 +34,7 @@ async def open_database(url: str) -> Database:
     """
     parsed = parse_url(url)
     if parsed.get_backend_name() == "sqlite" and parsed.database:
-        _make_folder(Path(parsed.database).parent)
+        _make_private(Path(parsed.database))
     database = Database(url)
     try:
         if await database.read(_revision) != HEAD:
@@ -45,12 +45,15 @@ async def open_database(url: str) -> Database:
     return database
 
 
-def _make_folder(folder: Path) -> None:
+def _make_private(path: Path) -> None:
+    """A new database is its owner's alone: conversations are in it."""
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not path.exists():
+            path.touch(mode=0o600)
     except OSError as error:
         raise StorageError(
-            f"The folder {folder} cannot be made: {error.strerror}.",
+            f"The folder {path.parent} cannot be used: {error.strerror}.",
             hint="Set CORRAL_HOME to a folder of your own.",
         ) from error
 

@@ -15,76 +15,85 @@ from tests.e2e.shell import Shell, turn
 SERVERS = Path(__file__).parent / "servers"
 
 
-def _files(shell: Shell, texts: dict[str, str]) -> None:
-    for name, text in texts.items():
-        path = shell.workspace / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text)
+FILES = {
+    "text.gguf": b"This is a text, whatever its name says.\n",
+    "broken/corral.toml": b"model = \n",
+    "typo/corral.toml": b'modle = "local"',
+    "nested/corral.toml": b'[mcp.x]\ncomand = "python3"',
+    "value/corral.toml": b"[limits]\nmax_steps = 'many'",
+    "policy.toml": b"[[rules]\n",
+    "strange.toml": b'[[rules]]\ntool = "*"\naction = "alow"\n',
+    "latin.toml": b"\xff\xfe",
+    "turns.yaml": b"- {text: Hello\n",
+    "keys.yaml": b"- {text: Hello}\n- {txt: Hello}\n",
+}
+
+
+def _model(ref: str) -> tuple[str, ...]:
+    return ("run", "Hello", "--json", "--model", ref)
+
+
+def _policy(ref: str) -> tuple[str, ...]:
+    return ("run", "Hello", "--policy", ref)
+
+
+def _place(name: str) -> tuple[str, ...]:
+    return ("--workspace", name, "run", "Hello")
+
+
+MISTAKES: tuple[tuple[int, tuple[str, ...], tuple[str, ...]], ...] = (
+    (2, _model("none.gguf"), ("none.gguf", "--model local")),
+    (2, _model("local:none.gguf"), ("none.gguf",)),
+    (1, _model("text.gguf"), ("text.gguf", "not a GGUF")),
+    (1, _model("cut.gguf"), ("cut.gguf", "incomplete")),
+    (2, _model("opneai:gpt-4o-mini"), ("'opneai:gpt-4o-mini'", "Did you mean openai:")),
+    (2, _model("openai:gpt-4o-mini"), ("OPENAI_API_KEY",)),
+    (2, _model("anthropic:claude-sonnet-4-5"), ("ANTHROPIC_API_KEY",)),
+    (2, _model("scripted:none.yaml"), ("none.yaml",)),
+    (2, _model("scripted:turns.yaml"), ("turns.yaml", "not YAML")),
+    (2, _model("scripted:keys.yaml"), ("keys.yaml:2", "txt")),
+    (2, _policy("policy.toml"), ("policy.toml",)),
+    (2, _policy("strange.toml"), ("strange.toml", "alow")),
+    (2, _policy("lax"), ("lax", "workspace")),
+    (2, _policy("none.toml"), ("none.toml", "workspace")),
+    (2, _place("broken"), ("corral.toml", "not valid TOML", "line 1")),
+    (2, _place("typo"), ("corral.toml", "'modle'", "Did you mean 'model'?")),
+    (2, _place("nested"), ("corral.toml", "comand", "Did you mean 'command'?")),
+    (2, _place("value"), ("corral.toml", "max_steps")),
+    (2, _place("none"), ("none", "--workspace DIR")),
+    (2, _place("text.gguf"), ("text.gguf", "--workspace DIR")),
+    (2, ("--config", "none.toml", "runs"), ("none.toml", "cannot be read")),
+    (2, ("--config", "latin.toml", "runs"), ("latin.toml", "UTF-8")),
+    (2, ("run", "Hello", "--agent", "nobody"), ("'nobody'", "[agents.nobody]")),
+    (2, ("run", "Hello", "--thread", "t-none"), ("t-none", "corral threads")),
+    (2, ("run", " "), ("prompt is empty",)),
+    (2, ("rnu", "Hello"), ("'run'",)),
+)
+"""Exit code, command, and what is said about it on standard error."""
+
+ENVIRONMENT = {"MCP": "{", "LIMITS__MAX_STEPS": "x", "DATABASE_URL": "nonsense"}
+"""Variables (after ``CORRAL_``) whose values cannot be understood."""
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_mistake_is_said_and_nothing_starts(shell: Shell) -> None:
-    _files(
-        shell,
-        {
-            "text.gguf": "This is a text, whatever its name says.\n",
-            "broken/corral.toml": "model = \n",
-            "typo/corral.toml": 'modle = "local"',
-            "nested/corral.toml": '[mcp.x]\ncomand = "python3"',
-            "value/corral.toml": "[limits]\nmax_steps = 'many'",
-            "policy.toml": "[[rules]\n",
-            "strange.toml": '[[rules]]\ntool = "*"\naction = "alow"\n',
-            "turns.yaml": "- {text: Hello\n",
-            "keys.yaml": "- {text: Hello}\n- {txt: Hello}\n",
-        },
-    )
-    (shell.workspace / "orders.gguf").write_bytes(b"\xff\xfe")
+    for name, content in FILES.items():
+        path = shell.workspace / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
     with bundled_model().open("rb") as whole:
         (shell.workspace / "cut.gguf").write_bytes(whole.read(2_000_000))
 
-    def model(ref: str) -> tuple[str, ...]:
-        return ("run", "Hello", "--json", "--model", ref)
-
-    def place(name: str) -> tuple[str, ...]:
-        return ("--workspace", str(shell.workspace / name), "run", "Hello")
-
-    mistakes: list[tuple[int, tuple[str, ...], tuple[str, ...]]] = [
-        (2, model("none.gguf"), ("none.gguf", "--model local")),
-        (2, model("local:none.gguf"), ("none.gguf",)),
-        (1, model("text.gguf"), ("text.gguf", "not a GGUF")),
-        (1, model("cut.gguf"), ("cut.gguf", "incomplete")),
-        (2, model("opneai:gpt-4o-mini"), ("'opneai:gpt-4o-mini'", "Did you mean openai:")),
-        (2, model("openai:gpt-4o-mini"), ("OPENAI_API_KEY",)),
-        (2, model("anthropic:claude-sonnet-4-5"), ("ANTHROPIC_API_KEY",)),
-        (2, model("scripted:none.yaml"), ("none.yaml",)),
-        (2, model("scripted:turns.yaml"), ("turns.yaml", "not YAML")),
-        (2, model("scripted:keys.yaml"), ("keys.yaml:2", "txt")),
-        (2, ("run", "Hello", "--agent", "nobody"), ("'nobody'", "[agents.nobody]")),
-        (2, ("run", "Hello", "--thread", "t-none"), ("t-none", "corral threads")),
-        (2, ("run", "Hello", "--policy", "policy.toml"), ("policy.toml",)),
-        (2, ("run", "Hello", "--policy", "strange.toml"), ("strange.toml", "alow")),
-        (2, ("run", "Hello", "--policy", "lax"), ("lax", "workspace")),
-        (2, ("run", "Hello", "--policy", "none.toml"), ("none.toml", "workspace")),
-        (2, ("--config", "none.toml", "runs"), ("none.toml", "cannot be read")),
-        (2, ("--config", "orders.gguf", "runs"), ("orders.gguf", "UTF-8")),
-        (2, place("broken"), ("corral.toml", "not valid TOML", "line 1")),
-        (2, place("typo"), ("corral.toml", "'modle'", "Did you mean 'model'?")),
-        (2, place("nested"), ("corral.toml", "comand", "Did you mean 'command'?")),
-        (2, place("value"), ("corral.toml", "max_steps")),
-        (2, place("none"), ("none", "--workspace DIR")),
-        (2, place("text.gguf"), ("text.gguf", "--workspace DIR")),
-        (2, ("run", " "), ("prompt is empty",)),
-        (2, ("rnu", "Hello"), ("'run'",)),
-    ]
-    for code, args, words in mistakes:
+    for code, args, words in MISTAKES:
         result = shell.quick(*args)
         result.says(*words)
         assert (result.code, result.out) == (code, ""), args
-    for name, value in (("MCP", "{"), ("LIMITS__MAX_STEPS", "x"), ("DATABASE_URL", "nonsense")):
+    for name, value in ENVIRONMENT.items():
         result = shell.under(**{f"CORRAL_{name}": value}).quick("run", "Hello")
         result.says()
         assert (result.code, result.out) == (2, ""), name
+
     gone = shell.workspace / "gone"
     gone.mkdir()
     nowhere = shell.program(
@@ -92,6 +101,7 @@ def test_a_mistake_is_said_and_nothing_starts(shell: Shell) -> None:
     )
     nowhere.says("The current folder", "--workspace DIR")
     assert nowhere.code == 2
+
     assert shell.runs() == []
     hello = shell.model("hello", turn("Hello."))
     assert shell.quick("run", "Hello", "--model", hello).out == "Hello.\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,13 @@ def looking(steps: int) -> corral.Agent:
     return scripted([*turns, turn("Seen.")], look)
 
 
+def wait_for_the_others(place: Path, number: int) -> None:
+    """Say that this process is ready, and begin when all are told to."""
+    (place / f"ready-{number}").touch()
+    while not (place / "go").exists():
+        time.sleep(0.001)
+
+
 def rival(place: Path, number: int, run: str | None, thread: str | None) -> None:
     """Resume ``run``, or start one on ``thread``, as soon as all rivals are there."""
     asyncio.run(_rival(place, number, run, thread))
@@ -33,9 +41,7 @@ def rival(place: Path, number: int, run: str | None, thread: str | None) -> None
 async def _rival(place: Path, number: int, run: str | None, thread: str | None) -> None:
     said: dict[str, Any] = {}
     async with corral.open(settings(place / "h", place / "w")) as c:
-        (place / f"ready-{number}").touch()
-        while not (place / "go").exists():
-            await asyncio.sleep(0.001)
+        wait_for_the_others(place, number)
         limits = corral.RunLimits(max_steps=100)
         options = corral.RunOptions(agent=looking(20), thread=thread, limits=limits)
         try:
@@ -54,9 +60,7 @@ def writer(place: Path, number: int, count: int) -> None:
 
 
 async def _write(place: Path, number: int, count: int) -> None:
-    (place / f"ready-{number}").touch()
-    while not (place / "go").exists():
-        await asyncio.sleep(0.001)
+    wait_for_the_others(place, number)
     async with corral.open(settings(place / "h", place / "w")) as c:
         options = corral.RunOptions(agent=looking(4))
         results = await asyncio.gather(*(c.run(f"{number}-{n}", options) for n in range(count)))

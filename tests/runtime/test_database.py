@@ -156,3 +156,9 @@ async def test_new_databases_can_be_opened_at_the_same_time(tmp_path: Path) -> N
     urls = [sqlite_url(tmp_path / f"{n}.db") for n in range(4)] + [sqlite_url(tmp_path / "0.db")]
     for database in await asyncio.gather(*map(open_database, urls)):
         await database.aclose()
+
+
+async def test_a_new_database_is_its_owners_alone(tmp_path: Path) -> None:
+    await (await open_database(sqlite_url(tmp_path / "home" / "a.db"))).aclose()
+    assert (tmp_path / "home" / "a.db").stat().st_mode & 0o077 == 0
+    assert (tmp_path / "home").stat().st_mode & 0o077 == 0

@@ -131,8 +131,9 @@ async def test_a_run_whose_process_died_is_told_of_and_resumed_or_given_up(
     from corral.runtime.tables import runs, threads
 
     options = corral.RunOptions(agent=looking(2), limits=corral.RunLimits(max_steps=1))
-    dead = json.dumps({"host": __import__("socket").gethostname(), "pid": 2**22 + 1,
-                       "started": "1", "token": "x"})
+    dead = json.dumps(
+        {"host": __import__("socket").gethostname(), "pid": 2**22 + 1, "started": "1", "token": "x"}
+    )
     async with corral.open(settings) as c:
         first, second = await c.run("Look.", options), await c.run("Look.", options)
 

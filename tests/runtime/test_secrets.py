@@ -59,7 +59,8 @@ async def test_prompt_instructions_arguments_results_and_answers(knowing: Settin
     options = corral.RunOptions(agent=agent)
     async with corral.open(knowing) as c:
         paused = await c.run(f"Log in with {PASSWORD} or {KEY}.", options)
-        assert KEY not in str(paused) and PASSWORD not in str(paused)
+        assert KEY not in str(paused)
+        assert PASSWORD not in str(paused)
         while paused.status == "paused":
             await c.approve(paused.approvals[0].id, always=True)
             paused = await c.resume(paused.run, options)
@@ -103,7 +104,7 @@ async def test_errors_of_models_and_tools(knowing: Settings) -> None:
         failed = await c.run("Try.", corral.RunOptions(agent=scripted(script, broken)))
         assert failed.status == "failed"
         assert KEY not in str(failed)
-        leaky = corral.Agent(servers=(), chat_model=Leaky(), facts=0)  # type: ignore[arg-type]
+        leaky = corral.Agent(servers=(), chat_model=Leaky(), facts=0)
         broke = await c.run("Try.", corral.RunOptions(agent=leaky))
         assert "401" in str(broke.error)
         assert KEY not in str(broke)
