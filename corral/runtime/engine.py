@@ -105,8 +105,8 @@ class Engine:
             try:
                 run = await self._database.write(lambda c: take(c, lease))
                 journal = await Journal.load(self._database, run.id)
-            except BaseException:
-                self._database.submit(lambda c: runs.abandon(c, lease), durable=False)
+            except asyncio.CancelledError:
+                await self._database.write(lambda c: runs.abandon(c, lease), durable=False)
                 raise
             execution = _Execution(self._database, program, graph, run, terms, lease, journal)
             async with aclosing(self._follow(execution, resumed=resumed)) as events:
