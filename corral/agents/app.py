@@ -116,16 +116,17 @@ class Corral:
         if options.thread is not None:
             thread = options.thread
             self._require_workspace(await database.read(lambda c: runs.workspace_of(c, thread)))
+        policy = _absolute(options.policy)
         new = NewRun(
             thread=options.thread or runs.new_thread_id(),
             agent=agent.name,
             model=program.model,
-            spec={"agent": agent.to_spec(), "policy": options.policy, **_own_code(agent)},
+            spec={"agent": agent.to_spec(), "policy": policy, **_own_code(agent)},
             graph_version=program.version,
             prompt=self._redactor.text(prompt.encode("utf-8", "replace").decode()),
             workspace=str(self.settings.workspace),
         )
-        terms = await self._terms(agent, options.policy, options.limits, new.thread)
+        terms = await self._terms(agent, policy, options.limits, new.thread)
         events = self._engine.start(program, new, terms)
         async with aclosing(self._with_approver(events, options)) as told:
             async for event in told:
@@ -337,6 +338,17 @@ def _existing(workspace: Path) -> Path:
     return workspace
 
 
+def _absolute(policy: str | None) -> str | None:
+    """The policy as a resume from another folder finds it."""
+    if policy is None or not _is_file(policy):
+        return policy
+    return str(Path(policy).expanduser().absolute())
+
+
+def _is_file(policy: str) -> bool:
+    return policy.endswith(".toml") or "/" in policy
+
+
 def load_policy(settings: Settings, policy: str | None) -> Policy:
     """The rules of the settings, then those of ``policy``: a preset's name or a file.
 
@@ -344,7 +356,7 @@ def load_policy(settings: Settings, policy: str | None) -> Policy:
     """
     chosen = policy or settings.policy
     path = Path(chosen).expanduser()
-    if chosen.endswith(".toml") or "/" in chosen:
+    if _is_file(chosen):
         try:
             base = parse_policy(path.read_text(encoding="utf-8"), str(path.absolute()))
         except (OSError, UnicodeDecodeError) as error:

@@ -10,7 +10,9 @@ from collections.abc import Sequence
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 
-NOT_EXECUTED = "not executed: the run was interrupted or went on before this call was made"
+NOT_EXECUTED = (
+    "not executed, or cut off so that nobody knows: the run ended before this call had a result"
+)
 """What the model reads in place of the result of a call that has none."""
 
 

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+import corral
 from corral.agents.app import load_policy
 from corral.errors import ConfigError
 from corral.policies.rules import ToolCall, decide
-from corral.runtime.config import load_settings, user_file
+from corral.runtime.config import Settings, load_settings, user_file
+from tests.runtime.agents import Ledger, Turn, scripted, turn
 
 
 def write(path: Path, text: str) -> Path:
@@ -128,3 +130,18 @@ def test_a_projects_rule_lets_through_only_what_stays_in_the_sandbox(workspace: 
 
     assert action("near__write", sandboxed=True) == "allow"
     assert action("out__send", sandboxed=False) == "ask"
+
+
+async def test_a_policy_file_is_found_again_from_another_folder(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(Path("pay.toml"), '[[rules]]\ntool = "functions__pay"\naction = "ask"\n')
+    ledger = Ledger()
+    script: list[Turn] = [turn("P.", pay={"amount": 1}), turn("Paid.")]
+    agent = scripted(script, *ledger.tools())
+    async with corral.open(settings) as c:
+        paused = await c.run("Pay.", corral.RunOptions(agent=agent, policy="pay.toml"))
+        await c.approve(paused.approvals[0].id)
+        monkeypatch.chdir(tmp_path)
+        done = await c.resume(paused.run, corral.RunOptions(agent=agent))
+    assert (done.status, ledger.paid) == ("completed", [1])
