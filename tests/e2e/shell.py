@@ -96,13 +96,19 @@ class Shell:
             process = subprocess.Popen(
                 argv, env=self.env, cwd=self.workspace, stdout=stdout, stderr=stderr
             )
+            peak = 0.0
+
+            def ended() -> bool:
+                nonlocal peak
+                # Its own memory: what wait4 tells is the most of any of its descendants too.
+                peak = max(peak, _most_memory(process.pid))
+                return process.poll() is not None
+
             try:
-                until(lambda: os.waitid(os.P_PID, process.pid, _LOOK) is not None, SECONDS)
-                _, status, used = os.wait4(process.pid, 0)
-                process.returncode = os.waitstatus_to_exitcode(status)
+                until(ended, SECONDS)
             finally:
                 process.kill()
-        return Result(process.returncode, out.read_text(), err.read_text(), used.ru_maxrss / 1024)
+        return Result(process.wait(), out.read_text(), err.read_text(), peak)
 
     def quick(self, *args: str) -> Result:
         """Run one command in a process that is forked from one with Corral imported."""
@@ -146,7 +152,6 @@ class Shell:
         return folder / "stdout.txt", folder / "stderr.txt"
 
 
-_LOOK = os.WEXITED | os.WNOHANG | os.WNOWAIT
 
 
 def _command(args: Sequence[str], env: dict[str, str], cwd: str, out: str, err: str) -> None:
@@ -225,3 +230,13 @@ def _stat(pid: int) -> list[str]:
     except OSError:
         return ["X", "0", ""]
     return text.rpartition(")")[2].split()[:20]
+
+
+def _most_memory(pid: int) -> float:
+    """The most memory that a running process has held so far, in MiB; 0 when it has ended."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0.0
+    found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    return int(found[1]) / 1024 if found else 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -57,7 +58,8 @@ class Web:
 
     async def kill(self) -> None:
         if self.process is not None and self.process.returncode is None:
-            os.kill(self.process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it has died by itself just now
+                os.kill(self.process.pid, signal.SIGKILL)
             await self.process.wait()
 
 
