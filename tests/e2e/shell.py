@@ -152,8 +152,6 @@ class Shell:
         return folder / "stdout.txt", folder / "stderr.txt"
 
 
-
-
 def _command(args: Sequence[str], env: dict[str, str], cwd: str, out: str, err: str) -> None:
     os.environ.clear()
     os.environ.update(env)
