@@ -215,7 +215,7 @@ def _bad_url(error: Exception) -> ConfigError:
     return ConfigError(
         f"The database URL cannot be used: {error}",
         hint="Write sqlite:////absolute/path.db, or postgresql+psycopg://user@host/name "
-        "(pip install 'corral[postgres]').",
+        "(with the package psycopg installed).",
     )
 
 
