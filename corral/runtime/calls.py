@@ -107,7 +107,6 @@ async def prepare(agent: str, model: str, services: Services) -> Setting:
 
 
 async def _prepare(agent: str, model: str, services: Services) -> Setting:
-
     async def execute(_attempt: Attempt) -> Outcome:
         catalog = await services.tools.catalog()
         for problem in catalog.problems:
@@ -144,7 +143,6 @@ async def recall_facts(query: str, limit: int, services: Services) -> list[Memor
 
 
 async def _recall_facts(query: str, limit: int, services: Services) -> list[Memory]:
-
     async def execute(_attempt: Attempt) -> Outcome:
         memories = await services.memory.recall(query, limit)
         return Outcome({"facts": [memory.to_json() for memory in memories]})

@@ -35,7 +35,7 @@ class Position:
 
 @dataclass(frozen=True)
 class NewRun:
-    """A run about to be created. ``thread=None`` makes a new one."""
+    """A run about to be created; a ``thread`` that is not there yet is made with it."""
 
     thread: str
     agent: str
