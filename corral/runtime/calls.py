@@ -16,7 +16,7 @@ from corral.errors import ModelError, ToolServerError
 from corral.jsontypes import JsonObject, canonical, digest
 from corral.memory.store import Memory
 from corral.memory.tokens import estimate_tokens
-from corral.runtime.context import current_run, perform
+from corral.runtime.context import current_run, once_path, perform
 from corral.runtime.effects import Attempt, Effect, Guard, Outcome, Spend
 from corral.runtime.events import Notice, TextDelta
 from corral.runtime.messages import decode, encode, well_formed, with_own_call_ids
@@ -99,10 +99,10 @@ class Setting:
 
 async def prepare(agent: str, model: str, services: Services) -> Setting:
     """The setting of the current run, looked up once."""
-    memo = current_run.get().memo
-    if "prepare" not in memo:
-        memo["prepare"] = await _prepare(agent, model, services)
-    setting: Setting = memo["prepare"]
+    memo, key = current_run.get().memo, once_path("prepare")
+    if key not in memo:
+        memo[key] = await _prepare(agent, model, services)
+    setting: Setting = memo[key]
     return setting
 
 
@@ -135,10 +135,10 @@ async def _prepare(agent: str, model: str, services: Services) -> Setting:
 
 async def recall_facts(query: str, limit: int, services: Services) -> list[Memory]:
     """Long-term facts that fit the query, looked up once in a run."""
-    memo = current_run.get().memo
-    if "recall" not in memo:
-        memo["recall"] = await _recall_facts(query, limit, services)
-    facts: list[Memory] = memo["recall"]
+    memo, key = current_run.get().memo, once_path("recall")
+    if key not in memo:
+        memo[key] = await _recall_facts(query, limit, services)
+    facts: list[Memory] = memo[key]
     return facts
 
 
@@ -259,7 +259,13 @@ def _tool_effect(spec: ToolSpec, args: JsonObject, services: Services) -> Effect
         request=_request(spec.name, args),
         execute=execute,
         repeatable=spec.repeatable,
-        guard=Guard(spec, args, refuse=_error, edit=lambda new: _tool_effect(spec, new, services)),
+        guard=Guard(
+            spec,
+            args,
+            refuse=_error,
+            give=lambda text: Outcome(ToolResult(text).to_json()),
+            edit=lambda new: _tool_effect(spec, new, services),
+        ),
     )
 
 

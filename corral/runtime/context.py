@@ -7,7 +7,8 @@ a graph node, a tool's body and a sub-agent's node all reach the same door witho
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -17,8 +18,11 @@ from langgraph.config import get_config
 from corral.errors import UsageError
 from corral.runtime.effects import Effect, Outcome
 from corral.runtime.events import Event
+from corral.runtime.runs import STEP_OF_A_NEW_THREAD
 
 if TYPE_CHECKING:
+    from langchain_core.runnables import RunnableConfig
+
     from corral.runtime.door import Door
 
 _PUSH = "__pregel_push"  # LangGraph's mark of a task that a Send made
@@ -27,30 +31,50 @@ STEPS_TO_FIRST_NODE = 2
 """Supersteps that LangGraph counts between a thread's last one and a run's first node."""
 
 
-@dataclass
-class RunContext:
-    """One execution of a run: its door, its listeners and its place in the thread.
+@dataclass(frozen=True)
+class Scope:
+    """The graph that is executing: ``prefix`` is the path of the effect that it runs inside,
+    ending in ``/``, and empty for a run's own graph; ``depth`` counts the graphs around it.
 
     ``base_step`` is the thread's superstep before the run; steps are counted from there, so
-    that a path is the same when the run is replayed in a thread of its own. ``memo`` keeps what
-    an effect that is made once in a run has given.
+    that a path is the same when the run is replayed in a thread of its own.
+    """
+
+    prefix: str = ""
+    base_step: int = STEP_OF_A_NEW_THREAD
+    depth: int = 0
+
+
+current_scope: ContextVar[Scope] = ContextVar("corral_scope", default=Scope())
+"""The graph that is executing here."""
+
+
+@dataclass
+class RunContext:
+    """One execution of a run: its door and its listeners.
+
+    ``memo`` keeps what an effect that is made once in a graph has given.
     """
 
     run: str
     thread: str
-    base_step: int
     door: Door
     emit: Callable[[Event], None]
     memo: dict[str, Any] = field(default_factory=dict)
     _asked: Counter[str] = field(default_factory=Counter)
+    _attempts: dict[str, int] = field(default_factory=dict)
 
-    def next_path(self, prefix: str) -> str:
-        """The path of the next effect of the current task: ``STEP.NODE[SEND]#INDEX``."""
-        metadata = get_config()["metadata"]
-        step = metadata["langgraph_step"] - self.base_step - STEPS_TO_FIRST_NODE
-        where = metadata["langgraph_path"]
-        send = f"[{where[1]}]" if where[0] == _PUSH else ""
-        task = f"{prefix}{step}.{metadata['langgraph_node']}{send}"
+    def next_path(self) -> str:
+        """The path of the next effect of the current task, see ``paths``.
+
+        A node that is tried again asks for the same effects again: what it got, it keeps.
+        """
+        config = get_config()
+        task = _task_path(current_scope.get(), config["metadata"])
+        attempt = _attempt(config)
+        if self._attempts.setdefault(task, attempt) != attempt:
+            self._attempts[task] = attempt
+            self._asked[task] = 0
         index = self._asked[task]
         self._asked[task] += 1
         return f"{task}#{index}"
@@ -59,8 +83,16 @@ class RunContext:
 current_run: ContextVar[RunContext] = ContextVar("corral_run")
 """The run that is executing here."""
 
-current_prefix: ContextVar[str] = ContextVar("corral_prefix", default="")
-"""The path of the effect that this code runs inside, ending in ``/``; empty in the outer graph."""
+
+@contextmanager
+def inside(path: str) -> Iterator[None]:
+    """Graphs that are invoked in the body run inside of the effect at ``path``."""
+    outer = current_scope.get()
+    token = current_scope.set(Scope(f"{path}/", depth=outer.depth + 1))
+    try:
+        yield
+    finally:
+        current_scope.reset(token)
 
 
 async def perform(effect: Effect) -> Outcome:
@@ -76,5 +108,36 @@ async def perform(effect: Effect) -> Outcome:
             f"The effect {effect.name!r} was asked for outside of a run.",
             hint="Run the graph with Corral.run or Corral.stream.",
         ) from None
-    path = effect.once or context.next_path(current_prefix.get())
+    path = context.next_path() if effect.once is None else once_path(effect.once)
     return await context.door.perform(effect, path)
+
+
+def once_path(name: str) -> str:
+    """The path of an effect that the current graph makes once."""
+    return f"{current_scope.get().prefix}{name}"
+
+
+def _task_path(scope: Scope, metadata: dict[str, Any]) -> str:
+    if _depth(metadata["langgraph_checkpoint_ns"]) != scope.depth + 1:
+        raise UsageError(
+            f"The node {metadata['langgraph_node']!r} belongs to a graph that another one's node "
+            "invoked directly, so its effects could not be told apart.",
+            hint="Invoke it with `await corral.subgraph(graph, state)`.",
+        )
+    step = metadata["langgraph_step"] - scope.base_step - STEPS_TO_FIRST_NODE
+    where = metadata["langgraph_path"]
+    send = f"[{where[1]}]" if where[0] == _PUSH else ""
+    return f"{scope.prefix}{step}.{metadata['langgraph_node']}{send}"
+
+
+def _depth(namespace: str) -> int:
+    """How many graphs are around a task: LangGraph joins their tasks with ``|``."""
+    if "|" not in namespace:
+        return 1
+    return sum(not part.isdigit() for part in namespace.split("|"))
+
+
+def _attempt(config: RunnableConfig) -> int:
+    runtime = config["configurable"].get("__pregel_runtime")
+    info = getattr(runtime, "execution_info", None)
+    return info.node_attempt if info is not None else 1

@@ -7,8 +7,10 @@ import json
 
 from corral.jsontypes import Json
 from corral.runtime.effects import Effect
-from corral.runtime.journal import Entry, Journal
+from corral.runtime.entries import Entry
+from corral.runtime.journal import Journal
 from corral.runtime.messages import encode
+from corral.runtime.paths import in_words
 
 _LINES = 40
 
@@ -27,8 +29,11 @@ def describe(entry: Entry, effect: Effect, journal: Journal) -> str:
     shown = diff[:_LINES]
     if len(diff) > _LINES:
         shown.append(f"… {len(diff) - _LINES} more lines")
-    head = f"At {entry.path} (effect {entry.seq}) the graph asks for another {entry.kind} effect"
-    return "\n".join([f"{head}: {entry.name} was recorded, {effect.name} is asked for.", *shown])
+    head = (
+        f"At effect {entry.seq} ({in_words(entry.path)}; {entry.path}) the {entry.kind} effect "
+        f"{entry.name} was recorded, and the graph asks for the {effect.kind} effect {effect.name}."
+    )
+    return "\n".join([head, *shown])
 
 
 def _lines(value: Json) -> list[str]:

@@ -8,6 +8,7 @@ trace and offline replay are each one station here and nothing anywhere else.
 
 from __future__ import annotations
 
+import asyncio
 import time
 import traceback
 from collections.abc import Callable
@@ -23,11 +24,14 @@ from corral.jsontypes import JsonObject, digest
 from corral.policies.limits import RunLimits, check_model_call
 from corral.policies.loops import stuck
 from corral.policies.redaction import Redactor
+from corral.runtime.context import inside
 from corral.runtime.divergence import describe
 from corral.runtime.effects import Attempt, Effect, Outcome
+from corral.runtime.entries import Entry
 from corral.runtime.events import Event, ModelFinished, ToolFinished, ToolStarted
-from corral.runtime.gate import Gate, Refused
-from corral.runtime.journal import Entry, Journal
+from corral.runtime.gate import Gate, Settled
+from corral.runtime.journal import Journal
+from corral.runtime.recall import Recall
 
 log = structlog.get_logger()
 
@@ -49,6 +53,7 @@ class LiveDoor:
     """
 
     journal: Journal
+    recall: Recall
     gate: Gate
     limits: RunLimits
     redactor: Redactor
@@ -60,16 +65,16 @@ class LiveDoor:
         identity = self.journal.identify(effect)
         entry = self.journal.find(path)
         if entry is not None:
-            if entry.digest != identity:
+            if not self.journal.matches(entry, effect, identity):
                 raise DivergenceError(
                     describe(entry, effect, self.journal),
                     hint="The agent or its tools changed since the run began: start a new run.",
                 )
-            if entry.status == "finished":
-                return entry.outcome()
+            if self.journal.is_settled(entry):
+                return await self.recall.answer(entry)
         self._check_limits(effect)
         cleared = await self.gate.clear(effect, path, entry)
-        if isinstance(cleared, Refused):
+        if isinstance(cleared, Settled):
             return await self._record(path, effect, identity, cleared.outcome)
         # A human may have edited the arguments.
         cleared = replace(cleared, request=self._clean(cleared.request))
@@ -94,10 +99,15 @@ class LiveDoor:
         entry = await self.journal.start(path, effect, identity)
         if effect.guard is not None:
             self.emit(ToolStarted(effect.name, effect.guard.args, path))
-        attempt = Attempt(f"{self.journal.run}:{path}", path, self.journal.spent.steps)
+        turn = self.journal.turns(path)
+        attempt = Attempt(f"{self.journal.run}:{path}", path, turn)
         began = time.monotonic()
         try:
-            outcome = await effect.execute(attempt)
+            with inside(path):
+                outcome = await effect.execute(attempt)
+        except asyncio.CancelledError:
+            self.journal.cancel(entry, _since(began))
+            raise
         except CorralError as error:
             failure = self._redacted(error)
             await self.journal.fail(entry, failure, _since(began))

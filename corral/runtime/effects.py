@@ -12,7 +12,7 @@ from corral.tools.contract import ToolSpec
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
 
-EffectKind = Literal["prepare", "model", "tool", "retrieval", "approval"]
+EffectKind = Literal["prepare", "model", "tool", "retrieval", "approval", "agent", "value"]
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,15 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Guard:
-    """What policy must know of a tool call, and how to go on when it is refused or edited."""
+    """What policy must know of a tool call, and how to go on when it is answered by a human.
+
+    ``refuse`` and ``give`` make the outcome of a refusal, and of a result given by hand.
+    """
 
     spec: ToolSpec
     args: JsonObject
     refuse: Callable[[str], Outcome]
+    give: Callable[[str], Outcome]
     edit: Callable[[JsonObject], Effect]
 
 
@@ -62,7 +66,8 @@ class Effect:
     ``request`` identifies it and is stored (redacted); ``transcript`` holds the messages of a
     model call, which are stored as what was added since the call before. ``repeatable`` says
     that it may be made again when nobody knows whether it happened. ``once`` names an effect
-    that a run makes a single time, wherever in the graph it is asked for first.
+    that a graph makes a single time, wherever in it it is asked for first. ``pure`` says that
+    all it does it does through effects of its own, as a sub-agent: a replay makes it again.
     """
 
     kind: EffectKind
@@ -73,3 +78,4 @@ class Effect:
     repeatable: bool = True
     guard: Guard | None = None
     once: str | None = None
+    pure: bool = False

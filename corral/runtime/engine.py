@@ -26,7 +26,7 @@ from corral.policies.limits import RunLimits
 from corral.policies.redaction import Redactor
 from corral.runtime import runs
 from corral.runtime.checkpoints import DatabaseSaver
-from corral.runtime.context import RunContext, current_run
+from corral.runtime.context import RunContext, Scope, current_run, current_scope
 from corral.runtime.database import Database
 from corral.runtime.door import LiveDoor
 from corral.runtime.events import Event, Events, RunFinished, RunStarted
@@ -34,6 +34,7 @@ from corral.runtime.gate import Gate, PolicyRules
 from corral.runtime.journal import Journal
 from corral.runtime.lease import holding
 from corral.runtime.program import Program
+from corral.runtime.recall import Recall
 from corral.runtime.records import Records
 from corral.runtime.runs import STOPPED_BY_USER, Ending, NewRun, RunRow
 from corral.runtime.views import RunResult, Totals
@@ -155,8 +156,10 @@ class _Execution:
         terms, run = self.terms, self.run
         gate = Gate(self.journal, self.database, terms.rules, emit)
         await gate.load()
-        door = LiveDoor(self.journal, gate, terms.limits, terms.redactor, emit)
-        current_run.set(RunContext(run.id, run.thread, run.base.step, door, emit))
+        recall = Recall(self.journal)
+        door = LiveDoor(self.journal, recall, gate, terms.limits, terms.redactor, emit)
+        current_run.set(RunContext(run.id, run.thread, door, emit))
+        current_scope.set(Scope(base_step=run.base.step))
         config = _config(run.thread)
         snapshot = await self.graph.aget_state(config)
         state = None if self._has_begun(snapshot) else self.program.initial(run.prompt, run.id)

@@ -21,15 +21,16 @@ from corral.policies.rules import Policy, Rule, ToolCall, always_rule, decide
 from corral.runtime.clock import now
 from corral.runtime.database import Database
 from corral.runtime.effects import Effect, Guard, Outcome
+from corral.runtime.entries import Entry
 from corral.runtime.events import ApprovalRequested, Event
-from corral.runtime.journal import Entry, Journal
-from corral.runtime.records import approval_view
+from corral.runtime.journal import Journal, in_doubt
+from corral.runtime.listing import approval_view
 from corral.runtime.tables import approvals
 
 
 @dataclass(frozen=True)
-class Refused:
-    """The call is not made; the graph goes on with this outcome instead."""
+class Settled:
+    """The call is not made: it was refused, or its result was given by hand."""
 
     outcome: Outcome
 
@@ -68,43 +69,47 @@ class Gate:
         rows = await self._database.read(lambda connection: connection.execute(query).all())
         self._asked = {row.path: row for row in rows}
 
-    async def clear(self, effect: Effect, path: str, entry: Entry | None) -> Effect | Refused:
+    async def clear(self, effect: Effect, path: str, entry: Entry | None) -> Effect | Settled:
         """The effect as it may be made, or its refusal. Interrupts the graph to ask a human."""
         if effect.guard is None:
             return effect
         cleared = await self._by_policy(effect, effect.guard, path)
-        in_doubt = entry is not None and entry.status == "started" and not effect.repeatable
-        if isinstance(cleared, Refused) or entry is None or not in_doubt:
+        if isinstance(cleared, Settled) or entry is None:
+            return cleared
+        if effect.repeatable or not in_doubt(entry):
             return cleared
         # What was cut off is the call as a human may have edited it.
         return await self._after_a_crash(cleared, cleared.guard or effect.guard, entry)
 
-    async def _by_policy(self, effect: Effect, guard: Guard, path: str) -> Effect | Refused:
+    async def _by_policy(self, effect: Effect, guard: Guard, path: str) -> Effect | Settled:
         question = f"{path}/approval"
         if question not in self._asked:
             decision = decide(self._rules.policy, self._facts(guard), self._rules.standing)
             if decision.action == "allow":
                 return effect
             if decision.action == "deny":
-                return Refused(guard.refuse(f"Denied by policy: {decision.reason}"))
+                return Settled(guard.refuse(f"Denied by policy: {decision.reason}"))
             await self._ask(_Question(question, "tool", decision.reason), guard)
         row = self._answered(question)
         if row.status == "denied":
-            return Refused(guard.refuse(f"The user denied this call: {row.answer_reason}"))
+            return Settled(guard.refuse(f"The user denied this call: {row.answer_reason}"))
         return guard.edit(json.loads(row.answer_args)) if row.answer_args else effect
 
-    async def _after_a_crash(self, effect: Effect, guard: Guard, entry: Entry) -> Effect | Refused:
+    async def _after_a_crash(self, effect: Effect, guard: Guard, entry: Entry) -> Effect | Settled:
         question = f"{entry.path}/in_doubt/{entry.attempts}"
         if question not in self._asked:
             reason = (
                 "Corral was stopped while this call was being made, so nobody knows whether it "
-                "happened. Approve to make it again; deny to tell the model that it is unknown."
+                "happened. Approve to make it again, give its result by hand if you know it, or "
+                "deny to tell the model that it is unknown."
             )
             await self._ask(_Question(question, "in_doubt", reason), guard)
         row = self._answered(question)
+        if row.answer_result is not None:
+            return Settled(guard.give(row.answer_result))
         if row.status == "denied":
             text = f"It is unknown whether this call was made: {row.answer_reason}"
-            return Refused(guard.refuse(text))
+            return Settled(guard.refuse(text))
         return guard.edit(json.loads(row.answer_args)) if row.answer_args else effect
 
     def _facts(self, guard: Guard) -> ToolCall:

@@ -17,10 +17,10 @@ import corral.runtime.tables  # noqa: F401  likewise
 from corral.errors import StorageError
 from corral.runtime.database import Database, parse_url, storage_error
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest revision in ``migrations/versions``."""
 
-KNOWN = ("0001",)
+KNOWN = ("0001", "0002")
 """All revisions that this version of Corral can read, oldest first."""
 
 

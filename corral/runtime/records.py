@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, Row, Select, func, select
 
 from corral.errors import UsageError
-from corral.jsontypes import Json, JsonObject
+from corral.jsontypes import JsonObject
 from corral.policies.redaction import Redactor
 from corral.runtime import answers
 from corral.runtime.database import Database
+from corral.runtime.listing import approval_view, effect_views, run_views
 from corral.runtime.migrate import open_database
 from corral.runtime.secrets import known_secrets
-from corral.runtime.tables import approvals, effects, runs, standing_rules, threads
-from corral.runtime.views import Approval, EffectView, RunView, ThreadView, Totals
+from corral.runtime.tables import approvals, runs, standing_rules, threads
+from corral.runtime.views import Approval, EffectView, RunView, ThreadView
 
 if TYPE_CHECKING:
     from corral.runtime.config import Settings
@@ -70,28 +71,26 @@ class Records:
         if thread is not None:
             query = query.where(runs.c.thread_id == thread)
         ordered = query.order_by(runs.c.started_at.desc(), runs.c.id.desc()).limit(limit)
-        return await self.database.read(lambda connection: _run_views(connection, ordered))
+        return await self.database.read(lambda connection: run_views(connection, ordered))
 
     async def run(self, run: str) -> RunView:
         """One run."""
 
         def work(connection: Connection) -> RunView:
             found = answers.find_run(connection, run)
-            return _run_views(connection, select(runs).where(runs.c.id == found))[0]
+            return run_views(connection, select(runs).where(runs.c.id == found))[0]
 
         return await self.database.read(work)
 
     async def trace(self, run: str) -> list[EffectView]:
-        """The run's journal, oldest entry first.
+        """The run's journal, oldest entry first; a fork's begins with what it shares.
 
         The request of a model call holds the messages that were added since the call whose
         ``seq`` stands under ``after``.
         """
 
         def work(connection: Connection) -> list[EffectView]:
-            found = answers.find_run(connection, run)
-            query = select(effects).where(effects.c.run_id == found).order_by(effects.c.seq)
-            return [_effect_view(row) for row in connection.execute(query)]
+            return effect_views(connection, answers.find_run(connection, run))
 
         return await self.database.read(work)
 
@@ -162,80 +161,3 @@ class Records:
 
     async def _all(self, query: Select[Any]) -> Sequence[Row[Any]]:
         return await self.database.read(lambda connection: connection.execute(query).all())
-
-
-def _run_views(connection: Connection, query: Select[Any]) -> list[RunView]:
-    rows = connection.execute(query).all()
-    sums = (
-        select(
-            effects.c.run_id,
-            func.sum(effects.c.input_tokens).label("input_tokens"),
-            func.sum(effects.c.output_tokens).label("output_tokens"),
-            func.sum(effects.c.cost_usd).label("cost_usd"),
-            func.count().filter(effects.c.kind == "model").label("steps"),
-        )
-        .where(effects.c.run_id.in_([row.id for row in rows]), effects.c.status == "finished")
-        .group_by(effects.c.run_id)
-    )
-    totals = {row.run_id: row for row in connection.execute(sums)}
-    return [_run_view(row, totals.get(row.id)) for row in rows]
-
-
-def _run_view(row: Row[Any], sums: Any) -> RunView:
-    return RunView(
-        run=row.id,
-        thread=row.thread_id,
-        agent=row.agent,
-        model=row.model,
-        status=row.status,
-        prompt=row.input,
-        output=row.output,
-        started_at=row.started_at,
-        finished_at=row.finished_at,
-        steps=sums.steps if sums else 0,
-        usage=Totals(sums.input_tokens, sums.output_tokens, sums.cost_usd) if sums else Totals(),
-        error=row.error,
-    )
-
-
-def _effect_view(row: Row[Any]) -> EffectView:
-    return EffectView(
-        seq=row.seq,
-        kind=row.kind,
-        name=row.name,
-        status=row.status,
-        request=_readable(row.request),
-        result=None if row.result is None else _readable(row.result),
-        started_at=row.started_at,
-        duration_ms=row.duration_ms,
-        input_tokens=row.input_tokens,
-        output_tokens=row.output_tokens,
-        cost_usd=row.cost_usd,
-        path=row.path,
-    )
-
-
-def _readable(text: str) -> Json:
-    """The stored JSON; a damaged text is shown as it is, so that the rest can be read."""
-    try:
-        value: Json = json.loads(text)
-    except ValueError:
-        return {"damaged": text}
-    return value
-
-
-def approval_view(row: Row[Any]) -> Approval:
-    """An approval as callers see it."""
-    return Approval(
-        id=row.id,
-        run=row.run_id,
-        thread=row.thread_id,
-        kind=row.kind,
-        tool=row.tool,
-        args=json.loads(row.answer_args or row.args),
-        reason=row.reason,
-        status=row.status,
-        created_at=row.created_at,
-        always=json.loads(row.always),
-        answer_reason=row.answer_reason,
-    )

@@ -1,7 +1,8 @@
 """Replay: the same graph against its journal, with the way out closed.
 
 Nothing is executed: no socket, no model, no server is opened, because an effect's ``execute`` is
-never called. The graph must ask for what the journal holds, or the first difference is named.
+never called (``offline`` makes sure). The graph must ask for what the journal holds, or the first
+difference is named.
 """
 
 from __future__ import annotations
@@ -14,14 +15,19 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import interrupt
 
 from corral.errors import CorralError, DivergenceError
+from corral.jsontypes import digest
 from corral.runtime.checkpoints import DatabaseSaver, strict_serializer
-from corral.runtime.context import RunContext, current_run
+from corral.runtime.context import RunContext, Scope, current_run, current_scope, inside
 from corral.runtime.database import Database
 from corral.runtime.divergence import describe
-from corral.runtime.effects import Effect, Outcome
-from corral.runtime.journal import Entry, Journal
+from corral.runtime.effects import Attempt, Effect, Outcome
+from corral.runtime.entries import Entry
+from corral.runtime.journal import Journal
+from corral.runtime.offline import OfflineLoop, offline
+from corral.runtime.paths import in_words
 from corral.runtime.program import Program, State
-from corral.runtime.runs import RunRow
+from corral.runtime.recall import Recall
+from corral.runtime.runs import STEP_OF_A_NEW_THREAD, RunRow
 from corral.runtime.views import ReplayReport
 
 _THREAD: RunnableConfig = {"configurable": {"thread_id": "replay"}, "recursion_limit": 1_000_000}
@@ -30,33 +36,50 @@ _THREAD: RunnableConfig = {"configurable": {"thread_id": "replay"}, "recursion_l
 class ClosedDoor:
     """A door that only recalls. It remembers what was asked for and the first difference."""
 
-    def __init__(self, journal: Journal, *, complete: bool) -> None:
+    def __init__(self, journal: Journal, recall: Recall, *, complete: bool) -> None:
         self._journal = journal
+        self._recall = recall
         self._complete = complete
         self.recalled: set[str] = set()
         self.divergence: str | None = None
 
     async def perform(self, effect: Effect, path: str) -> Outcome:
-        """What the journal holds for ``path``.
+        """What the journal holds for ``path``; an effect that is pure is made again.
 
         A run that did not complete ends where its journal ends: the task that asks for more
         waits there, as for a human, so that its siblings are replayed too.
         """
         entry = self._journal.find(path)
-        if entry is None or entry.status in ("started", "waiting"):
+        if entry is None:
             return self._beyond(effect, path)
-        if entry.digest != self._journal.identify(effect):
+        if not self._journal.matches(entry, effect, self._journal.identify(effect)):
             raise self._diverged(describe(entry, effect, self._journal))
-        self.recalled.add(path)
-        if entry.status == "failed" and not self._complete:
+        if effect.pure:
+            return await self._again(effect, entry)
+        if entry.status in ("started", "waiting"):
             return self._beyond(effect, path)
-        return entry.outcome()
+        self.recalled.add(path)
+        if not self._complete and not self._journal.is_settled(entry):
+            return self._beyond(effect, path)
+        return await self._recall.answer(entry)
+
+    async def _again(self, effect: Effect, entry: Entry) -> Outcome:
+        """Run the graph inside of an effect, whose own effects are recalled in turn."""
+        self.recalled.add(entry.path)
+        with inside(entry.path):
+            outcome = await effect.execute(Attempt(entry.path, entry.path, 0))
+        if entry.status == "finished" and digest(outcome.value) != digest(entry.result):
+            raise self._diverged(
+                f"At {in_words(entry.path)} ({entry.path}) {entry.name} gives {outcome.value} "
+                f"now and gave {entry.result}."
+            )
+        return await self._recall.answer(entry)
 
     def _beyond(self, effect: Effect, path: str) -> Outcome:
         if self._complete:
             raise self._diverged(
-                f"At {path} the graph asks for a {effect.kind} effect ({effect.name}) that the "
-                "journal does not hold."
+                f"At {in_words(path)} ({path}) the graph asks for a {effect.kind} effect "
+                f"({effect.name}) that the journal does not hold."
             )
         interrupt({"end_of_journal": path})
         raise AssertionError("an interrupt of a replay is never resumed")
@@ -90,10 +113,20 @@ async def replay(database: Database, program: Program, run: RunRow) -> ReplayRep
     ``program`` is built from the stored agent; what it would execute with is never touched.
     """
     journal = await Journal.load(database, run.id)
-    door = ClosedDoor(journal, complete=run.status == "completed")
-    base = await _base_state(database, program, run)
+    base = await base_state(database, program, run)
+    return await offline(lambda loop: _compare(program, run, journal, base, loop))
+
+
+async def _compare(
+    program: Program, run: RunRow, journal: Journal, base: State, loop: OfflineLoop
+) -> ReplayReport:
+    complete = run.status == "completed"
+    door = ClosedDoor(journal, Recall(journal, loop.parked), complete=complete)
     task = asyncio.create_task(_invoke(program, run, door, base))
-    await asyncio.wait([task])
+    try:
+        await asyncio.wait([task])
+    finally:
+        task.cancel()
     problem = door.divergence or _failure(task, run) or _rest(task, door, program, run)
     entries = journal.entries()
     reused = len(entries) - len(door.missed()) if problem is None else len(door.recalled)
@@ -106,7 +139,7 @@ async def replay(database: Database, program: Program, run: RunRow) -> ReplayRep
     )
 
 
-async def _base_state(database: Database, program: Program, run: RunRow) -> State:
+async def base_state(database: Database, program: Program, run: RunRow) -> State:
     """The thread as it was before the run."""
     if run.base.checkpoint is None:
         return {}
@@ -120,12 +153,13 @@ async def _base_state(database: Database, program: Program, run: RunRow) -> Stat
 async def _invoke(program: Program, run: RunRow, door: ClosedDoor, base: State) -> State:
     saver = InMemorySaver(serde=strict_serializer())
     graph = program.graph().compile(checkpointer=saver)
-    step = -2
+    step = STEP_OF_A_NEW_THREAD
     if base:
         await graph.aupdate_state(_THREAD, base)
         metadata = (await graph.aget_state(_THREAD)).metadata
         step = metadata["step"] if metadata else step
-    current_run.set(RunContext(run.id, run.thread, step, door, lambda _event: None))
+    current_run.set(RunContext(run.id, run.thread, door, lambda _event: None))
+    current_scope.set(Scope(base_step=step))
     state: Any = program.initial(run.prompt, run.id)
     await graph.ainvoke(state, _THREAD, durability="exit")
     return dict((await graph.aget_state(_THREAD)).values)
@@ -146,7 +180,7 @@ def _rest(task: asyncio.Task[State], door: ClosedDoor, program: Program, run: Ru
         first = missed[0]
         return (
             f"The graph ended without asking for effect {first.seq} ({first.kind} {first.name}) "
-            f"at {first.path}, which the journal holds."
+            f"at {in_words(first.path)} ({first.path}), which the journal holds."
         )
     output = "" if task.exception() else program.output(task.result())
     if run.status == "completed" and output != run.output:

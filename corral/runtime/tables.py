@@ -52,7 +52,20 @@ runs = Table(
     # Where the thread stood before the run: its checkpoint (null for a new thread) and step.
     Column("base_checkpoint", String),
     Column("base_step", Integer, nullable=False),
+    # A fork: the run whose journal it shares, the effect at which it parted, what was changed.
+    Column("parent_run", String),
+    Column("fork_at", Integer),
+    Column("changes", Text),
+    # What the run was made by: versions and digests of the code, see fingerprint.py.
+    Column("code", Text),
+    # Kept by gc whatever its age; 0 or 1.
+    Column("pinned", Integer, nullable=False, server_default="0"),
+    # For a run that came from another machine: where from.
+    Column("origin", Text),
+    # The rewind that took it back; null for a run that stands.
+    Column("rewound", String),
     Index("runs_by_thread", "thread_id", "started_at"),
+    Index("runs_by_parent", "parent_run"),
 )
 
 effects = Table(
@@ -73,8 +86,23 @@ effects = Table(
     Column("input_tokens", Integer, nullable=False),
     Column("output_tokens", Integer, nullable=False),
     Column("cost_usd", Float, nullable=False),
+    # How many effects of the run had ended when this one did: the order of their ends.
+    Column("ended", Integer),
+    # Where a long request or result is kept (blobs); the text column is then empty.
+    Column("request_blob", String),
+    Column("result_blob", String),
     UniqueConstraint("run_id", "path"),
 )
+
+blobs = Table(
+    "blobs",
+    metadata,
+    # The SHA-256 of the content, in hexadecimal.
+    Column("digest", String, primary_key=True),
+    Column("size", Integer, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+)
+"""Contents that are stored once, compressed (zstandard), whoever refers to them."""
 
 approvals = Table(
     "approvals",
@@ -92,6 +120,8 @@ approvals = Table(
     Column("status", String, nullable=False),
     Column("answer_args", Text),
     Column("answer_reason", Text),
+    # The result of a call in doubt, given by hand.
+    Column("answer_result", Text),
     Column("created_at", String, nullable=False),
     Column("answered_at", String),
     UniqueConstraint("run_id", "path"),

@@ -75,7 +75,11 @@ class RunResult(Record):
 
 @dataclass(frozen=True)
 class RunView(Record):
-    """One line of ``corral runs``."""
+    """One line of ``corral runs``.
+
+    A fork's ``usage`` and ``steps`` count what it shares with its ``parent`` before the effect
+    ``fork_at``. ``origin`` says where an imported run came from; a ``rewound`` one was taken back.
+    """
 
     run: str
     thread: str
@@ -89,6 +93,11 @@ class RunView(Record):
     steps: int
     usage: Totals
     error: str | None = None
+    parent: str | None = None
+    fork_at: int | None = None
+    pinned: bool = False
+    origin: str | None = None
+    rewound: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,8 +117,10 @@ class EffectView(Record):
     """One line of ``corral trace``: an entry of the journal.
 
     ``kind`` is ``prepare``, ``model``, ``tool``, ``approval`` or another kind of effect; ``status``
-    is ``started`` (no end recorded), ``finished``, ``failed`` or ``waiting`` (for a human).
-    ``path`` is where in the graph it was asked for.
+    is ``started`` (no end recorded), ``finished``, ``failed``, ``cancelled`` (nobody waited for
+    its end) or ``waiting`` (for a human). ``path`` is where in the graph it was asked for, see
+    ``corral/runtime/paths.py``. ``run`` made it: for what a fork shares, its parent. ``ended``
+    orders the ends of a run's effects.
     """
 
     seq: int
@@ -124,11 +135,17 @@ class EffectView(Record):
     output_tokens: int
     cost_usd: float
     path: str
+    run: str = ""
+    attempts: int = 1
+    ended: int | None = None
 
 
 @dataclass(frozen=True)
 class ReplayReport(Record):
-    """What a replay found. ``executed`` is always 0: a replay makes no effect."""
+    """What a replay found. ``executed`` is always 0: a replay makes no effect.
+
+    ``changed`` says in words what of the agent's code is not what the run was made by.
+    """
 
     run: str
     status: Literal["identical", "diverged"]
@@ -136,6 +153,7 @@ class ReplayReport(Record):
     reused: int
     executed: int = 0
     divergence: str | None = None
+    changed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

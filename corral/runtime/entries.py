@@ -1,0 +1,309 @@
+"""The rows of the journal: how an entry is stored, and which entries a run has.
+
+A fork shares its parent's past: nothing is copied. What it has of its parent is whatever does not
+come after the effect at which it parted (``paths.comes_after``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
+
+from corral.errors import (
+    CorralError,
+    LimitReached,
+    ModelError,
+    RunError,
+    SandboxError,
+    StorageError,
+    ToolServerError,
+)
+from corral.jsontypes import Json, JsonObject, canonical
+from corral.runtime import blobs
+from corral.runtime.clock import now
+from corral.runtime.effects import Outcome, Spend
+from corral.runtime.paths import comes_after
+from corral.runtime.tables import effects, runs
+
+ENDED = ("finished", "failed", "cancelled")
+"""The statuses of an entry whose effect will not change any more in this execution."""
+
+_ERRORS: dict[str, type[CorralError]] = {
+    kind.__name__: kind
+    for kind in (RunError, ModelError, ToolServerError, SandboxError, StorageError, LimitReached)
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of the journal, as the run holds it.
+
+    ``run`` is the one that made it: in a fork's journal the parent, for what is shared.
+    """
+
+    run: str
+    seq: int
+    path: str
+    kind: str
+    name: str
+    status: str
+    digest: str
+    request: JsonObject
+    result: JsonObject | None = None
+    attempts: int = 1
+    started_at: str = ""
+    duration_ms: float | None = None
+    ended: int | None = None
+    spend: Spend = field(default_factory=Spend)
+
+    def outcome(self) -> Outcome:
+        """What the finished effect gave; for a failed one its error is raised again."""
+        result = self.result or {}
+        if self.status == "failed":
+            kind = _ERRORS.get(str(result.get("type")), RunError)
+            raise kind(str(result.get("error", "")), hint=str(result.get("hint", "")))
+        return Outcome(result, self.spend)
+
+
+@dataclass(frozen=True)
+class Parting:
+    """Where a fork left its parent, and what was changed there."""
+
+    parent: str
+    at: int
+    changes: JsonObject
+
+
+def parting(connection: Connection, run: str) -> Parting | None:
+    """How a run came from another; ``None`` for one that is no fork."""
+    row = connection.execute(
+        select(runs.c.parent_run, runs.c.fork_at, runs.c.changes).where(runs.c.id == run)
+    ).one()
+    if row.parent_run is None:
+        return None
+    return Parting(row.parent_run, row.fork_at, json.loads(row.changes or "{}"))
+
+
+def load_entries(connection: Connection, run: str) -> list[Entry]:
+    """All entries of a run, by ``seq``, with what it shares.
+
+    Raises ``StorageError`` for a damaged row, a missing content or a missing parent.
+    """
+    rows = journal_rows(connection, run)
+    contents = contents_of(connection, rows)
+    return [_entry(row, contents) for row in rows]
+
+
+def journal_rows(connection: Connection, run: str) -> list[Row[Any]]:
+    """The rows of ``load_entries``, as they are stored."""
+    query = select(effects).where(effects.c.run_id == run).order_by(effects.c.seq)
+    own = list(connection.execute(query))
+    left = parting(connection, run)
+    if left is None:
+        return own
+    mine = {row.path for row in own}
+    past = shared(journal_rows(connection, left.parent), left)
+    return sorted([row for row in past if row.path not in mine] + own, key=lambda row: row.seq)
+
+
+def shared(rows: Sequence[Row[Any]], left: Parting) -> list[Row[Any]]:
+    """What a fork has of its parent's journal.
+
+    Left out is what comes after the effect at which it parted, what never ended, a failure or
+    a cut-off call that nothing came of, and a question without its call. When another model or agent takes
+    over, what a run found when it began is looked up again.
+    """
+    at = next((row.path for row in rows if row.seq == left.at), None)
+    if at is None:
+        raise StorageError(
+            f"The run {left.parent}, from which this one parted at effect {left.at}, is incomplete.",
+            hint="Restore the database from a backup; every other run stays readable.",
+        )
+    anew = ("prepare",) if {"model", "agent"} & left.changes.keys() else ()
+    kept = [
+        row
+        for row in rows
+        if row.status in ENDED
+        and row.path != at
+        and row.kind not in anew
+        and not comes_after(row.path, at)
+    ]
+    settled = [*(row.path for row in kept), at]
+    calls = {row.path for row in kept if row.kind == "tool"}
+    return [
+        row
+        for row in kept
+        if (row.status == "finished" or has_consequences(row.path, settled))
+        and (row.kind != "approval" or _call(row.path) in calls)
+    ]
+
+
+def has_consequences(path: str, paths: Iterable[str]) -> bool:
+    """Whether the graph went on after the effect: whatever it gave, the graph has taken it so."""
+    return any(comes_after(other, path) for other in paths)
+
+
+def _call(question: str) -> str:
+    return question.removesuffix("/approval").partition("/in_doubt/")[0]
+
+
+def contents_of(connection: Connection, rows: Iterable[Row[Any]]) -> dict[str, bytes]:
+    """The blobs that rows of the journal refer to, by digest."""
+    wanted = {row.request_blob for row in rows} | {row.result_blob for row in rows}
+    return blobs.get_all(connection, wanted - {None})
+
+
+def _entry(row: Row[Any], contents: dict[str, bytes]) -> Entry:
+    request = _loads(_text(row.request, row.request_blob, contents), row)
+    result = _text(row.result, row.result_blob, contents)
+    return Entry(
+        run=row.run_id,
+        seq=row.seq,
+        path=row.path,
+        kind=row.kind,
+        name=row.name,
+        status=row.status,
+        digest=row.digest,
+        request=request,
+        result=None if result is None else _loads(result, row),
+        attempts=row.attempts,
+        started_at=row.started_at,
+        duration_ms=row.duration_ms,
+        ended=row.ended,
+        spend=Spend(row.input_tokens, row.output_tokens, row.cost_usd),
+    )
+
+
+def _text(text: str | None, blob: str | None, contents: dict[str, bytes]) -> str | None:
+    return text if blob is None else contents[blob].decode()
+
+
+def _loads(text: str | None, row: Row[Any]) -> JsonObject:
+    try:
+        value: Json = json.loads(text or "")
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise StorageError(
+            f"Entry {row.seq} of run {row.run_id} is damaged.",
+            hint="The entries before it are readable with `corral trace`; start a new run.",
+        )
+    return value
+
+
+@dataclass(frozen=True)
+class Text:
+    """A JSON text as it is stored: in its row, or as a blob when it is long."""
+
+    inline: str
+    blob: blobs.Packed | None = None
+
+    @classmethod
+    def of(cls, value: Json) -> Text:
+        """The text of a value, compressed if it is long."""
+        text = canonical(value)
+        if len(text) <= blobs.INLINE:
+            return cls(text)
+        return cls("", blobs.pack(text.encode()))
+
+    def store(self, connection: Connection) -> str | None:
+        """Store the content beside the row; its digest goes into the row."""
+        return None if self.blob is None else blobs.put(connection, self.blob)
+
+
+def insert_entry(connection: Connection, entry: Entry, request: Text) -> None:
+    """Store a new entry; one that has ended already with its result."""
+    result = None if entry.result is None else Text.of(entry.result)
+    connection.execute(
+        _INSERT,
+        {
+            "run_id": entry.run,
+            "seq": entry.seq,
+            "path": entry.path,
+            "kind": entry.kind,
+            "name": entry.name,
+            "status": entry.status,
+            "digest": entry.digest,
+            "request": request.inline,
+            "request_blob": request.store(connection),
+            "result": result.inline if result else None,
+            "result_blob": result.store(connection) if result else None,
+            "attempts": entry.attempts,
+            "started_at": entry.started_at or now(),
+            "duration_ms": entry.duration_ms,
+            "ended": entry.ended,
+            "input_tokens": entry.spend.input_tokens,
+            "output_tokens": entry.spend.output_tokens,
+            "cost_usd": entry.spend.cost_usd,
+        },
+    )
+
+
+def restart_entry(connection: Connection, entry: Entry, request: Text) -> None:
+    """Store that an entry's effect is about to be made once more."""
+    connection.execute(
+        _RESTART,
+        {
+            "b_run": entry.run,
+            "b_seq": entry.seq,
+            "b_request": request.inline,
+            "b_request_blob": request.store(connection),
+            "b_attempts": entry.attempts,
+        },
+    )
+
+
+def end_entry(connection: Connection, entry: Entry, result: Text) -> None:
+    """Store how an entry's effect ended. Raises ``StorageError`` when its start is missing."""
+    row = {
+        "b_run": entry.run,
+        "b_seq": entry.seq,
+        "b_status": entry.status,
+        "b_result": result.inline,
+        "b_result_blob": result.store(connection),
+        "b_duration_ms": entry.duration_ms,
+        "b_ended": entry.ended,
+        "b_input_tokens": entry.spend.input_tokens,
+        "b_output_tokens": entry.spend.output_tokens,
+        "b_cost_usd": entry.spend.cost_usd,
+    }
+    if connection.execute(_END, row).rowcount != 1:
+        raise StorageError(
+            f"The start of effect {entry.seq} of run {entry.run} could not be stored.",
+            hint="Check the disk and its free space, and resume the run.",
+        )
+
+
+def _changing(*names: str) -> Any:
+    mine = (effects.c.run_id == bindparam("b_run"), effects.c.seq == bindparam("b_seq"))
+    return update(effects).where(*mine).values({name: bindparam(f"b_{name}") for name in names})
+
+
+_INSERT = insert(effects)
+_RESTART = _changing("request", "request_blob", "attempts").values(
+    status="started", result=None, result_blob=None, ended=None
+)
+_END = _changing(
+    "status",
+    "result",
+    "result_blob",
+    "duration_ms",
+    "ended",
+    "input_tokens",
+    "output_tokens",
+    "cost_usd",
+)
+
+
+def inherited(entry: Entry, run: str) -> bool:
+    """Whether an entry of a run's journal was made by a run that it is a fork of."""
+    return entry.run != run
+
+
+def as_own(entry: Entry, run: str, result: JsonObject) -> Entry:
+    """An entry of a parent as a fork's own, ended with another result."""
+    return replace(entry, run=run, status="finished", result=result, spend=Spend())

@@ -1,0 +1,132 @@
+"""Rows of the database as the records that callers see: plain functions of a connection."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, func, select
+
+from corral.errors import StorageError
+from corral.jsontypes import Json
+from corral.runtime import blobs
+from corral.runtime.entries import journal_rows
+from corral.runtime.tables import effects
+from corral.runtime.views import Approval, EffectView, RunView, Totals
+
+
+def run_views(connection: Connection, query: Select[Any]) -> list[RunView]:
+    """The runs that a query of the table ``runs`` gives, with what they used."""
+    rows = connection.execute(query).all()
+    forks = [row.id for row in rows if row.parent_run is not None]
+    totals = _sums(connection, [row.id for row in rows if row.parent_run is None])
+    totals.update({run: _sum(journal_rows(connection, run)) for run in forks})
+    return [_run_view(row, *totals.get(row.id, (0, Totals()))) for row in rows]
+
+
+def _sums(connection: Connection, wanted: list[str]) -> dict[str, tuple[int, Totals]]:
+    query = (
+        select(
+            effects.c.run_id,
+            func.sum(effects.c.input_tokens).label("input_tokens"),
+            func.sum(effects.c.output_tokens).label("output_tokens"),
+            func.sum(effects.c.cost_usd).label("cost_usd"),
+            func.count().filter(effects.c.kind == "model").label("steps"),
+        )
+        .where(effects.c.run_id.in_(wanted), effects.c.status == "finished")
+        .group_by(effects.c.run_id)
+    )
+    return {
+        row.run_id: (row.steps, Totals(row.input_tokens, row.output_tokens, row.cost_usd))
+        for row in connection.execute(query)
+    }
+
+
+def _sum(rows: list[Row[Any]]) -> tuple[int, Totals]:
+    done = [row for row in rows if row.status == "finished"]
+    totals = Totals(
+        sum(row.input_tokens for row in done),
+        sum(row.output_tokens for row in done),
+        sum(row.cost_usd for row in done),
+    )
+    return sum(row.kind == "model" for row in done), totals
+
+
+def _run_view(row: Row[Any], steps: int, usage: Totals) -> RunView:
+    return RunView(
+        run=row.id,
+        thread=row.thread_id,
+        agent=row.agent,
+        model=row.model,
+        status=row.status,
+        prompt=row.input,
+        output=row.output,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        steps=steps,
+        usage=usage,
+        error=row.error,
+        parent=row.parent_run,
+        fork_at=row.fork_at,
+        pinned=bool(row.pinned),
+        origin=row.origin,
+        rewound=row.rewound is not None,
+    )
+
+
+def effect_views(connection: Connection, run: str) -> list[EffectView]:
+    """A run's journal, by ``seq``, with what it shares. What is damaged is shown as such."""
+    return [_effect_view(connection, row) for row in journal_rows(connection, run)]
+
+
+def _effect_view(connection: Connection, row: Row[Any]) -> EffectView:
+    return EffectView(
+        seq=row.seq,
+        kind=row.kind,
+        name=row.name,
+        status=row.status,
+        request=_readable(connection, row.request, row.request_blob),
+        result=_readable(connection, row.result, row.result_blob),
+        started_at=row.started_at,
+        duration_ms=row.duration_ms,
+        input_tokens=row.input_tokens,
+        output_tokens=row.output_tokens,
+        cost_usd=row.cost_usd,
+        path=row.path,
+        run=row.run_id,
+        attempts=row.attempts,
+        ended=row.ended,
+    )
+
+
+def _readable(connection: Connection, text: str | None, blob: str | None) -> Json:
+    """The stored JSON; what is damaged or missing is said, so that the rest can be read."""
+    if blob is not None:
+        try:
+            text = blobs.get(connection, blob).decode()
+        except StorageError as error:
+            return {"damaged": error.message}
+    if text is None:
+        return None
+    try:
+        value: Json = json.loads(text)
+    except ValueError:
+        return {"damaged": text}
+    return value
+
+
+def approval_view(row: Row[Any]) -> Approval:
+    """An approval as callers see it."""
+    return Approval(
+        id=row.id,
+        run=row.run_id,
+        thread=row.thread_id,
+        kind=row.kind,
+        tool=row.tool,
+        args=json.loads(row.answer_args or row.args),
+        reason=row.reason,
+        status=row.status,
+        created_at=row.created_at,
+        always=json.loads(row.always),
+        answer_reason=row.answer_reason,
+    )

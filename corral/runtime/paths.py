@@ -1,0 +1,84 @@
+"""Where in a graph an effect was asked for: the path that is its key in the journal.
+
+    3.tools[1]#0            superstep 3, node tools, Send 1, first effect of that task
+    3.tools[1]#0/2.model#1  the same inside of the graph (a sub-agent's) that this effect runs
+    prepare                 an effect that a run makes once, wherever it is asked for first
+    3.tools[1]#0/approval   a question about the effect before the slash
+
+Paths are made of what a graph does and of nothing else: no clock, no ids of LangGraph's, no order
+in which parallel branches happen to end.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+_PLACE = re.compile(r"(\d+)\.(.+)#(\d+)")
+
+
+@dataclass(frozen=True)
+class Place:
+    """One level of a path: the superstep, the task (node and Send index), the effect in it."""
+
+    step: int
+    task: str
+    index: int
+
+
+@lru_cache(maxsize=16384)
+def places(path: str) -> tuple[Place, ...]:
+    """The levels of a path, outermost first; what is no place (``prepare``) is left out."""
+    found = (_PLACE.fullmatch(part) for part in path.split("/"))
+    return tuple(Place(int(m[1]), m[2], int(m[3])) for m in found if m)
+
+
+def scope(path: str) -> str:
+    """The graph that asked: the path of the effect it runs inside, with ``/``, or nothing."""
+    return path[: path.rfind("/") + 1]
+
+
+def task(path: str) -> str:
+    """The task that asked, with its superstep and its graph: siblings in one share it."""
+    return path.rpartition("#")[0]
+
+
+def node(path: str) -> str:
+    """Where in the graph, without the step: ``3.model#0`` and ``5.model#0`` are one node."""
+    inner = path[path.rfind("/") + 1 :]
+    return f"{scope(path)}{inner.lstrip('0123456789')}"
+
+
+def comes_after(path: str, other: str) -> bool:
+    """Whether the effect at ``path`` can only be asked for once the one at ``other`` has ended.
+
+    Parallel branches of one superstep do not come after one another, nor do the effects inside
+    of one. An effect made once comes after none, and a question belongs to its effect.
+    """
+    for mine, its in zip(places(path), places(other), strict=False):
+        if mine.step != its.step:
+            return mine.step > its.step
+        if mine.task != its.task:
+            return False
+        if mine.index != its.index:
+            return mine.index > its.index
+    return False
+
+
+def in_words(path: str) -> str:
+    """A path as a person reads it: ``step 3, node tools, branch 2``."""
+    levels = places(path)
+    if not levels:
+        return f"the run's {path}"
+    return ", inside of that ".join(_level_in_words(level) for level in levels)
+
+
+def _level_in_words(level: Place) -> str:
+    name, _, send = level.task.partition("[")
+    words = f"step {level.step}, node {name}"
+    if send:
+        words += f", branch {int(send.rstrip(']')) + 1}"
+    if level.index:
+        words += f", effect {level.index + 1} of it"
+    return words
