@@ -1,11 +1,11 @@
-"""What durability costs: a tool loop through Corral, against a bare LangGraph loop with its saver.
+"""What a durable step costs: one tool loop in Corral, in bare LangGraph and in other frameworks.
 
-A step is one model call and one tool call. The model answers at once from memory and the tool is a
-function in this process, so all that is measured is the runtime: time, CPU and bytes. What a
-run without any step costs (one model call, the schema) is shown by itself and taken off the others.
-The rounds are interleaved in one process; read the ratios. Both sides do the same steps on the same
-disk; LangGraph with ``durability`` sync and async. Corral also writes every model and tool call
-to its journal before and after it happens.
+Corral writes every model and tool call to its journal on disk, with policy, limits and redaction
+on. Everything is measured in one process, the rounds interleaved; a table has the medians. Read
+the ratios to the baseline: a bare LangGraph loop that keeps nothing.
+
+    step    (a run of N steps - a run without any) / N
+    growth  the cost of the last ten steps of the longest run to that of steps 5 to 14
 """
 
 from __future__ import annotations
@@ -15,171 +15,24 @@ import asyncio
 import gc
 import statistics
 import tempfile
-import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypedDict
 
-from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
-from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
-from langgraph.graph import END, START, StateGraph
-from langgraph.graph.message import add_messages
+from bench._loops import BASE, LOOPS, MISSING, VERSIONS, Laps, Loop
 
-from corral.agents.app import RunOptions
-from corral.agents.app import open as open_corral
-from corral.agents.spec import Agent
-from corral.policies.limits import RunLimits
-from corral.runtime.config import load_settings
-from corral.runtime.models.contract import Chunk, FinalChunk, ModelRequest, Usage
-
-TOOL = "functions__double"
-PROMPT = "Double the numbers one after another."
-
-
-def double(number: int) -> int:
-    """Twice the number."""
-    return 2 * number
-
-
-def turn(number: int, steps: int, tool: str) -> AIMessage:
-    """The model's message number ``number`` (from 0): a call, or the answer after the last."""
-    if number >= steps:
-        return AIMessage("done")
-    call = {"name": tool, "args": {"number": number}, "id": f"call-{number}"}
-    return AIMessage(f"Now {number}.", tool_calls=[call])
-
-
-class InstantModel:
-    """A model that answers at once; its window is never full."""
-
-    name = "instant"
-    context_window = 10**9
-
-    def __init__(self, steps: int) -> None:
-        self._steps = steps
-
-    async def stream(self, request: ModelRequest) -> AsyncIterator[Chunk]:
-        message = turn(request.turn, self._steps, TOOL)
-        reason: Literal["tool_calls", "stop"] = "tool_calls" if message.tool_calls else "stop"
-        yield FinalChunk(message, Usage(10, 10), reason)
-
-    def check_complete(self, turns: int) -> None:
-        assert turns == self._steps + 1
-
-    async def aclose(self) -> None:
-        return None
-
-
-async def corral_loop(folder: Path, steps: int) -> Timing:
-    """The loop as an agent of Corral: journal, policy, limits and redaction included."""
-    policy = folder / "policy.toml"
-    policy.write_text(f'[[rules]]\ntool = "{TOOL}"\naction = "allow"\n', "utf-8")
-    settings = load_settings({"home": folder / "home", "workspace": folder})
-    agent = Agent(
-        functions=(double,),
-        servers=(),
-        chat_model=InstantModel(steps),
-        limits=RunLimits(max_steps=steps + 1),
-    )
-    async with open_corral(settings) as corral:
-        clock = Clock()
-        result = await corral.run(PROMPT, RunOptions(agent=agent, policy=str(policy)))
-        timing = clock.read()
-    assert (result.status, result.output, result.steps) == ("completed", "done", steps + 1), result
-    return timing
-
-
-class LoopState(TypedDict):
-    """The state of the bare loop."""
-
-    messages: Annotated[list[AnyMessage], add_messages]
-
-
-def bare_graph(steps: int) -> StateGraph[LoopState]:
-    """The same loop in plain LangGraph, as its tutorials write it."""
-
-    async def model(state: LoopState) -> dict[str, Any]:
-        return {"messages": [turn(len(state["messages"]) // 2, steps, "double")]}
-
-    async def tools(state: LoopState) -> dict[str, Any]:
-        last = state["messages"][-1]
-        assert isinstance(last, AIMessage)
-        made = [
-            ToolMessage(str(double(**c["args"])), tool_call_id=c["id"]) for c in last.tool_calls
-        ]
-        return {"messages": made}
-
-    def route(state: LoopState) -> str:
-        last = state["messages"][-1]
-        return "tools" if isinstance(last, AIMessage) and last.tool_calls else END
-
-    graph = StateGraph(LoopState)
-    graph.add_node("model", model)
-    graph.add_node("tools", tools)
-    graph.add_edge(START, "model")
-    graph.add_conditional_edges("model", route, ["tools", END])
-    graph.add_edge("tools", "model")
-    return graph
-
-
-def langgraph_loop(durability: Literal["sync", "async"]) -> Case:
-    """The loop in plain LangGraph with its SQLite saver."""
-
-    async def run(folder: Path, steps: int) -> Timing:
-        async with AsyncSqliteSaver.from_conn_string(str(folder / "checkpoints.db")) as saver:
-            await saver.setup()
-            graph = bare_graph(steps).compile(checkpointer=saver)
-            clock = Clock()
-            state = await graph.ainvoke(
-                {"messages": [HumanMessage(PROMPT)]},
-                {"configurable": {"thread_id": "1"}, "recursion_limit": 3 * steps + 10},
-                durability=durability,
-            )
-            timing = clock.read()
-        assert state["messages"][-1].text == "done"
-        assert len(state["messages"]) == 2 * steps + 2
-        return timing
-
-    return run
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Seconds of one run."""
-
-    wall: float
-    cpu: float
-
-
-class Clock:
-    """Measures from its making to ``read``."""
-
-    def __init__(self) -> None:
-        self._wall, self._cpu = time.perf_counter(), time.process_time()
-
-    def read(self) -> Timing:
-        return Timing(time.perf_counter() - self._wall, time.process_time() - self._cpu)
-
-
-Case = Callable[[Path, int], Coroutine[None, None, Timing]]
-
-CORRAL, BASE = "Corral", "LangGraph, sync"
-CASES: dict[str, Case] = {
-    BASE: langgraph_loop("sync"),
-    "LangGraph, async": langgraph_loop("async"),
-    CORRAL: corral_loop,
-}
+EARLY = slice(5, 15)
+LATE = slice(-11, -1)  # the last lap is the answer, which is no step
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Milliseconds, milliseconds of CPU and bytes, of a run or of one step."""
+    """Milliseconds, milliseconds of CPU and bytes on disk, of a run or of one step."""
 
     wall: float
     cpu: float
-    bytes: float
+    bytes: float = 0.0
 
     def per_step(self, empty: Cost, steps: int) -> Cost:
         """What one of ``steps`` steps cost beyond a run without any."""
@@ -190,65 +43,110 @@ class Cost:
         )
 
 
-def measure(case: Case, steps: int) -> Cost:
+@dataclass(frozen=True)
+class Measured:
+    """A whole run, and the median step early and late in it."""
+
+    run: Cost
+    early: Cost
+    late: Cost
+
+
+def measure(loop: Loop, steps: int) -> Measured:
     """One run in a fresh folder. The bytes are those on disk once everything is closed."""
+    laps = Laps()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         gc.collect()
-        timing = asyncio.run(case(folder, steps))
+        asyncio.run(loop(folder, steps, laps))
         stored = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    return Cost(timing.wall * 1000, timing.cpu * 1000, stored)
+    run = Cost((laps.wall[-1] - laps.wall[0]) * 1e3, (laps.cpu[-1] - laps.cpu[0]) * 1e3, stored)
+    return Measured(run, _steps(laps, EARLY), _steps(laps, LATE))
 
 
-def medians(steps: int, rounds: int) -> dict[str, Cost]:
-    """The median run of each case, the rounds interleaved."""
-    taken: dict[str, list[Cost]] = defaultdict(list)
+def _steps(laps: Laps, which: slice) -> Cost:
+    """The median step of some; a step is from one model call to the next."""
+    wall, cpu = _between(laps.wall)[which], _between(laps.cpu)[which]
+    # Several steps share a garbage collection, so CPU is better told by the mean.
+    return Cost(statistics.median(wall), statistics.fmean(cpu)) if wall else Cost(0, 0)
+
+
+def _between(times: list[float]) -> list[float]:
+    calls = times[1:-1]
+    return [(after - before) * 1e3 for before, after in zip(calls, calls[1:], strict=False)]
+
+
+def median(costs: Iterable[Cost]) -> Cost:
+    """The median of each figure by itself."""
+    listed = list(costs)
+    return Cost(
+        statistics.median(cost.wall for cost in listed),
+        statistics.median(cost.cpu for cost in listed),
+        statistics.median(cost.bytes for cost in listed),
+    )
+
+
+def medians(steps: int, rounds: int) -> dict[str, Measured]:
+    """The median run of each loop, the rounds interleaved."""
+    taken: dict[str, list[Measured]] = defaultdict(list)
     for _ in range(rounds):
-        for name, case in CASES.items():
-            taken[name].append(measure(case, steps))
+        for name, loop in LOOPS.items():
+            taken[name].append(measure(loop, steps))
     return {
-        name: Cost(
-            statistics.median(cost.wall for cost in costs),
-            statistics.median(cost.cpu for cost in costs),
-            statistics.median(cost.bytes for cost in costs),
+        name: Measured(
+            median(one.run for one in runs),
+            median(one.early for one in runs),
+            median(one.late for one in runs),
         )
-        for name, costs in taken.items()
+        for name, runs in taken.items()
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--steps", type=int, nargs="+", default=[10, 100, 1000])
-    parser.add_argument("--rounds", type=int, default=9, help="of the short runs; fewer of long")
+    parser.add_argument("--steps", type=int, nargs="+", default=[10, 1000])
+    parser.add_argument("--rounds", type=int, default=15, help="of the short runs; fewer of long")
+    parser.add_argument("--only", nargs="+", help="beginnings of the names of the loops to measure")
     arguments = parser.parse_args()
-    for case in CASES.values():
-        measure(case, 5)  # imports, bytecode, caches
+    for name in list(LOOPS):
+        if arguments.only and not name.startswith((BASE, *arguments.only)):
+            del LOOPS[name]
+    for loop in LOOPS.values():
+        measure(loop, 20)  # imports, bytecode, caches
+    print(", ".join(f"{package} {number}" for package, number in VERSIONS.items()))
+    if MISSING:
+        print(f"not installed, so not measured: {', '.join(MISSING)} (see docs/benchmarks.md)")
     empty = medians(0, arguments.rounds)
-    report("run", empty, empty)
-    print(f"\nx: ratio to {BASE} at the same length; first: ratio to itself at the first length\n")
-    first: dict[str, Cost] = {}
+    report("a run without a step", {name: empty[name].run for name in LOOPS})
     for steps in arguments.steps:
-        runs = medians(steps, max(1, min(arguments.rounds, 300 // steps)))
-        costs = {name: runs[name].per_step(empty[name], steps) for name in CASES}
-        first = first or costs
-        report(str(steps), costs, first)
+        runs = medians(steps, max(2, min(arguments.rounds, 3000 // steps)))
+        costs = {name: runs[name].run.per_step(empty[name].run, steps) for name in LOOPS}
+        report(f"a step of {steps}", costs)
+        if steps > 50:
+            growth(steps, runs)
 
 
-def report(label: str, costs: dict[str, Cost], first: dict[str, Cost]) -> None:
-    """Print the rows of one length; ``run`` is a whole run without a step."""
-    if first is costs:
-        print(
-            f"{'steps':>6}  {'':17}{'ms':>8}{'x':>7}{'first':>7}{'cpu ms':>8}{'x':>7}{'first':>7}"
-            f"{'bytes':>9}{'x':>7}{'first':>7}"
-        )
+def report(title: str, costs: dict[str, Cost]) -> None:
+    """Print a table; ``x`` is the ratio to the baseline."""
+    print(f"\n{title:32}{'ms':>8}{'x':>7}{'cpu ms':>9}{'x':>7}{'bytes':>9}")
     base = costs[BASE]
     for name, cost in costs.items():
-        start = first[name]
         print(
-            f"{label:>6}  {name:17}"
-            f"{cost.wall:>8.2f}{cost.wall / base.wall:>7.2f}{cost.wall / start.wall:>7.2f}"
-            f"{cost.cpu:>8.2f}{cost.cpu / base.cpu:>7.2f}{cost.cpu / start.cpu:>7.2f}"
-            f"{cost.bytes:>9.0f}{cost.bytes / base.bytes:>7.3f}{cost.bytes / start.bytes:>7.2f}",
+            f"{name:32}{cost.wall:>8.2f}{cost.wall / base.wall:>7.2f}"
+            f"{cost.cpu:>9.2f}{cost.cpu / base.cpu:>7.2f}{cost.bytes:>9.0f}",
+            flush=True,
+        )
+
+
+def growth(steps: int, runs: dict[str, Measured]) -> None:
+    """Print what a step costs early in a run and at its end."""
+    print(
+        f"\n{'growth with the thread':32}{'step 10':>8}{f'step {steps}':>11}{'x':>7}{'cpu x':>7}"
+    )
+    for name, one in runs.items():
+        print(
+            f"{name:32}{one.early.wall:>8.2f}{one.late.wall:>11.2f}"
+            f"{one.late.wall / one.early.wall:>7.2f}{one.late.cpu / one.early.cpu:>7.2f}",
             flush=True,
         )
 

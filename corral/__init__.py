@@ -14,7 +14,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from corral.agents.app import Approved, Corral, Denied, RunOptions, open  # noqa: A004  read as corral.open
+    from corral.agents.app import Corral, open  # noqa: A004  read as corral.open
+    from corral.agents.kit import Kit, step
+    from corral.agents.options import Approved, Denied, Fork, Given, RunOptions
     from corral.agents.spec import Agent
     from corral.agents.sync import SyncCorral, open_sync
     from corral.errors import CorralError
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from corral.runtime.config import Settings, load_settings
     from corral.runtime.models.hosted import HostedModel
     from corral.runtime.models.scripted import ScriptedModel
+    from corral.runtime.nested import subgraph
     from corral.runtime.views import Approval, EffectView, ReplayReport, RunResult, RunView
     from corral.tools.functions import tool
 
@@ -30,15 +33,18 @@ __version__ = "0.1.0"
 _HOMES = {
     "Agent": "corral.agents.spec",
     "Approval": "corral.runtime.views",
-    "Approved": "corral.agents.app",
+    "Approved": "corral.agents.options",
     "Corral": "corral.agents.app",
     "CorralError": "corral.errors",
-    "Denied": "corral.agents.app",
+    "Denied": "corral.agents.options",
     "EffectView": "corral.runtime.views",
+    "Fork": "corral.agents.options",
+    "Given": "corral.agents.options",
     "HostedModel": "corral.runtime.models.hosted",
+    "Kit": "corral.agents.kit",
     "ReplayReport": "corral.runtime.views",
     "RunLimits": "corral.policies.limits",
-    "RunOptions": "corral.agents.app",
+    "RunOptions": "corral.agents.options",
     "RunResult": "corral.runtime.views",
     "RunView": "corral.runtime.views",
     "ScriptedModel": "corral.runtime.models.scripted",
@@ -47,6 +53,8 @@ _HOMES = {
     "load_settings": "corral.runtime.config",
     "open": "corral.agents.app",
     "open_sync": "corral.agents.sync",
+    "step": "corral.agents.kit",
+    "subgraph": "corral.runtime.nested",
     "tool": "corral.tools.functions",
 }
 
@@ -58,7 +66,10 @@ __all__ = [
     "CorralError",
     "Denied",
     "EffectView",
+    "Fork",
+    "Given",
     "HostedModel",
+    "Kit",
     "ReplayReport",
     "RunLimits",
     "RunOptions",
@@ -70,6 +81,8 @@ __all__ = [
     "load_settings",
     "open",
     "open_sync",
+    "step",
+    "subgraph",
     "tool",
 ]
 

@@ -7,68 +7,46 @@ async with corral.open() as c:
 from __future__ import annotations
 
 import shlex
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
-from corral.agents.react import ReactProgram
+from corral.agents.fingerprint import (
+    changes,
+    fingerprint,
+    own_code,
+    require_own_code,
+    require_own_graph,
+)
+from corral.agents.options import Approved, Approver, Denied, Fork, Given, RunOptions
+from corral.agents.policy_files import absolute_policy, load_policy
+from corral.agents.programs import build_program
+from corral.agents.roster import Roster
 from corral.agents.services import AgentServices, Shared
-from corral.agents.spec import DEFAULT_NAME, Agent
-from corral.errors import ConfigError, ConflictError, NotFoundError, UsageError
+from corral.agents.spec import Agent
+from corral.errors import ConflictError, UsageError
 from corral.jsontypes import JsonObject
 from corral.memory.store import MemoryStore
 from corral.policies.limits import RunLimits
-from corral.policies.parse import find_preset, parse_policy
-from corral.policies.presets import PRESETS
 from corral.policies.redaction import Redactor
-from corral.policies.rules import Policy, Rule
+from corral.policies.rules import Rule
 from corral.runtime import runs
 from corral.runtime.config import Settings, load_settings
 from corral.runtime.engine import Engine, Terms
+from corral.runtime.entries import Parting
 from corral.runtime.events import Event, Events, RunFinished
+from corral.runtime.export.live import exported
+from corral.runtime.export.otlp import OtlpTarget
+from corral.runtime.fork import check_past, fork_point, replaced_entry
 from corral.runtime.gate import PolicyRules
 from corral.runtime.migrate import open_database
+from corral.runtime.program import Program
 from corral.runtime.records import Records
-from corral.runtime.replay import replay
+from corral.runtime.replay import base_state, replay
 from corral.runtime.runs import NewRun, RunRow
 from corral.runtime.secrets import known_secrets
 from corral.runtime.views import Approval, ReplayReport, RunResult, ServerView
-
-
-@dataclass(frozen=True)
-class Approved:
-    """An approver's yes: with other arguments, and for always, if it says so."""
-
-    args: JsonObject | None = None
-    always: bool = False
-
-
-@dataclass(frozen=True)
-class Denied:
-    """An approver's no; the model is told ``reason``."""
-
-    reason: str
-
-
-Approver = Callable[[Approval], Awaitable[Approved | Denied | None]]
-"""Asked for each approval of a run; ``None`` leaves it pending and the run paused."""
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """How a run differs from the settings.
-
-    ``agent`` is an ``Agent`` or the name of a configured one. ``thread`` goes on with a
-    conversation. ``approver`` answers approvals in this process.
-    """
-
-    agent: Agent | str | None = None
-    model: str | None = None
-    thread: str | None = None
-    policy: str | None = None
-    limits: RunLimits | None = None
-    approver: Approver | None = None
 
 
 @asynccontextmanager
@@ -99,6 +77,7 @@ class Corral:
         self._shared = Shared(settings, self.memory)
         self._engine = Engine(records.database)
         self._redactor = redactor
+        self._roster = Roster(settings, redactor)
 
     async def stream(self, prompt: str, options: RunOptions = RunOptions()) -> Events:
         """Start a run and yield what it does, ``RunFinished`` last.
@@ -108,23 +87,25 @@ class Corral:
         """
         if not prompt.strip():
             raise UsageError("The prompt is empty.", hint="Say what the agent should do.")
-        agent = self._agent(options.agent, options.model)
-        services = self._services(agent)
-        services.open_model()  # a missing file or key is told before anything is stored
-        program = ReactProgram(agent, services.model_ref, services)
+        agent = self._roster.agent(options.agent, options.model)
+        self._services(
+            agent
+        ).open_model()  # a missing file or key is told before anything is stored
+        program = self._program(agent)
         database = self.records.database
         if options.thread is not None:
             thread = options.thread
             self._require_workspace(await database.read(lambda c: runs.workspace_of(c, thread)))
-        policy = _absolute(options.policy)
+        policy = absolute_policy(options.policy)
         new = NewRun(
             thread=options.thread or runs.new_thread_id(),
             agent=agent.name,
             model=program.model,
-            spec={"agent": agent.to_spec(), "policy": policy, **_own_code(agent)},
+            spec={"agent": agent.to_spec(), "policy": policy, **own_code(agent)},
             graph_version=program.version,
-            prompt=self._redactor.text(prompt.encode("utf-8", "replace").decode()),
+            prompt=self._stored(prompt),
             workspace=str(self.settings.workspace),
+            code=fingerprint(agent, program.version),
         )
         terms = await self._terms(agent, policy, options.limits, new.thread)
         events = self._engine.start(program, new, terms)
@@ -144,6 +125,24 @@ class Corral:
             async for event in told:
                 yield event
 
+    async def stream_fork(self, run: str, fork: Fork, options: RunOptions = RunOptions()) -> Events:
+        """Start a new run that shares a run's past up to an effect, and yield what it does.
+
+        The past is replayed and not made again; what was spent in it counts. From there on the
+        run is live, in a thread of its own, with what ``fork`` changes. Of ``options`` the agent is
+        needed as for ``stream_resume``. Raises ``NotFoundError``, ``UsageError`` and, when the
+        agent's code no longer takes the way to that effect, ``DivergenceError``.
+        """
+        new, terms, program = await self._forked(run, fork, options)
+        events = self._engine.start(program, new, terms)
+        async with aclosing(self._with_approver(events, options)) as told:
+            async for event in told:
+                yield event
+
+    async def fork(self, run: str, fork: Fork, options: RunOptions = RunOptions()) -> RunResult:
+        """``stream_fork`` to its end."""
+        return await _drain(self.stream_fork(run, fork, options))
+
     async def run(self, prompt: str, options: RunOptions = RunOptions()) -> RunResult:
         """``stream`` to its end."""
         return await _drain(self.stream(prompt, options))
@@ -155,8 +154,11 @@ class Corral:
     async def replay(self, run: str, options: RunOptions = RunOptions()) -> ReplayReport:
         """Run the graph of a run against its journal. Executes nothing."""
         row = await self._load(run)
-        program = self._program(self._agent_of(row, options))
-        return await replay(self.records.database, program, row)
+        agent = self._roster.of_run(row, options)
+        require_own_graph(row, agent)
+        program = self._program(agent)
+        report = await replay(self.records.database, program, row)
+        return replace(report, changed=changes(row.code, agent, program.version))
 
     async def approvals(self, run: str | None = None) -> list[Approval]:
         """The questions that wait for a human."""
@@ -176,13 +178,17 @@ class Corral:
         """Refuse a call; then ``resume`` its run. See ``Records.deny``."""
         return await self.records.deny(approval, reason)
 
+    async def give(self, approval: str, result: str) -> Approval:
+        """Say what a call in doubt gave; then ``resume`` its run. See ``Records.give``."""
+        return await self.records.give(approval, result)
+
     async def servers(self) -> list[ServerView]:
         """All configured tool servers with their tools. Starts those that are not running."""
         views = []
         for name in self._shared.server_names:
             config = self.settings.mcp.get(name)
             transport = config.transport if config else "built in"
-            tools = AgentServices(self._shared, Agent(servers=(name,)), "local").tools
+            tools = self._services(Agent(servers=(name,))).tools
             found = await tools.catalog()
             specs = tuple(spec.to_json() for spec in found.tools)
             error = "; ".join(found.problems) or None
@@ -191,7 +197,7 @@ class Corral:
 
     def warm(self, options: RunOptions = RunOptions()) -> None:
         """Load the model and start the servers in the background."""
-        agent = self._agent(options.agent, options.model)
+        agent = self._roster.agent(options.agent, options.model)
         self._shared.warm(self._services(agent))
 
     async def aclose(self) -> None:
@@ -207,41 +213,12 @@ class Corral:
                 hint=f"Go there, or write `corral --workspace {shlex.quote(workspace)} …`.",
             )
 
-    def _agent(self, agent: Agent | str | None, model: str | None) -> Agent:
-        """The agent with everything filled in that the settings decide."""
-        found = agent if isinstance(agent, Agent) else self._configured(agent)
-        # Texts are stored with the run, and a replay must ask with what is stored.
-        texts = {"instructions": found.instructions, "description": found.description}
-        clean = self._redactor.json({name: text for name, text in texts.items() if text})
-        assert isinstance(clean, dict)
-        return found.model_copy(
-            update={**clean, "model": model or found.model or self.settings.model}
-        )
-
-    def _configured(self, name: str | None) -> Agent:
-        config = self.settings.agents.get(name or DEFAULT_NAME)
-        if config is not None:
-            return Agent(name=name or DEFAULT_NAME, **dict(config))
-        if name in (None, DEFAULT_NAME):
-            return Agent()
-        names = ", ".join(sorted({DEFAULT_NAME, *self.settings.agents}))
-        raise NotFoundError(
-            f"There is no agent {name!r}.",
-            hint=f"The agents are: {names}. Add [agents.{name}] to corral.toml to make it.",
-        )
-
-    def _agent_of(self, row: RunRow, options: RunOptions) -> Agent:
-        if isinstance(options.agent, Agent):
-            return self._agent(options.agent, options.model or row.model)
-        return self._agent(Agent.from_spec(row.spec["agent"]), row.model)
-
-    def _program(self, agent: Agent) -> ReactProgram:
-        services = self._services(agent)
-        return ReactProgram(agent, services.model_ref, services)
+    def _program(self, agent: Agent) -> Program:
+        return build_program(self._services(agent))
 
     def _services(self, agent: Agent) -> AgentServices:
-        own = agent.chat_model.name if agent.chat_model is not None else None
-        return AgentServices(self._shared, agent, own or agent.model or self.settings.model)
+        model = agent.model or self.settings.model
+        return AgentServices(self._shared, agent, model, build_program)
 
     async def _load(self, run: str) -> RunRow:
         return await self.records.database.read(lambda c: runs.load(c, run))
@@ -260,22 +237,72 @@ class Corral:
         )
         return Terms(limits or agent.limits or self.settings.limits, rules, self._redactor)
 
+    async def _forked(
+        self, run: str, fork: Fork, options: RunOptions
+    ) -> tuple[NewRun, Terms, Program]:
+        """The new run of a fork, its past checked, and its thread begun."""
+        row = await self._load(run)
+        self._require_workspace(row.workspace)
+        database = self.records.database
+        point = await fork_point(database, row, fork.at)
+        parent = self._roster.of_run(row, options)
+        require_own_graph(row, parent)
+        left = Parting(row.id, fork.at, fork.changes())
+        await check_past(database, self._program(parent), row, left, point)
+        brought = fork.agent or (options.agent if isinstance(options.agent, Agent) else None)
+        stored = Agent.from_spec(row.spec["agent"])
+        agent = self._roster.agent(
+            brought or stored, fork.model or (brought and brought.model) or row.model
+        )
+        if fork.agent is None:
+            require_own_code(row, agent)
+        self._services(agent).open_model()
+        program = self._program(agent)
+        policy = absolute_policy(options.policy) or row.spec["policy"]
+        prompt = row.prompt if fork.prompt is None else self._stored(fork.prompt)
+        replaced = None
+        if fork.result is not None:
+            replaced = replaced_entry(point.entry, fork.result, self._redactor)
+        new = NewRun(
+            thread=runs.new_thread_id(),
+            agent=agent.name,
+            model=program.model,
+            spec={"agent": agent.to_spec(), "policy": policy, **own_code(agent)},
+            graph_version=program.version,
+            prompt=prompt,
+            workspace=row.workspace,
+            code=fingerprint(agent, program.version),
+            left=left,
+            replaced=replaced,
+        )
+        terms = await self._terms(agent, policy, options.limits, new.thread)
+        if base := await base_state(database, self._program(parent), row):
+            await self._engine.seed(program, new.thread, base)
+        return new, terms, program
+
+    def _stored(self, prompt: str) -> str:
+        return self._redactor.text(prompt.encode("utf-8", "replace").decode())
+
     async def _resumed(self, run: str, options: RunOptions) -> Events:
         """One resume, without asking the approver."""
         row = await self._load(run)
         self._require_workspace(row.workspace)
-        agent = self._agent_of(row, options)
-        _require_own_code(row, agent)
+        agent = self._roster.of_run(row, options)
+        require_own_code(row, agent)
         policy = options.policy or row.spec["policy"]
         terms = await self._terms(agent, policy, options.limits, row.thread)
-        services = self._services(agent)
-        services.open_model()
-        program = ReactProgram(agent, services.model_ref, services)
+        self._services(agent).open_model()
+        program = self._program(agent)
         async with aclosing(self._engine.resume(program, row.id, terms)) as events:
             async for event in events:
                 yield event
 
-    async def _with_approver(self, events: Events, options: RunOptions) -> Events:
+    def _with_approver(self, events: Events, options: RunOptions) -> Events:
+        """All events of a run, which is sent to OpenTelemetry meanwhile if the settings say so."""
+        answered = self._answering(events, options)
+        return exported(answered, self.records, OtlpTarget.live(self.settings))
+
+    async def _answering(self, events: Events, options: RunOptions) -> Events:
         """The events, and those of the resumes that the approver's answers lead to."""
         while True:
             finished: RunFinished | None = None
@@ -301,32 +328,12 @@ class Corral:
                     await self.approve(approval.id, args=args, always=always)
                 case Denied(reason):
                     await self.deny(approval.id, reason)
+                case Given(given):
+                    await self.give(approval.id, given)
                 case None:
                     continue
             answered = True
         return answered
-
-
-def _own_code(agent: Agent) -> JsonObject:
-    """What of an agent lives only in the program that made it."""
-    names = [getattr(function, "__name__", "?") for function in agent.functions]
-    return {"functions": names, "own_model": agent.chat_model is not None}
-
-
-def _require_own_code(row: RunRow, agent: Agent) -> None:
-    """Refuse to go on without the code that a run began with."""
-    functions, own_model = row.spec.get("functions"), row.spec.get("own_model")
-    if functions and not agent.functions:
-        missing = f"Python functions ({', '.join(functions)})"
-    elif own_model and agent.chat_model is None:
-        missing = f"a model object ({row.model})"
-    else:
-        return
-    raise UsageError(
-        f"The run {row.id} uses {missing} of the program that started it.",
-        hint="Resume it there, with the same agent: "
-        f"c.resume({row.id!r}, RunOptions(agent=agent)). `corral cancel {row.id}` gives it up.",
-    )
 
 
 def _existing(workspace: Path) -> Path:
@@ -336,40 +343,6 @@ def _existing(workspace: Path) -> Path:
             hint="Make it, or choose another with --workspace DIR.",
         )
     return workspace
-
-
-def _absolute(policy: str | None) -> str | None:
-    """The policy as a resume from another folder finds it."""
-    if policy is None or not _is_file(policy):
-        return policy
-    return str(Path(policy).expanduser().absolute())
-
-
-def _is_file(policy: str) -> bool:
-    return policy.endswith(".toml") or "/" in policy
-
-
-def load_policy(settings: Settings, policy: str | None) -> Policy:
-    """The rules of the settings, then those of ``policy``: a preset's name or a file.
-
-    Raises ``ConfigError``: where policy cannot be loaded, nothing runs.
-    """
-    chosen = policy or settings.policy
-    path = Path(chosen).expanduser()
-    if _is_file(chosen):
-        try:
-            base = parse_policy(path.read_text(encoding="utf-8"), str(path.absolute()))
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(
-                f"The policy file {path} cannot be read: {error}.",
-                hint="Check that the file is there and that you may read it, or name a preset: "
-                + ", ".join(PRESETS),
-            ) from error
-    else:
-        base = find_preset(chosen)
-    if not settings.rules:
-        return base
-    return Policy(name=settings.rules_from or "the settings", rules=settings.rules, base=base)
 
 
 async def _drain(events: AsyncIterator[Event]) -> RunResult:

@@ -39,7 +39,7 @@ from corral.runtime.calls import (
     use_tool,
 )
 from corral.runtime.models.contract import Sampling, ToolChoice
-from corral.runtime.program import State
+from corral.runtime.program import State, last_answer
 
 VERSION = "react/1"
 
@@ -111,12 +111,7 @@ class ReactProgram:
 
     def output(self, state: State) -> str:
         """The text of the newest answer since the user's last message."""
-        for message in reversed(state.get("messages", ())):
-            if isinstance(message, HumanMessage):
-                break
-            if isinstance(message, AIMessage) and message.text:
-                return str(message.text)
-        return ""
+        return last_answer(state.get("messages", ()))
 
     def check_complete(self, turns: int) -> None:
         """A scripted model with turns left over raises here."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cached_property
 
+from corral.agents.delegation import SERVER as AGENTS
+from corral.agents.delegation import Delegates, SubAgent, as_tool, delegation
 from corral.agents.memory_tools import SERVER as MEMORY
 from corral.agents.memory_tools import MemoryTools
 from corral.agents.spec import Agent
@@ -14,9 +17,11 @@ from corral.errors import ConfigError, NotFoundError
 from corral.jsontypes import JsonObject
 from corral.memory.store import MemoryStore
 from corral.runtime.config import Settings
+from corral.runtime.effects import Effect
 from corral.runtime.models.contract import ChatModel, Sampling
 from corral.runtime.models.local import LocalModel
 from corral.runtime.models.registry import ModelOptions, open_model
+from corral.runtime.program import Program
 from corral.sandbox.backends import select_backend
 from corral.sandbox.contract import SandboxBackend
 from corral.tools.builder import build_provider, builtin_provider
@@ -123,6 +128,8 @@ class AgentTools:
             names = ()
         self.server_names = names
         providers = [self._provider(shared, name) for name in names]
+        if team := _direct(agent):
+            providers.append(Delegates(tuple(as_tool(a.name, a.description) for a in team)))
         if agent.functions:
             providers.append(FunctionTools(FUNCTIONS, agent.functions))
         self._pool = ToolPool(providers, max_chars=shared.settings.max_tool_output)
@@ -169,6 +176,7 @@ class AgentServices:
     shared: Shared
     agent: Agent
     model_ref: str
+    build: Callable[[AgentServices], Program]
 
     @property
     def model(self) -> ChatModel:
@@ -198,8 +206,44 @@ class AgentServices:
         """Seconds that a tool call may take."""
         return self.shared.settings.tool_timeout
 
+    def sub_agent(self, name: str) -> SubAgent:
+        """An agent that this one may give tasks to. Raises ``NotFoundError``."""
+        for agent in _direct(self.agent):
+            if agent.name == name:
+                return _SubAgent(self, agent)
+        known = ", ".join(agent.name for agent in _direct(self.agent)) or "none"
+        raise NotFoundError(
+            f"The agent {self.agent.name!r} has no sub-agent {name!r}.",
+            hint=f"Its sub-agents are: {known}. Add it to Agent(agents=(…)).",
+        )
+
+    def delegation(self, spec: ToolSpec, args: JsonObject) -> Effect | None:
+        """See ``Services.delegation``."""
+        return delegation(self.sub_agent(spec.tool), args) if spec.server == AGENTS else None
+
     async def warm_model(self) -> None:
         """Load the model, if it is one that loads."""
         model = self.model
         if isinstance(model, LocalModel):
             await model.warm()
+
+
+@dataclass(frozen=True)
+class _SubAgent:
+    """A ``SubAgent`` of the agent whose services are ``outer``."""
+
+    outer: AgentServices
+    agent: Agent
+
+    @property
+    def spec(self) -> ToolSpec:
+        return as_tool(self.agent.name, self.agent.description)
+
+    def program(self) -> Program:
+        model = self.agent.model or self.outer.model_ref
+        return self.outer.build(replace(self.outer, agent=self.agent, model_ref=model))
+
+
+def _direct(agent: Agent) -> list[Agent]:
+    """The agent's own sub-agents; names have been resolved by then."""
+    return [found for found in agent.agents if isinstance(found, Agent)]

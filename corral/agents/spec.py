@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import ConfigDict, Field, SkipValidation
 
 from corral.jsontypes import JsonObject
 from corral.runtime.config import AgentConfig
 from corral.runtime.models.contract import ChatModel
+
+if TYPE_CHECKING:
+    from langgraph.graph import StateGraph
+
+    from corral.agents.kit import Kit
+
+    GraphBuilder = Callable[[Kit], StateGraph[Any, Any, Any, Any]]
+else:
+    GraphBuilder = Callable[..., Any]
 
 DEFAULT_NAME = "assistant"
 
@@ -26,16 +35,28 @@ class Agent(AgentConfig):
     ``functions`` are plain Python functions that become tools; they are this process's own, so
     a run that used them is resumed by handing over the same agent again. ``chat_model`` is used
     instead of opening ``model``: anything that satisfies ``ChatModel``, such as
-    ``ScriptedModel`` or ``HostedModel.from_langchain(...)``.
+    ``ScriptedModel`` or ``HostedModel.from_langchain(...)``. ``agents`` are the agents that it may
+    give tasks to, themselves or by the names that they have in the settings. ``graph`` builds a
+    graph of the caller's own, instead of the ReAct loop, from what the agent has (see ``Kit``).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
     name: str = Field(default=DEFAULT_NAME, min_length=1)
+    agents: tuple[Agent | str, ...] = ()  # type: ignore[assignment]  # the settings know names only
     functions: tuple[Callable[..., Any], ...] = Field(default=(), exclude=True, repr=False)
     chat_model: Annotated[ChatModel | None, SkipValidation] = Field(
         default=None, exclude=True, repr=False
     )
+
+    graph: SkipValidation[GraphBuilder | None] = Field(default=None, exclude=True, repr=False)
+
+    def team(self) -> Iterator[Agent]:
+        """This agent, and all that it may give tasks to, directly or not."""
+        yield self
+        for agent in self.agents:
+            if isinstance(agent, Agent):
+                yield from agent.team()
 
     def to_spec(self) -> JsonObject:
         """Everything but the code, as JSON; ``from_spec`` reads it back."""

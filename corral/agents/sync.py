@@ -9,8 +9,9 @@ from concurrent.futures import CancelledError, Future, wait
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from corral.agents.app import Corral, RunOptions
+from corral.agents.app import Corral
 from corral.agents.app import open as open_async
+from corral.agents.options import Fork, RunOptions
 from corral.errors import UsageError
 from corral.jsontypes import JsonObject
 from corral.runtime.config import Settings
@@ -76,6 +77,10 @@ class SyncCorral:
         """See ``Corral.resume``."""
         return _wait(self._loop, self._corral.resume(run, options))
 
+    def fork(self, run: str, fork: Fork, options: RunOptions = RunOptions()) -> RunResult:
+        """See ``Corral.fork``."""
+        return _wait(self._loop, self._corral.fork(run, fork, options))
+
     def replay(self, run: str, options: RunOptions = RunOptions()) -> ReplayReport:
         """See ``Corral.replay``."""
         return _wait(self._loop, self._corral.replay(run, options))
@@ -101,6 +106,10 @@ class SyncCorral:
     def deny(self, approval: str, reason: str) -> Approval:
         """See ``Corral.deny``."""
         return _wait(self._loop, self._corral.deny(approval, reason))
+
+    def give(self, approval: str, result: str) -> Approval:
+        """See ``Corral.give``."""
+        return _wait(self._loop, self._corral.give(approval, result))
 
 
 def _wait(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:

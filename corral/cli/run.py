@@ -45,7 +45,7 @@ def run(
     if not text.strip():
         raise UsageError("The prompt is empty.", hint='Say what to do: corral run "…"')
 
-    from corral.agents.app import RunOptions
+    from corral.agents.options import RunOptions
     from corral.cli.follow import follow
 
     options = RunOptions(agent=agent, model=model, thread=thread, policy=policy)
@@ -60,7 +60,7 @@ def resume(
     json: JsonOption = False,
 ) -> int:
     """Go on with a run after a crash, an answer or a limit."""
-    from corral.agents.app import RunOptions
+    from corral.agents.options import RunOptions
     from corral.cli.follow import follow
 
     def begin(corral: Corral) -> AsyncIterator[Event]:

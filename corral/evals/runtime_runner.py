@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from corral.agents import app
-from corral.agents.app import RunOptions
+from corral.agents.options import RunOptions
 from corral.errors import ConflictError
 from corral.evals.dataset import Case, Dataset
 from corral.evals.grading import CaseOutcome

@@ -16,7 +16,7 @@ from corral.errors import ModelError, ToolServerError
 from corral.jsontypes import JsonObject, canonical, digest
 from corral.memory.store import Memory
 from corral.memory.tokens import estimate_tokens
-from corral.runtime.context import current_run, once_path, perform
+from corral.runtime.context import current_run, perform
 from corral.runtime.effects import Attempt, Effect, Guard, Outcome, Spend
 from corral.runtime.events import Notice, TextDelta
 from corral.runtime.messages import decode, encode, well_formed, with_own_call_ids
@@ -77,6 +77,10 @@ class Services(Protocol):
         """Seconds that a tool call may take."""
         ...
 
+    def delegation(self, spec: ToolSpec, args: JsonObject) -> Effect | None:
+        """The effect of a call that a sub-agent answers; ``None`` for a tool of a server."""
+        ...
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -99,11 +103,7 @@ class Setting:
 
 async def prepare(agent: str, model: str, services: Services) -> Setting:
     """The setting of the current run, looked up once."""
-    memo, key = current_run.get().memo, once_path("prepare")
-    if key not in memo:
-        memo[key] = await _prepare(agent, model, services)
-    setting: Setting = memo[key]
-    return setting
+    return await current_run.get().once("prepare", lambda: _prepare(agent, model, services))
 
 
 async def _prepare(agent: str, model: str, services: Services) -> Setting:
@@ -135,11 +135,7 @@ async def _prepare(agent: str, model: str, services: Services) -> Setting:
 
 async def recall_facts(query: str, limit: int, services: Services) -> list[Memory]:
     """Long-term facts that fit the query, looked up once in a run."""
-    memo, key = current_run.get().memo, once_path("recall")
-    if key not in memo:
-        memo[key] = await _recall_facts(query, limit, services)
-    facts: list[Memory] = memo[key]
-    return facts
+    return await current_run.get().once("recall", lambda: _recall_facts(query, limit, services))
 
 
 async def _recall_facts(query: str, limit: int, services: Services) -> list[Memory]:
@@ -226,7 +222,7 @@ async def use_tool(
     if spec is None or problem is not None:
         effect = Effect("tool", name, _request(name, args), _answer_with(problem or ""))
     else:
-        effect = _tool_effect(spec, args, services)
+        effect = services.delegation(spec, args) or _tool_effect(spec, args, services)
     value = (await perform(effect)).value
     return ToolMessage(
         content=value["text"],

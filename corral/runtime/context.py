@@ -6,12 +6,13 @@ a graph node, a tool's body and a sub-agent's node all reach the same door witho
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from langgraph.config import get_config
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
 
     from corral.runtime.door import Door
+
+T = TypeVar("T")
 
 _PUSH = "__pregel_push"  # LangGraph's mark of a task that a Send made
 
@@ -45,24 +48,31 @@ class Scope:
     depth: int = 0
 
 
-current_scope: ContextVar[Scope] = ContextVar("corral_scope", default=Scope())
+current_scope: ContextVar[Scope] = ContextVar("corral_scope", default=Scope())  # noqa: B039  frozen
 """The graph that is executing here."""
 
 
 @dataclass
 class RunContext:
-    """One execution of a run: its door and its listeners.
-
-    ``memo`` keeps what an effect that is made once in a graph has given.
-    """
+    """One execution of a run: its door and its listeners."""
 
     run: str
     thread: str
     door: Door
     emit: Callable[[Event], None]
-    memo: dict[str, Any] = field(default_factory=dict)
+    _made: dict[str, Any] = field(default_factory=dict)
+    _making: dict[str, asyncio.Lock] = field(default_factory=dict)
     _asked: Counter[str] = field(default_factory=Counter)
     _attempts: dict[str, int] = field(default_factory=dict)
+
+    async def once(self, name: str, make: Callable[[], Awaitable[T]]) -> T:
+        """What ``make`` gives, made by the first who asks in the current graph."""
+        key = once_path(name)
+        async with self._making.setdefault(key, asyncio.Lock()):
+            if key not in self._made:
+                self._made[key] = await make()
+        made: T = self._made[key]
+        return made
 
     def next_path(self) -> str:
         """The path of the next effect of the current task, see ``paths``.

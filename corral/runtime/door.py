@@ -141,7 +141,7 @@ class LiveDoor:
 
     def _tell(self, entry: Entry, outcome: Outcome, duration_ms: float) -> None:
         value, spend = outcome.value, outcome.spend
-        if entry.kind == "tool":
+        if entry.kind in ("tool", "agent"):
             text, is_error = str(value["text"]), bool(value["is_error"])
             self.emit(ToolFinished(entry.name, text, is_error, duration_ms, entry.path))
         elif entry.kind == "model":

@@ -32,8 +32,8 @@ from corral.runtime.door import LiveDoor
 from corral.runtime.events import Event, Events, RunFinished, RunStarted
 from corral.runtime.gate import Gate, PolicyRules
 from corral.runtime.journal import Journal
-from corral.runtime.lease import holding
-from corral.runtime.program import Program
+from corral.runtime.lease import Hold, current_hold, holding, keep
+from corral.runtime.program import Program, State
 from corral.runtime.recall import Recall
 from corral.runtime.records import Records
 from corral.runtime.runs import STOPPED_BY_USER, Ending, NewRun, RunRow
@@ -73,6 +73,11 @@ class Engine:
             return runs.create(connection, new, lease)
 
         return self._execute(program, terms, take, resumed=False)
+
+    async def seed(self, program: Program, thread: str, state: State) -> None:
+        """Begin a thread that is to be forked into, with the state that it starts from."""
+        graph = program.graph().compile(checkpointer=self._saver)
+        await graph.aupdate_state(_config(thread), state)
 
     def resume(self, program: Program, run: str, terms: Terms) -> Events:
         """Go on with a run that was cut off, paused, stopped or failed.
@@ -154,6 +159,7 @@ class _Execution:
     async def invoke(self, emit: Callable[[Event], None]) -> None:
         """Execute the graph from where the run stands."""
         terms, run = self.terms, self.run
+        current_hold.set(Hold(run.thread, self.lease))
         gate = Gate(self.journal, self.database, terms.rules, emit)
         await gate.load()
         recall = Recall(self.journal)
@@ -177,7 +183,10 @@ class _Execution:
 
     async def end(self, work: asyncio.Task[None]) -> RunResult:
         """Wait until the graph has ended, store how, and give the lease back."""
+        keeping = asyncio.create_task(keep(self.database, Hold(self.run.thread, self.lease)))
+        keeping.add_done_callback(lambda _: _stop(work))  # taken by another process
         await asyncio.wait([work])
+        keeping.cancel()
         snapshot = await self.graph.aget_state(_config(self.run.thread))
         output = self.program.output(snapshot.values)
         ending = self._ending(work, output, bool(snapshot.interrupts))

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
 
-from sqlalchemy import Connection, Row, bindparam, insert, select, update
+from sqlalchemy import Column, Connection, Row, bindparam, insert, select, update
 
 from corral.errors import (
     CorralError,
@@ -93,34 +93,59 @@ def load_entries(connection: Connection, run: str) -> list[Entry]:
 
     Raises ``StorageError`` for a damaged row, a missing content or a missing parent.
     """
-    rows = journal_rows(connection, run)
+    return entries_of(connection, journal_rows(connection, run))
+
+
+def entries_of(connection: Connection, rows: Sequence[Row[Any]]) -> list[Entry]:
+    """The entries that rows of the journal hold. Raises as ``load_entries``."""
     contents = contents_of(connection, rows)
     return [_entry(row, contents) for row in rows]
 
 
-def journal_rows(connection: Connection, run: str) -> list[Row[Any]]:
-    """The rows of ``load_entries``, as they are stored."""
-    query = select(effects).where(effects.c.run_id == run).order_by(effects.c.seq)
-    own = list(connection.execute(query))
+def journal_rows(connection: Connection, run: str, *columns: Column[Any]) -> list[Row[Any]]:
+    """The rows of ``load_entries``, as they are stored.
+
+    ``columns`` of the table choose less of them: with ``run_id`` and what a ``JournalRow`` has.
+    """
+    wanted = select(*columns) if columns else select(effects)
+    query = wanted.where(effects.c.run_id == run).order_by(effects.c.seq)
+    own: list[Row[Any]] = list(connection.execute(query))
     left = parting(connection, run)
     if left is None:
         return own
     mine = {row.path for row in own}
-    past = shared(journal_rows(connection, left.parent), left)
+    past = shared(journal_rows(connection, left.parent, *columns), left)
     return sorted([row for row in past if row.path not in mine] + own, key=lambda row: row.seq)
 
 
-def shared(rows: Sequence[Row[Any]], left: Parting) -> list[Row[Any]]:
+class JournalRow(Protocol):
+    """What ``shared`` looks at: a row of the table, or an ``Entry``."""
+
+    @property
+    def seq(self) -> int: ...  # noqa: D102  as Entry
+    @property
+    def path(self) -> str: ...  # noqa: D102  as Entry
+    @property
+    def kind(self) -> str: ...  # noqa: D102  as Entry
+    @property
+    def status(self) -> str: ...  # noqa: D102  as Entry
+
+
+JournalRowT = TypeVar("JournalRowT", bound=JournalRow)
+
+
+def shared(rows: Sequence[JournalRowT], left: Parting) -> list[JournalRowT]:
     """What a fork has of its parent's journal.
 
-    Left out is what comes after the effect at which it parted, what never ended, a failure or
-    a cut-off call that nothing came of, and a question without its call. When another model or agent takes
-    over, what a run found when it began is looked up again.
+    Left out is what comes after the effect at which it parted, what is inside of that or around
+    it, what never ended, a failure or a cut-off call that nothing came of, and a question
+    without its call. When another model or agent takes over, what a run found when it began is
+    looked up again.
     """
     at = next((row.path for row in rows if row.seq == left.at), None)
     if at is None:
         raise StorageError(
-            f"The run {left.parent}, from which this one parted at effect {left.at}, is incomplete.",
+            f"The run {left.parent}, which this one shares up to effect {left.at}, is incomplete.",
             hint="Restore the database from a backup; every other run stays readable.",
         )
     anew = ("prepare",) if {"model", "agent"} & left.changes.keys() else ()
@@ -128,7 +153,8 @@ def shared(rows: Sequence[Row[Any]], left: Parting) -> list[Row[Any]]:
         row
         for row in rows
         if row.status in ENDED
-        and row.path != at
+        and not f"{row.path}/".startswith(f"{at}/")
+        and not at.startswith(f"{row.path}/")
         and row.kind not in anew
         and not comes_after(row.path, at)
     ]
@@ -253,15 +279,21 @@ def restart_entry(connection: Connection, entry: Entry, request: Text) -> None:
             "b_request": request.inline,
             "b_request_blob": request.store(connection),
             "b_attempts": entry.attempts,
+            "b_started_at": entry.started_at,
         },
     )
 
 
 def end_entry(connection: Connection, entry: Entry, result: Text) -> None:
-    """Store how an entry's effect ended. Raises ``StorageError`` when its start is missing."""
+    """Store how an entry's effect ended.
+
+    Raises ``StorageError`` when its start is missing, or when somebody has made it again since.
+    """
     row = {
         "b_run": entry.run,
         "b_seq": entry.seq,
+        "b_path": entry.path,
+        "b_attempts": entry.attempts,
         "b_status": entry.status,
         "b_result": result.inline,
         "b_result_blob": result.store(connection),
@@ -284,7 +316,7 @@ def _changing(*names: str) -> Any:
 
 
 _INSERT = insert(effects)
-_RESTART = _changing("request", "request_blob", "attempts").values(
+_RESTART = _changing("request", "request_blob", "attempts", "started_at").values(
     status="started", result=None, result_blob=None, ended=None
 )
 _END = _changing(
@@ -296,14 +328,9 @@ _END = _changing(
     "input_tokens",
     "output_tokens",
     "cost_usd",
-)
+).where(effects.c.path == bindparam("b_path"), effects.c.attempts == bindparam("b_attempts"))
 
 
 def inherited(entry: Entry, run: str) -> bool:
     """Whether an entry of a run's journal was made by a run that it is a fork of."""
     return entry.run != run
-
-
-def as_own(entry: Entry, run: str, result: JsonObject) -> Entry:
-    """An entry of a parent as a fork's own, ended with another result."""
-    return replace(entry, run=run, status="finished", result=result, spend=Spend())

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 from sqlalchemy import Connection
 
-from corral.errors import CorralError
+from corral.errors import CorralError, StorageError
 from corral.jsontypes import JsonObject, digest
 from corral.policies.limits import Spent
 from corral.policies.loops import CallRecord
@@ -33,6 +34,7 @@ from corral.runtime.entries import (
     parting,
     restart_entry,
 )
+from corral.runtime.lease import fence
 from corral.runtime.messages import Transcripts, encode
 from corral.runtime.paths import node, scope
 
@@ -81,6 +83,14 @@ class Journal:
         """All entries in the order in which they were first asked for."""
         return sorted(self._by_path.values(), key=lambda entry: entry.seq)
 
+    def holds_inside(self, path: str) -> bool:
+        """Whether there are effects inside of this one, other than questions about it."""
+        inside = f"{path}/"
+        return any(
+            other.startswith(inside) and entry.kind != "approval"
+            for other, entry in self._by_path.items()
+        )
+
     def turns(self, path: str) -> int:
         """How many model calls the graph that asks at ``path`` has had answered."""
         return self._turns[scope(path)]
@@ -125,9 +135,14 @@ class Journal:
         self._by_path[path] = entry
         store = restart_entry if before else insert_entry
         request = Text.of(entry.request)
-        written = self._database.submit(
-            lambda connection: store(connection, entry, request), durable=not effect.repeatable
-        )
+        allow = None if effect.repeatable else fence()
+
+        def work(connection: Connection) -> None:
+            if allow is not None:
+                allow(connection)
+            store(connection, entry, request)
+
+        written = self._database.submit(work, durable=not effect.repeatable)
         if not effect.repeatable:
             await asyncio.wrap_future(written)
         return entry
@@ -136,7 +151,13 @@ class Journal:
         request = before.request if effect.transcript else effect.request
         again = before.attempts + 1
         return replace(
-            before, status="started", request=request, result=None, ended=None, attempts=again
+            before,
+            status="started",
+            request=request,
+            result=None,
+            ended=None,
+            attempts=again,
+            started_at=now(),
         )
 
     def _new(self, path: str, effect: Effect, identity: str) -> Entry:
@@ -217,7 +238,9 @@ class Journal:
         Nobody knows what it did. Does not wait: who is cancelled must not be held up.
         """
         cut_off = self._ended(replace(entry, status="cancelled", result={}), duration_ms)
-        self._database.submit(_ending(cut_off), durable=False)
+        # A task may be left over by its node, and be cancelled when all else is closed.
+        with suppress(StorageError):
+            self._database.submit(_ending(cut_off), durable=False)
 
     def _ended(self, entry: Entry, duration_ms: float) -> Entry:
         self._ends += 1

@@ -34,14 +34,22 @@ def places(path: str) -> tuple[Place, ...]:
     return tuple(Place(int(m[1]), m[2], int(m[3])) for m in found if m)
 
 
+def is_place(path: str) -> bool:
+    """Whether a task asked for the effect, and not a graph for one that it makes once."""
+    return _PLACE.fullmatch(path[path.rfind("/") + 1 :]) is not None
+
+
 def scope(path: str) -> str:
     """The graph that asked: the path of the effect it runs inside, with ``/``, or nothing."""
     return path[: path.rfind("/") + 1]
 
 
 def task(path: str) -> str:
-    """The task that asked, with its superstep and its graph: siblings in one share it."""
-    return path.rpartition("#")[0]
+    """The task that asked, with its superstep and its graph: siblings in one share it.
+
+    An effect made once is asked for by its graph, and has no siblings.
+    """
+    return path.rpartition("#")[0] if is_place(path) else path
 
 
 def node(path: str) -> str:
@@ -54,7 +62,7 @@ def comes_after(path: str, other: str) -> bool:
     """Whether the effect at ``path`` can only be asked for once the one at ``other`` has ended.
 
     Parallel branches of one superstep do not come after one another, nor do the effects inside
-    of one. An effect made once comes after none, and a question belongs to its effect.
+    of one. An effect made once comes after none, and all of its graph comes after it.
     """
     for mine, its in zip(places(path), places(other), strict=False):
         if mine.step != its.step:
@@ -63,7 +71,10 @@ def comes_after(path: str, other: str) -> bool:
             return False
         if mine.index != its.index:
             return mine.index > its.index
-    return False
+    around = scope(other)
+    return (
+        not is_place(other) and path.startswith(around) and len(places(path)) > len(places(other))
+    )
 
 
 def in_words(path: str) -> str:

@@ -5,8 +5,10 @@ The runtime knows no agent. An agent gives it one of these.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langgraph.graph import StateGraph
 
 State = dict[str, Any]
@@ -45,3 +47,13 @@ class Program(Protocol):
     def check_complete(self, turns: int) -> None:
         """Called when the graph has ended after ``turns`` model calls; may raise ``RunError``."""
         ...
+
+
+def last_answer(messages: Sequence[BaseMessage]) -> str:
+    """The text of the newest answer since the user's last message."""
+    for message in reversed(messages):
+        if isinstance(message, HumanMessage):
+            break
+        if isinstance(message, AIMessage) and message.text:
+            return str(message.text)
+    return ""

@@ -14,7 +14,7 @@ from corral.errors import DivergenceError
 from corral.runtime.effects import Outcome
 from corral.runtime.entries import Entry
 from corral.runtime.journal import Journal
-from corral.runtime.paths import task
+from corral.runtime.paths import is_place, task
 
 PATIENCE = 30.0
 """Seconds to wait for an effect that ended earlier to be asked for."""
@@ -51,7 +51,7 @@ class Recall:
                 await asyncio.wait_for(asyncio.shield(self._gift(before)), PATIENCE)
         except TimeoutError:
             raise DivergenceError(
-                f"At {entry.path} the graph did not ask first for {before}, which had ended before.",
+                f"At {entry.path} the graph did not ask for {before}, which had ended before.",
                 hint="The agent's code changed since the run began: start a new run.",
             ) from None
         finally:
@@ -70,7 +70,7 @@ def _races(entries: list[Entry]) -> dict[str, str]:
     """For tasks whose effects did not end in the order of their start: who ended before whom."""
     ended: dict[str, list[Entry]] = {}
     for entry in entries:
-        if entry.status in ("finished", "failed") and "#" in entry.path and entry.ended:
+        if entry.status in ("finished", "failed") and is_place(entry.path) and entry.ended:
             ended.setdefault(task(entry.path), []).append(entry)
     found: dict[str, str] = {}
     for siblings in ended.values():

@@ -8,6 +8,7 @@ difference is named.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -50,12 +51,11 @@ class ClosedDoor:
         waits there, as for a human, so that its siblings are replayed too.
         """
         entry = self._journal.find(path)
+        if effect.pure and self._journal.holds_inside(path):
+            return await self._again(effect, path, entry)
         if entry is None:
             return self._beyond(effect, path)
-        if not self._journal.matches(entry, effect, self._journal.identify(effect)):
-            raise self._diverged(describe(entry, effect, self._journal))
-        if effect.pure:
-            return await self._again(effect, entry)
+        self._check(effect, entry)
         if entry.status in ("started", "waiting"):
             return self._beyond(effect, path)
         self.recalled.add(path)
@@ -63,14 +63,22 @@ class ClosedDoor:
             return self._beyond(effect, path)
         return await self._recall.answer(entry)
 
-    async def _again(self, effect: Effect, entry: Entry) -> Outcome:
+    def _check(self, effect: Effect, entry: Entry) -> None:
+        if not self._journal.matches(entry, effect, self._journal.identify(effect)):
+            raise self._diverged(describe(entry, effect, self._journal))
+
+    async def _again(self, effect: Effect, path: str, entry: Entry | None) -> Outcome:
         """Run the graph inside of an effect, whose own effects are recalled in turn."""
-        self.recalled.add(entry.path)
-        with inside(entry.path):
-            outcome = await effect.execute(Attempt(entry.path, entry.path, 0))
+        if entry is not None:
+            self._check(effect, entry)
+            self.recalled.add(path)
+        with inside(path):
+            outcome = await effect.execute(Attempt(path, path, 0))
+        if entry is None:
+            return outcome
         if entry.status == "finished" and digest(outcome.value) != digest(entry.result):
             raise self._diverged(
-                f"At {in_words(entry.path)} ({entry.path}) {entry.name} gives {outcome.value} "
+                f"At {in_words(path)} ({path}) {entry.name} gives {outcome.value} "
                 f"now and gave {entry.result}."
             )
         return await self._recall.answer(entry)
@@ -115,6 +123,15 @@ async def replay(database: Database, program: Program, run: RunRow) -> ReplayRep
     journal = await Journal.load(database, run.id)
     base = await base_state(database, program, run)
     return await offline(lambda loop: _compare(program, run, journal, base, loop))
+
+
+async def replay_past(
+    database: Database, program: Program, run: RunRow, journal: Journal
+) -> ReplayReport:
+    """``replay`` of a part of a run: of the entries that ``journal`` holds."""
+    unfinished = replace(run, status="running")
+    base = await base_state(database, program, run)
+    return await offline(lambda loop: _compare(program, unfinished, journal, base, loop))
 
 
 async def _compare(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
@@ -14,7 +14,8 @@ from corral.jsontypes import JsonObject, canonical
 from corral.runtime import lease as leases
 from corral.runtime.answers import close_questions, find_run
 from corral.runtime.clock import now
-from corral.runtime.tables import approvals, checkpoints, runs, threads
+from corral.runtime.entries import Entry, Parting, Text, insert_entry, parting
+from corral.runtime.tables import approvals, checkpoints, rewinds, runs, threads
 from corral.runtime.views import RunStatus
 
 _TITLE = 80
@@ -35,7 +36,11 @@ class Position:
 
 @dataclass(frozen=True)
 class NewRun:
-    """A run about to be created; a ``thread`` that is not there yet is made with it."""
+    """A run about to be created; a ``thread`` that is not there yet is made with it.
+
+    ``code`` says what made it. A fork has ``left`` another run, and may have the entry there
+    ``replaced`` by one with a result of its own.
+    """
 
     thread: str
     agent: str
@@ -44,6 +49,9 @@ class NewRun:
     graph_version: str
     prompt: str
     workspace: str
+    code: JsonObject = field(default_factory=dict)
+    left: Parting | None = None
+    replaced: Entry | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,10 @@ class RunRow:
     output: str
     base: Position
     workspace: str
+    code: JsonObject | None = None
+    left: Parting | None = None
+    origin: str | None = None
+    rewound: str | None = None
 
 
 def new_thread_id() -> str:
@@ -71,7 +83,7 @@ def new_thread_id() -> str:
 def create(connection: Connection, new: NewRun, lease: str) -> RunRow:
     """Store a run (and its thread, if new) with its input, and take the thread's lease.
 
-    Raises ``ConflictError`` when the thread is being run, or waits for an answer.
+    Raises ``ConflictError`` when the thread is being run or rewound, or waits for an answer.
     """
     exists = connection.execute(select(threads.c.id).where(threads.c.id == new.thread)).first()
     if exists is None:
@@ -85,6 +97,7 @@ def create(connection: Connection, new: NewRun, lease: str) -> RunRow:
             )
         )
     leases.take(connection, new.thread, lease)
+    refuse_if_rewinding(connection, new.thread)
     _refuse_if_unfinished(connection, new.thread)
     close_questions(
         connection, approvals.c.thread_id == new.thread, "the thread went on without this call"
@@ -105,17 +118,35 @@ def create(connection: Connection, new: NewRun, lease: str) -> RunRow:
             started_at=now(),
             base_checkpoint=base.checkpoint,
             base_step=base.step,
+            code=canonical(new.code),
+            **_parting(new.left),
         )
     )
+    if new.replaced is not None:
+        insert_entry(connection, replace(new.replaced, run=run), Text.of(new.replaced.request))
     connection.execute(update(threads).where(threads.c.id == new.thread).values(updated_at=now()))
     return load(connection, run)
+
+
+def _parting(left: Parting | None) -> dict[str, Any]:
+    if left is None:
+        return {}
+    return {
+        "parent_run": left.parent,
+        "fork_at": left.at,
+        "changes": canonical(left.changes),
+    }
 
 
 def _position(connection: Connection, thread: str) -> Position:
     """Where a thread stands, read under its lease: nobody can move it on in between."""
     newest = connection.execute(
         select(checkpoints.c.id, checkpoints.c.metadata)
-        .where(checkpoints.c.thread_id == thread, checkpoints.c.ns == "")
+        .where(
+            checkpoints.c.thread_id == thread,
+            checkpoints.c.ns == "",
+            checkpoints.c.rewound.is_(None),
+        )
         .order_by(checkpoints.c.id.desc())
         .limit(1)
     ).first()
@@ -124,10 +155,25 @@ def _position(connection: Connection, thread: str) -> Position:
     return Position(newest.id, json.loads(newest.metadata)["step"])
 
 
+def refuse_if_rewinding(connection: Connection, thread: str) -> None:
+    """Raise ``ConflictError`` when a rewind of the thread was cut off before its end."""
+    half_way = select(rewinds.c.id).where(
+        rewinds.c.thread_id == thread, rewinds.c.status.in_(("applying", "undoing"))
+    )
+    if connection.execute(half_way).first() is not None:
+        raise ConflictError(
+            f"A rewind of the thread {thread} was cut off: not all of its files are back.",
+            hint=f"Finish it with `corral rewind {thread}`, or take it back with "
+            f"`corral rewind {thread} --undo`.",
+        )
+
+
 def _refuse_if_unfinished(connection: Connection, thread: str) -> None:
     row = connection.execute(
         select(runs.c.id, runs.c.status).where(
-            runs.c.thread_id == thread, runs.c.status.in_(("running", "paused"))
+            runs.c.thread_id == thread,
+            runs.c.status.in_(("running", "paused")),
+            runs.c.rewound.is_(None),
         )
     ).first()
     if row is None:
@@ -142,8 +188,8 @@ def _refuse_if_unfinished(connection: Connection, thread: str) -> None:
 def reopen(connection: Connection, run: str, graph_version: str, lease: str) -> RunRow:
     """Mark a run as running again and take its thread's lease.
 
-    Raises ``ConflictError`` for a run that is completed, that somebody runs, that another
-    version of the graph has made, or whose thread has gone on since.
+    Raises ``ConflictError`` for a run that is completed or rewound, that somebody runs, that
+    another version of the graph has made, or whose thread has gone on since.
     """
     row = load(connection, run)
     if row.status == "completed":
@@ -157,9 +203,15 @@ def reopen(connection: Connection, run: str, graph_version: str, lease: str) -> 
             f"which is {graph_version} now.",
             hint="It can be looked at with `corral trace`; start a new run to go on.",
         )
+    refuse_if_rewinding(connection, row.thread)
+    if row.rewound is not None:
+        raise ConflictError(
+            f"The run {row.id} was taken back by a rewind of its thread.",
+            hint=f"`corral rewind {row.thread} --undo` brings it back.",
+        )
     newest = connection.execute(
         select(runs.c.id)
-        .where(runs.c.thread_id == row.thread)
+        .where(runs.c.thread_id == row.thread, runs.c.rewound.is_(None))
         .order_by(runs.c.started_at.desc(), runs.c.id.desc())
         .limit(1)
     ).scalar()
@@ -183,7 +235,11 @@ class Ending:
 
 
 def end(connection: Connection, run: RunRow, ending: Ending, lease: str) -> None:
-    """Store how the run stands and give the lease back."""
+    """Store how the run stands and give the lease back.
+
+    Raises ``ConflictError`` when another process goes on with the run.
+    """
+    leases.require(connection, leases.Hold(run.thread, lease))
     finished_at = None if ending.status == "paused" else now()
     connection.execute(
         update(runs)
@@ -200,7 +256,7 @@ def end(connection: Connection, run: RunRow, ending: Ending, lease: str) -> None
 
 def abandon(connection: Connection, lease: str) -> None:
     """Stop the run that holds this lease, if there is one: its caller left as it began."""
-    thread = connection.execute(select(threads.c.id).where(threads.c.lease == lease)).scalar()
+    thread = leases.thread_under(connection, lease)
     if thread is None:
         return
     connection.execute(
@@ -232,6 +288,10 @@ def load(connection: Connection, run: str) -> RunRow:
         output=row.output,
         base=Position(row.base_checkpoint, row.base_step),
         workspace=row.workspace,
+        code=json.loads(row.code) if row.code else None,
+        left=parting(connection, row.id),
+        origin=row.origin,
+        rewound=row.rewound,
     )
 
 

@@ -19,7 +19,10 @@ PINNED = [
     "CorralError",
     "Denied",
     "EffectView",
+    "Fork",
+    "Given",
     "HostedModel",
+    "Kit",
     "ReplayReport",
     "RunLimits",
     "RunOptions",
@@ -31,6 +34,8 @@ PINNED = [
     "load_settings",
     "open",
     "open_sync",
+    "step",
+    "subgraph",
     "tool",
 ]
 """What users build on: a name comes with a line in the changelog, and goes after a deprecation."""

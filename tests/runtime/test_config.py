@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import corral
-from corral.agents.app import load_policy
+from corral.agents.policy_files import load_policy
 from corral.errors import ConfigError
 from corral.policies.rules import ToolCall, decide
 from corral.runtime.config import Settings, load_settings, user_file

@@ -1,0 +1,134 @@
+"""What an agent's own graph works with: the model, tools and sub-agents, all through the door.
+
+def build(kit: corral.Kit) -> StateGraph:
+    async def answer(state):
+        return {"messages": [await kit.ask(state["messages"])]}
+
+    graph = StateGraph(MessagesState)
+    graph.add_node("answer", answer)
+    graph.add_edge(START, "answer")
+    return graph
+
+agent = corral.Agent(name="mine", graph=build)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.messages import (
+    AIMessage,
+    BaseMessage,
+    HumanMessage,
+    SystemMessage,
+    ToolMessage,
+)
+from langgraph.graph import StateGraph
+
+from corral.agents.delegation import delegate
+from corral.agents.services import AgentServices
+from corral.agents.spec import Agent
+from corral.jsontypes import Json, JsonObject
+from corral.runtime.calls import Ask, ask_model, prepare, use_tool
+from corral.runtime.context import current_run, perform
+from corral.runtime.effects import Attempt, Effect, Outcome
+from corral.runtime.models.contract import Sampling
+from corral.runtime.nested import scoped
+from corral.runtime.program import State, last_answer
+
+
+@dataclass(frozen=True)
+class Kit:
+    """The effects of one agent. Usable only inside of a node of its graph."""
+
+    agent: Agent
+    services: AgentServices
+
+    async def ask(self, messages: Sequence[BaseMessage], *, tools: bool = True) -> AIMessage:
+        """Ask the agent's model, after its instructions. Raises ``ModelError``."""
+        setting = await prepare(self.agent.name, self.services.model_ref, self.services)
+        head = [SystemMessage(self.agent.instructions)] if self.agent.instructions else []
+        ask = Ask(
+            model=self.services.model_ref,
+            messages=[*head, *messages],
+            tools=setting.tools if tools else (),
+            tools_digest=setting.tools_digest if tools else "",
+            sampling=Sampling(**self.agent.sampling.model_dump()),
+        )
+        return await ask_model(ask, self.services)
+
+    async def call(self, call: JsonObject) -> ToolMessage:
+        """Make one tool call (``name``, ``args``, ``id``) of a model's message."""
+        setting = await prepare(self.agent.name, self.services.model_ref, self.services)
+        message_id = f"{current_run.get().run}:{call['id']}"
+        return await use_tool(call, setting, self.services, message_id=message_id)
+
+    async def delegate(self, agent: Agent | str, task: str) -> str:
+        """Let one of the agent's sub-agents (``Agent.agents``) do a task, and return its answer."""
+        name = agent if isinstance(agent, str) else agent.name
+        return (await delegate(self.services.sub_agent(name), task)).text
+
+    async def step(self, name: str, function: Callable[[], Json | Awaitable[Json]]) -> Json:
+        """See ``step``."""
+        return await step(name, function)
+
+
+async def step(name: str, function: Callable[[], Json | Awaitable[Json]]) -> Json:
+    """What ``function`` gives, once: the clock, a random choice, anything that differs next time.
+
+    Its result, which must be JSON, is journaled; a resume and a replay get that. A run that is
+    killed meanwhile calls it again, so what must not happen twice belongs into a tool.
+    """
+
+    async def execute(_attempt: Attempt) -> Outcome:
+        value = function()
+        return Outcome({"value": await value if isinstance(value, Awaitable) else value})
+
+    given = await perform(Effect("value", name, {"name": name}, execute))
+    value: Json = given.value["value"]
+    return value
+
+
+@dataclass(frozen=True)
+class GraphProgram:
+    """An agent whose graph the caller has built, ready for the engine.
+
+    Its state has ``messages``, as LangGraph's ``MessagesState``: the prompt is the first new one,
+    and the last text of the model's is the answer.
+    """
+
+    kit: Kit
+
+    @property
+    def name(self) -> str:
+        """The agent's name."""
+        return self.kit.agent.name
+
+    @property
+    def model(self) -> str:
+        """The reference of the agent's model."""
+        return self.kit.services.model_ref
+
+    @property
+    def version(self) -> str:
+        """One for all: a replay and a resume say where changed code asks for something else."""
+        return "own/1"
+
+    def graph(self) -> StateGraph[Any, Any, Any, Any]:
+        """The caller's graph."""
+        assert self.kit.agent.graph is not None
+        return scoped(self.kit.agent.graph(self.kit))
+
+    def initial(self, prompt: str, run: str) -> State:
+        """The user's message, with an id that is the same however often the run starts."""
+        return {"messages": [HumanMessage(prompt, id=f"{run}:prompt")]}
+
+    def output(self, state: State) -> str:
+        """The text of the newest answer since the user's last message."""
+        return last_answer(state.get("messages", ()))
+
+    def check_complete(self, turns: int) -> None:
+        """A scripted model with turns left over raises here."""
+        self.kit.services.model.check_complete(turns)
