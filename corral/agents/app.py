@@ -41,6 +41,7 @@ from corral.runtime.export.otlp import OtlpTarget
 from corral.runtime.fork import check_past, fork_point, replaced_entry
 from corral.runtime.gate import PolicyRules
 from corral.runtime.migrate import open_database
+from corral.runtime.origin import changed_by_moving
 from corral.runtime.program import Program
 from corral.runtime.records import Records
 from corral.runtime.replay import base_state, replay
@@ -247,7 +248,7 @@ class Corral:
         point = await fork_point(database, row, fork.at)
         parent = self._roster.of_run(row, options)
         require_own_graph(row, parent)
-        left = Parting(row.id, fork.at, fork.changes())
+        left = Parting(row.id, fork.at, {**fork.changes(), **changed_by_moving(row.origin)})
         await check_past(database, self._program(parent), row, left, point)
         brought = fork.agent or (options.agent if isinstance(options.agent, Agent) else None)
         stored = Agent.from_spec(row.spec["agent"])

@@ -30,7 +30,8 @@ from langgraph.graph import StateGraph
 from corral.agents.delegation import delegate
 from corral.agents.services import AgentServices
 from corral.agents.spec import Agent
-from corral.jsontypes import Json, JsonObject
+from corral.errors import UsageError
+from corral.jsontypes import Json, JsonObject, canonical, digest
 from corral.runtime.calls import Ask, ask_model, prepare, use_tool
 from corral.runtime.context import current_run, perform
 from corral.runtime.effects import Attempt, Effect, Outcome
@@ -62,7 +63,7 @@ class Kit:
     async def call(self, call: JsonObject) -> ToolMessage:
         """Make one tool call (``name``, ``args``, ``id``) of a model's message."""
         setting = await prepare(self.agent.name, self.services.model_ref, self.services)
-        message_id = f"{current_run.get().run}:{call['id']}"
+        message_id = f"{current_run.get().run}:{call.get('id') or digest(call)[:16]}"
         return await use_tool(call, setting, self.services, message_id=message_id)
 
     async def delegate(self, agent: Agent | str, task: str) -> str:
@@ -84,7 +85,15 @@ async def step(name: str, function: Callable[[], Json | Awaitable[Json]]) -> Jso
 
     async def execute(_attempt: Attempt) -> Outcome:
         value = function()
-        return Outcome({"value": await value if isinstance(value, Awaitable) else value})
+        given = await value if isinstance(value, Awaitable) else value
+        try:
+            canonical(given)
+        except (TypeError, ValueError) as error:
+            raise UsageError(
+                f"The step {name!r} gave a {type(given).__name__}, which is not JSON: {error}.",
+                hint="Return text, numbers, lists or dictionaries of these.",
+            ) from error
+        return Outcome({"value": given})
 
     given = await perform(Effect("value", name, {"name": name}, execute))
     value: Json = given.value["value"]

@@ -18,6 +18,7 @@ from corral.runtime.events import (
     ToolFinished,
     ToolStarted,
 )
+from corral.runtime.paths import places
 from corral.runtime.views import RunResult
 
 
@@ -33,6 +34,7 @@ class Narrator:
         self.result: RunResult | None = None
         self._screen = screen
         self._said = ""
+        self._last = ""
         self._calls: list[str] = []
 
     def tell(self, event: Event) -> None:
@@ -41,14 +43,20 @@ class Narrator:
             case RunStarted():
                 self.started = event
                 self._wait()
+            case TextDelta() if _depth(event.path):
+                pass  # a sub-agent's text is for the agent that asked for it: told when it ends
             case TextDelta():
                 self._said += event.text
                 self._screen.text(event.text)
+            case ModelFinished() if depth := _depth(event.path):
+                if event.text:
+                    self._screen.line(f"{'  ' * depth}{one_line(event.text, 100)}", style="dim")
             case ModelFinished():
                 self._model_finished(event)
             case ToolStarted():
                 self._calls.append(event.name)
-                self._screen.line(f"→ {call_text(event.name, event.args)}", style="cyan")
+                indent = "  " * _depth(event.path)
+                self._screen.line(f"{indent}→ {call_text(event.name, event.args)}", style="cyan")
                 self._wait()
             case ToolFinished():
                 self._tool_finished(event)
@@ -68,7 +76,7 @@ class Narrator:
     def _model_finished(self, event: ModelFinished) -> None:
         if event.text and not self._said:
             self._screen.text(event.text)  # a model that answers in one piece
-        self._said = event.text
+        self._said = self._last = event.text
         self._screen.end_text()
         self._wait()
 
@@ -79,11 +87,18 @@ class Narrator:
         summary = one_line(event.text, 100)
         took = duration(event.duration_ms)
         self._said = ""
-        self._screen.line(f"{mark} {clean(event.name)}  {took}  {summary}", style=style)
+        indent = "  " * _depth(event.path)
+        self._screen.line(f"{indent}{mark} {clean(event.name)}  {took}  {summary}", style=style)
         self._wait()
 
     def _finished(self, result: RunResult) -> None:
         self.result = result
-        if result.output and result.output.strip() not in self._said:
+        output = result.output.strip()
+        if output and output not in self._said and output not in self._last:
             self._screen.text(result.output)  # recalled from the journal, so never streamed
         self._screen.idle()
+
+
+def _depth(path: str) -> int:
+    """How many agents stand between the one that the user asked and the one that did this."""
+    return len(places(path)) - 1

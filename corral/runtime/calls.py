@@ -226,7 +226,7 @@ async def use_tool(
     value = (await perform(effect)).value
     return ToolMessage(
         content=value["text"],
-        tool_call_id=call["id"],
+        tool_call_id=str(call.get("id") or ""),
         name=name,
         status="error" if value["is_error"] else "success",
         id=message_id,

@@ -378,3 +378,28 @@ async def test_a_team_that_contains_itself_is_refused(workspace: Any, own_home: 
     async with corral.open(settings) as c:
         with pytest.raises(corral.CorralError, match="a → b → a"):
             await c.run("Go.", corral.RunOptions(agent="a"))
+
+
+async def test_a_graph_gives_tasks_to_sub_agents(allowing: Settings) -> None:
+    calls = Calls()
+    helper = scripted([turn("", work={"name": "h"}), turn("Helped.")], calls.tool(), name="helper")
+
+    async def node(kit: corral.Kit) -> str:
+        first, second = await asyncio.gather(
+            kit.delegate("helper", "Help."), kit.step("other", lambda: [1, {"two": 2}])
+        )
+        return f"{first} {second}"
+
+    agent = scripted([], graph=single(node), agents=(helper,))
+    answer, journal = await run_and_replay(allowing, agent, calls)
+    assert answer == "Helped. [1, {'two': 2}]"
+    assert [e.path for e in journal if e.kind == "tool"] == ["1.only#0/2.tools[0]#0"]
+
+
+async def test_a_step_that_gives_no_json_says_so(allowing: Settings) -> None:
+    async def node(kit: corral.Kit) -> str:
+        return str(await kit.step("clock", object))  # type: ignore[arg-type]  # on purpose
+
+    async with corral.open(allowing) as c:
+        result = await c.run("Go.", corral.RunOptions(agent=scripted([], graph=single(node))))
+    assert "which is not JSON" in str(result.error)

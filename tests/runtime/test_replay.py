@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import socket
 import subprocess
 from typing import Any
@@ -13,7 +14,7 @@ from sqlalchemy import update
 import corral
 from corral.errors import ModelError
 from corral.runtime.config import Settings
-from corral.runtime.tables import effects
+from corral.runtime.tables import effects, runs
 from tests.runtime.agents import Ledger, Turn, scripted, turn
 
 SCRIPT: list[Turn] = [turn("Look.", balance={}), turn("Done.")]
@@ -138,3 +139,30 @@ async def test_a_script_with_turns_left_over_fails_the_run(settings: Settings) -
     assert run.status == "failed"
     assert "1" in str(run.error)
     assert ModelError.__name__ not in str(run.error)
+
+
+async def test_a_replay_says_what_code_has_changed_since(settings: Settings) -> None:
+    def look(at: int) -> str:
+        """Look."""
+        return f"seen {at}"
+
+    first = look
+
+    def look(at: int) -> str:  # type: ignore[no-redef]  # the point of the test
+        """Look."""
+        return f"seen {at} again"
+
+    script = [turn("Look.", nothing={}), turn("Done.")]
+    async with corral.open(settings) as c:
+        run = await c.run("Look.", corral.RunOptions(agent=scripted(script, first)))
+        assert (await c.replay(run.run)).changed == ()
+        same = await c.replay(run.run, corral.RunOptions(agent=scripted(script, first)))
+        assert (same.status, same.changed) == ("identical", ())
+        other = await c.replay(run.run, corral.RunOptions(agent=scripted(script, look)))
+        assert other.status == "identical"  # what the function gave is in the journal
+        assert other.changed == ("the code of the function look",)
+        old = json.dumps({"corral": "0.0.9", "graph": "react/0"})
+        await c.records.database.write(lambda db: db.execute(update(runs).values(code=old)))
+        older = await c.replay(run.run)
+        assert any("0.0.9" in change for change in older.changed)
+        assert any("react/0" in change for change in older.changed)
