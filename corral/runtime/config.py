@@ -73,9 +73,51 @@ class AgentConfig(BaseModel):
         description="auto: the model decides; first: a run begins with a tool call and the "
         "answer follows; none: no tools are offered.",
     )
+    agents: tuple[str, ...] = Field(
+        default=(), description="Other agents that it may give tasks to."
+    )
     facts: int = Field(default=5, ge=0, description="Remembered facts given to a run.")
     limits: RunLimits | None = None
     sampling: SamplingConfig = SamplingConfig()
+
+
+class SnapshotConfig(BaseModel):
+    """What is kept of the workspace before a run first changes it, to be able to rewind it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    enabled: bool = Field(default=True, description="false: a rewind leaves the files alone.")
+    max_file_mb: float = Field(default=10, gt=0, le=200, description="Larger files are left out.")
+    max_total_mb: float = Field(
+        default=500, gt=0, description="A workspace with more in it than that is not kept."
+    )
+    max_files: int = Field(
+        default=50_000, ge=1, description="Nor one with more files and folders than that."
+    )
+    exclude: tuple[str, ...] = Field(
+        default=(
+            "node_modules",
+            ".venv",
+            "__pycache__",
+            ".mypy_cache",
+            ".pytest_cache",
+            ".ruff_cache",
+            ".tox",
+        ),
+        description="Names (or, with a /, paths in the workspace) that are left out; * is a "
+        "wildcard.",
+    )
+
+
+class RetentionConfig(BaseModel):
+    """What ``corral gc`` lets go when it is not told; by itself nothing is ever removed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    older_than: str | None = Field(
+        default=None, pattern=r"^\d{1,6}\s*[hdwHDW]$", description="An age: 12h, 30d, 8w."
+    )
+    keep: int | None = Field(default=None, ge=1, description="A thread's newest runs that stay.")
 
 
 class Settings(BaseSettings):
@@ -103,12 +145,20 @@ class Settings(BaseSettings):
     rules: tuple[Rule, ...] = Field(default=(), description="Rules before those of the policy.")
     limits: RunLimits = RunLimits()
     sampling: SamplingConfig = SamplingConfig()
+    retention: RetentionConfig = RetentionConfig()
     tool_timeout: float = Field(default=120.0, gt=0, description="Seconds for one tool call.")
     max_tool_output: int = Field(
         default=40_000, ge=1000, description="Characters kept of a result."
     )
     sandbox: Literal["bubblewrap", "none"] = Field(
         default="bubblewrap", description="none runs tools unconfined, with your own rights."
+    )
+    snapshots: SnapshotConfig = SnapshotConfig()
+    otlp_endpoint: str | None = Field(
+        default=None, description="An OpenTelemetry collector that runs are sent to as they go on."
+    )
+    otlp_content: bool = Field(
+        default=False, description="Send it what was said, too, and not only the figures."
     )
     mcp: dict[str, ServerConfig] = Field(default_factory=dict, description="External servers.")
     agents: dict[str, AgentConfig] = Field(default_factory=dict)
@@ -255,4 +305,8 @@ def _names(keys: list[str]) -> list[str]:
         model = RunLimits
     elif keys[0] == "rules":
         model = Rule
+    elif keys[0] == "retention":
+        model = RetentionConfig
+    elif keys[0] == "snapshots":
+        model = SnapshotConfig
     return list(model.model_fields)

@@ -16,7 +16,10 @@ from corral.errors import ConfigError
 from corral.jsontypes import JsonObject
 from corral.policies.presets import PRESETS
 
-_USER_ONLY = ("sandbox", "base_url", "database_url", "home", "workspace", "config")
+_USER_ONLY = (
+    *("sandbox", "base_url", "database_url", "home", "workspace", "config"),
+    *("otlp_endpoint", "otlp_content", "snapshots", "retention"),
+)
 
 
 def restrain(path: Path, data: JsonObject, user_file: Path) -> JsonObject:
