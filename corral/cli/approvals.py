@@ -1,15 +1,17 @@
-"""Answering an agent's questions from any terminal: approvals, approve, deny."""
+"""Answering an agent's questions from any terminal: approvals, approve, deny, give."""
 
 from __future__ import annotations
 
 import json as jsonlib
+import sys
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from corral.cli.context import current, open_records, wait
-from corral.cli.output import console, emit, emit_all, note
+from corral.cli.output import clean, console, emit, emit_all, note, one_line
 from corral.cli.render import question, status
 from corral.errors import UsageError
 
@@ -46,10 +48,23 @@ def approvals(
         out.print(f"{approval.id}  ", status(approval.status), f"  run {approval.run}", sep="")
         out.print(question(approval, settings.workspace), end="")
         if approval.status == "pending":
-            out.print(f"  {current().command('approve', approval.id)}", style="dim")
-            out.print(f"  {current().command('deny', approval.id)} --reason …", style="dim")
-        elif approval.answer_reason:
-            out.print(f"  answer: {approval.answer_reason}", style="dim")
+            for line in ways_to_answer(approval):
+                out.print(f"  {line}", style="dim", soft_wrap=True)
+        elif told := approval.answer_reason or approval.answer_result:
+            out.print(f"  answer: {one_line(told, 200)}", style="dim")
+
+
+def ways_to_answer(approval: Approval) -> list[str]:
+    """The commands that answer a question, each after what it does in words."""
+    command = current().command
+    allow = command("approve", approval.id)
+    refuse = f"{command('deny', approval.id)} --reason '…'"
+    ways = [("allow", allow), ("refuse", refuse)]
+    if approval.kind == "in_doubt":
+        give = f"{command('give', approval.id)} --result '…'"
+        ways = [("retry", allow), ("give the result", give), ("fail the call", refuse)]
+    width = max(len(words) for words, _ in ways) + 2
+    return [clean(f"{words + ':':<{width}}{line}") for words, line in ways]
 
 
 def approve(
@@ -62,7 +77,7 @@ def approve(
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Let a call be made. The run goes on at `corral resume RUN`."""
+    """Let a call be made; one in doubt is made again. The run goes on at `corral resume RUN`."""
     args = parse_arguments(edit) if edit is not None else None
 
     async def answer(records: Records) -> Approval:
@@ -79,12 +94,45 @@ def deny(
     reason: Annotated[str, typer.Option(metavar="R", help="Told to the model.")],
     json: JsonOption = False,
 ) -> None:
-    """Refuse a call. The model reads the reason when the run goes on."""
+    """Refuse a call, or fail one in doubt. The model reads the reason when the run goes on."""
 
     async def answer(records: Records) -> Approval:
         return await records.deny(id, reason)
 
     _answered(wait(_with_records(answer)), json)
+
+
+def give(
+    id: IdArgument,
+    result: Annotated[
+        str, typer.Option(metavar="TEXT", help="The result; @FILE reads a file, - standard input.")
+    ],
+    json: JsonOption = False,
+) -> None:
+    """Give the result of a call in doubt by hand: it is not made again."""
+    text = read_result(result)
+
+    async def answer(records: Records) -> Approval:
+        return await records.give(id, text)
+
+    _answered(wait(_with_records(answer)), json)
+
+
+def read_result(said: str) -> str:
+    """A result as it is given: a text, ``@FILE`` or ``-``. Raises ``UsageError``."""
+    if said == "-":
+        return sys.stdin.read()
+    if not said.startswith("@"):
+        return said
+    path = Path(said[1:]).expanduser()
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not a text in UTF-8"
+        raise UsageError(
+            f"The result cannot be read from {path}: {why}.",
+            hint="Write --result @FILE with a text file, or --result - for standard input.",
+        ) from error
 
 
 def parse_arguments(text: str) -> JsonObject:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
+from corral.cli.approvals import ways_to_answer
 from corral.cli.context import closing, current, open_runtime, wait
 from corral.cli.narrator import Narrator
 from corral.cli.output import clean, console, emit, note, report
@@ -123,15 +124,21 @@ def _waiting(result: RunResult) -> None:
     command = current().command
     workspace = current().settings().workspace
     out = console(sys.stderr)
-    count = len(result.approvals)
-    out.print(
-        f"\npaused: {count} call{'s' if count != 1 else ''} wait{'s' if count == 1 else ''}"
-        " for your approval",
-        style="yellow",
-    )
+    out.print(f"\npaused: {_counted(result)}", style="yellow")
     for approval in result.approvals:
         out.print(f"\n{clean(approval.id)}")
         out.print(question(approval, workspace), end="")
-        note(f"  allow:  {command('approve', approval.id)}")
-        note(f"  refuse: {command('deny', approval.id, '--reason')} '…'")
+        for line in ways_to_answer(approval):
+            note(f"  {line}")
     note(f"\nthen go on: {command('resume', result.run)}")
+
+
+def _counted(result: RunResult) -> str:
+    doubts = sum(approval.kind == "in_doubt" for approval in result.approvals)
+    kinds = ((len(result.approvals) - doubts, "for your approval"), (doubts, "in doubt"))
+    return ", ".join(
+        f"{count} call{'s' if count != 1 else ''} "
+        + (words if words == "in doubt" else f"wait{'s' if count == 1 else ''} {words}")
+        for count, words in kinds
+        if count
+    )

@@ -100,8 +100,8 @@ class Gate:
         if question not in self._asked:
             reason = (
                 "Corral was stopped while this call was being made, so nobody knows whether it "
-                "happened. Approve to make it again, give its result by hand if you know it, or "
-                "deny to tell the model that it is unknown."
+                "happened. Retry it, give the result by hand if you know it, or fail the call: "
+                "the model is then told that it is unknown."
             )
             await self._ask(_Question(question, "in_doubt", reason), guard)
         row = self._answered(question)

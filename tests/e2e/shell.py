@@ -7,7 +7,6 @@ has imported Corral already, which is another process all the same and costs a t
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import re
 import subprocess
@@ -19,14 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from corral.sandbox.host import find_bubblewrap
+from tests import forked
 
 ROOT = Path(__file__).parents[2]
 HOSTILE = ROOT / "tests" / "tools" / "servers" / "hostile.py"
 SECONDS = 90.0
 """How long a command may take before its test fails."""
-
-processes = multiprocessing.get_context("forkserver")
-PRELOADED = ["corral.cli.follow", "corral.agents.app", "corral.tools.stdio_transport"]
 
 Turn = Mapping[str, Any]
 
@@ -115,9 +112,7 @@ class Shell:
         assert not self.wrapper
         out, err = self._outputs()
         place = (dict(self.env), str(self.workspace), str(out), str(err))
-        processes.set_forkserver_preload(PRELOADED)
-        process = processes.Process(target=_command, args=(args, *place))
-        process.start()
+        process = forked.start(_command, args, *place)
         process.join(SECONDS)
         code = process.exitcode
         if code is None:

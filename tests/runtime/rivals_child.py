@@ -11,7 +11,7 @@ from typing import Any
 import corral
 from corral.errors import ConflictError
 from tests.runtime.agents import scripted, turn
-from tests.runtime.crash_child import settings
+from tests.runtime.crash_child import Place
 
 
 @corral.tool(read_only=True)
@@ -40,7 +40,7 @@ def rival(place: Path, number: int, run: str | None, thread: str | None) -> None
 
 async def _rival(place: Path, number: int, run: str | None, thread: str | None) -> None:
     said: dict[str, Any] = {}
-    async with corral.open(settings(place / "h", place / "w")) as c:
+    async with corral.open(Place(place).settings(asking=False)) as c:
         wait_for_the_others(place, number)
         limits = corral.RunLimits(max_steps=100)
         options = corral.RunOptions(agent=looking(20), thread=thread, limits=limits)
@@ -61,7 +61,7 @@ def writer(place: Path, number: int, count: int) -> None:
 
 async def _write(place: Path, number: int, count: int) -> None:
     wait_for_the_others(place, number)
-    async with corral.open(settings(place / "h", place / "w")) as c:
+    async with corral.open(Place(place).settings(asking=False)) as c:
         options = corral.RunOptions(agent=looking(4))
         results = await asyncio.gather(*(c.run(f"{number}-{n}", options) for n in range(count)))
     said = [[result.run, result.status, result.error] for result in results]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from corral.cli.approvals import parse_arguments
+from corral.cli.approvals import parse_arguments, read_result
 from corral.cli.chat.keyboard import Keyboard
 from corral.cli.output import clean
 from corral.cli.render import question
@@ -52,7 +52,9 @@ class Questioner:
             if reply is None:
                 return False
             try:
-                done = await self._apply(approval, reply.strip())
+                in_doubt = approval.kind == "in_doubt"
+                apply = self._apply_in_doubt if in_doubt else self._apply
+                done = await apply(approval, reply.strip())
             except ConflictError as error:
                 self.screen.line(clean(error.message), style="yellow")
                 return True  # answered elsewhere in the meantime: that answer stands
@@ -69,21 +71,45 @@ class Questioner:
             case "y" | "yes":
                 await self.records.approve(approval.id)
             case "n" | "no":
-                reason = rest.strip() or await self.keyboard.ask("why not? (the model reads it) ")
-                await self.records.deny(approval.id, (reason or "").strip() or DEFAULT_REASON)
-            case "e" | "edit" if approval.kind == "tool":
+                await self._deny(approval, rest, "why not? (the model reads it) ")
+            case "e" | "edit":
                 args = await self._edited(approval.args)
                 if args is None:
                     return None
                 await self.records.approve(approval.id, args=args)
-            case "a" | "always" if approval.kind == "tool":
+            case "a" | "always":
                 await self.records.approve(approval.id, always=approval.always)
-            case "q" | "later":
-                return False
             case _:
-                self.screen.line("Please answer with one of the letters.", style="dim")
-                return None
+                return self._other(letter)
         return True
+
+    async def _apply_in_doubt(self, approval: Approval, reply: str) -> bool | None:
+        """As ``_apply``, for a call that was cut off."""
+        letter, _, rest = reply.partition(" ")
+        match letter.lower():
+            case "r" | "retry":
+                await self.records.approve(approval.id)
+            case "g" | "give":
+                said = rest.strip() or await self.keyboard.ask("its result (@FILE reads a file): ")
+                if said is None or not said.strip():
+                    return None
+                result = read_result(said) if said.startswith("@") else said
+                await self.records.give(approval.id, result)
+            case "f" | "fail":
+                await self._deny(approval, rest, "why? (the model reads it) ")
+            case _:
+                return self._other(letter)
+        return True
+
+    def _other(self, letter: str) -> bool | None:
+        if letter.lower() in {"q", "later"}:
+            return False
+        self.screen.line("Please answer with one of the letters.", style="dim")
+        return None
+
+    async def _deny(self, approval: Approval, reason: str, prompt: str) -> None:
+        said = reason.strip() or await self.keyboard.ask(prompt)
+        await self.records.deny(approval.id, (said or "").strip() or DEFAULT_REASON)
 
     async def _edited(self, args: JsonObject) -> JsonObject | None:
         text = json.dumps(args, ensure_ascii=False)
@@ -94,7 +120,10 @@ class Questioner:
 def _choices(approval: Approval, *, cut: bool) -> str:
     view = "  [v]iew all of it" if cut else ""
     if approval.kind == "in_doubt":
-        return f"Make it again?{view}  [y]es  [n]o with a reason  [q] leave it for later » "
+        return (
+            f"Did it happen?{view}  [r]etry  [g]ive the result  [f]ail the call\n"
+            "  [q] leave it for later » "
+        )
     always = clean(always_words(approval.always))
     return (
         f"Allow it?{view}  [y]es  [n]o with a reason  [e]dit the arguments\n"

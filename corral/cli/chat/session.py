@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from corral.cli.approvals import ways_to_answer
 from corral.cli.chat.background import BackgroundRuntime
 from corral.cli.chat.keyboard import Keyboard
 from corral.cli.chat.questions import Questioner
@@ -68,7 +69,7 @@ class Session:
         if self.choices.thread is None:
             return
         records = (await self.runtime()).records
-        runs = await records.runs(thread=self.choices.thread, limit=LAST_RUNS)
+        runs = await records.runs(thread=self.choices.thread, limit=LAST_RUNS, rewound=False)
         for run in reversed(runs):
             self._show(run)
         if not runs:
@@ -99,7 +100,7 @@ class Session:
         choices = self.choices
 
         def begin(corral: Corral) -> AsyncIterator[Event]:
-            from corral.agents.app import RunOptions  # loaded by now, in the background
+            from corral.agents.options import RunOptions  # loaded by now, in the background
 
             options = RunOptions(
                 agent=choices.agent,
@@ -125,6 +126,17 @@ class Session:
         """Resume a run and ask what it needs to ask."""
         await self._settle(await self._step(lambda corral: corral.stream_resume(run)))
 
+    async def fork(self, run: str, at: int, prompt: str | None) -> None:
+        """Go on from effect ``at`` of a run, in a thread of its own, with the model chosen here."""
+        model = self.choices.model
+
+        def begin(corral: Corral) -> AsyncIterator[Event]:
+            from corral.agents.options import Fork  # loaded by now, in the background
+
+            return corral.stream_fork(run, Fork(at=at, prompt=prompt, model=model))
+
+        await self._settle(await self._step(begin))
+
     async def settle_run(self, run: str) -> None:
         """Ask the questions of a paused run, then resume it."""
         corral = await self.runtime()
@@ -139,7 +151,8 @@ class Session:
             style="dim",
         )
         for approval in await corral.records.approvals(run=run):
-            self.screen.line(f"  {command('approve', approval.id)}", style="dim")
+            for line in ways_to_answer(approval):
+                self.screen.line(f"  {line}", style="dim")
         self.screen.line(f"  then {command('resume', run)}", style="dim")
 
     async def _settle(self, result: RunResult | None) -> None:

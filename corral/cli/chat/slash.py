@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from corral.cli.output import clean, one_line
-from corral.cli.render import question, runs_table, threads_table, trace_tree
+from corral.cli.render import question, runs_table, threads_table
+from corral.cli.rewind import drawn
+from corral.cli.trace.data import load
+from corral.cli.trace.tree import Tree
 
 if TYPE_CHECKING:
     from corral.cli.chat.session import Session
+    from corral.runtime.rewind_report import RewindReport
 
 
 @dataclass(frozen=True)
@@ -78,8 +82,15 @@ async def _trace(session: Session, argument: str) -> None:
         session.screen.line("There is no run yet.")
         return
     records = (await session.runtime()).records
-    view = await records.run(run)
-    session.screen.line(trace_tree(view, await records.trace(view.run)))
+    session.screen.line(Tree(await load(records, run)))
+
+
+async def _fork(session: Session, argument: str) -> None:
+    number, _, prompt = argument.partition(" ")
+    if session.last_run is None or not number.isdecimal():
+        session.screen.line("Say at which effect of the last run: /fork N. /trace numbers them.")
+        return
+    await session.fork(session.last_run, int(number), prompt.strip() or None)
 
 
 async def _memory(session: Session, argument: str) -> None:
@@ -94,6 +105,47 @@ async def _memory(session: Session, argument: str) -> None:
         session.screen.line(Text.assemble((f"{fact.id}  ", "dim"), one_line(fact.text, 300)))
     if not facts:
         session.screen.line("Nothing is remembered yet.", style="dim")
+
+
+async def _rewind(session: Session, argument: str) -> None:
+    corral, thread = await session.runtime(), session.choices.thread
+    if thread is None:
+        session.screen.line("There is nothing to take back yet.")
+        return
+    standing = await corral.records.runs(thread=thread, limit=10_000, rewound=False)
+    to = argument or str(max(0, len(standing) - 1))
+    session.screen.line(drawn(await corral.rewind(thread, to, dry_run=True)))
+    if await _agrees(session):
+        await _rewound(session, await corral.rewind(thread, to))
+
+
+async def _undo(session: Session, _argument: str) -> None:
+    corral, thread = await session.runtime(), session.choices.thread
+    if thread is None:
+        session.screen.line("There is nothing to bring back yet.")
+        return
+    session.screen.line(drawn(await corral.undo_rewind(thread, dry_run=True)))
+    if await _agrees(session):
+        await _rewound(session, await corral.undo_rewind(thread))
+
+
+async def _agrees(session: Session) -> bool:
+    answer = await session.keyboard.ask("Go on? [y/n] » ")
+    agreed = (answer or "").strip().lower() in {"y", "yes"}
+    if not agreed:
+        session.screen.line("Nothing was changed.", style="dim")
+    return agreed
+
+
+async def _rewound(session: Session, report: RewindReport) -> None:
+    for left in report.failed:
+        session.screen.line(f"{one_line(left.path)}: {left.reason}", style="red")
+    back = " /undo brings it back." if report.action == "rewind" else ""
+    session.screen.line(f"The conversation stands after run {report.to}.{back}", style="dim")
+    runs = await (await session.runtime()).records.runs(
+        thread=report.thread, limit=1, rewound=False
+    )
+    session.last_run = runs[0].run if runs else None
 
 
 async def _model(session: Session, argument: str) -> None:
@@ -139,7 +191,10 @@ COMMANDS = {
     "threads": Slash(_threads, "/threads [THREAD]", "list the threads, or go to one"),
     "runs": Slash(_runs, "/runs", "the runs of this thread"),
     "trace": Slash(_trace, "/trace [RUN]", "what the last run did, step by step"),
+    "fork": Slash(_fork, "/fork N [PROMPT]", "go on from effect N of the last run, elsewhere"),
     "memory": Slash(_memory, "/memory [forget ID]", "what is remembered, or forget it"),
+    "rewind": Slash(_rewind, "/rewind [N]", "back to after run N: one run back, if left out"),
+    "undo": Slash(_undo, "/undo", "bring the last rewind back"),
     "model": Slash(_model, "/model [M]", "show or change the model"),
     "policy": Slash(_policy, "/policy [P]", "show or change the policy"),
     "approvals": Slash(_approvals, "/approvals", "answer the questions that wait"),
