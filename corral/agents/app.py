@@ -32,6 +32,7 @@ from corral.policies.limits import RunLimits
 from corral.policies.redaction import Redactor
 from corral.policies.rules import Rule
 from corral.runtime import runs
+from corral.runtime.closed_door import Progress
 from corral.runtime.config import Settings, load_settings
 from corral.runtime.engine import Engine, Terms
 from corral.runtime.entries import Parting
@@ -42,9 +43,11 @@ from corral.runtime.fork import check_past, fork_point, replaced_entry
 from corral.runtime.gate import PolicyRules
 from corral.runtime.migrate import open_database
 from corral.runtime.origin import changed_by_moving
-from corral.runtime.program import Program
+from corral.runtime.program import Program, State
 from corral.runtime.records import Records
 from corral.runtime.replay import base_state, replay
+from corral.runtime.rewind import Rewinder
+from corral.runtime.rewind_report import RewindReport
 from corral.runtime.runs import NewRun, RunRow
 from corral.runtime.secrets import known_secrets
 from corral.runtime.views import Approval, ReplayReport, RunResult, ServerView
@@ -76,6 +79,7 @@ class Corral:
         self.records = records
         self.memory = MemoryStore(records.database)
         self._shared = Shared(settings, self.memory)
+        self._rewinder = Rewinder(records.database, settings.snapshots)
         self._engine = Engine(records.database)
         self._redactor = redactor
         self._roster = Roster(settings, redactor)
@@ -152,14 +156,28 @@ class Corral:
         """``stream_resume`` to its end."""
         return await _drain(self.stream_resume(run, options))
 
-    async def replay(self, run: str, options: RunOptions = RunOptions()) -> ReplayReport:
-        """Run the graph of a run against its journal. Executes nothing."""
+    async def replay(
+        self, run: str, options: RunOptions = RunOptions(), progress: Progress | None = None
+    ) -> ReplayReport:
+        """Run the graph of a run against its journal. Executes nothing.
+
+        ``progress`` is told how many effects were met, and of how many, in another thread.
+        """
         row = await self._load(run)
         agent = self._roster.of_run(row, options)
         require_own_graph(row, agent)
         program = self._program(agent)
-        report = await replay(self.records.database, program, row)
+        report = await replay(self.records.database, program, row, progress)
         return replace(report, changed=changes(row.code, agent, program.version))
+
+    async def state_before(self, run: str, options: RunOptions = RunOptions()) -> State:
+        """What the thread of a run held before the run: the values of its graph's channels."""
+        row = await self._load(run)
+        if row.base.checkpoint is None:
+            return {}
+        agent = self._roster.of_run(row, options)
+        require_own_graph(row, agent)
+        return await base_state(self.records.database, self._program(agent), row)
 
     async def approvals(self, run: str | None = None) -> list[Approval]:
         """The questions that wait for a human."""
@@ -182,6 +200,21 @@ class Corral:
     async def give(self, approval: str, result: str) -> Approval:
         """Say what a call in doubt gave; then ``resume`` its run. See ``Records.give``."""
         return await self.records.give(approval, result)
+
+    async def rewind(
+        self, thread: str, to: int | str, *, files: bool = True, dry_run: bool = False
+    ) -> RewindReport:
+        """Take a thread back to after its run ``to`` (a number, an id; 0: its beginning).
+
+        Conversation, files and memories go back together. See ``Rewinder.rewind``.
+        """
+        act = self._rewinder.plan if dry_run else self._rewinder.rewind
+        return await act(thread, str(to), files=files)
+
+    async def undo_rewind(self, thread: str, *, dry_run: bool = False) -> RewindReport:
+        """Bring forward what the newest rewind has taken back. See ``Rewinder.undo``."""
+        act = self._rewinder.plan_undo if dry_run else self._rewinder.undo
+        return await act(thread)
 
     async def servers(self) -> list[ServerView]:
         """All configured tool servers with their tools. Starts those that are not running."""
@@ -236,7 +269,8 @@ class Corral:
             workspace=workspace,
             thread=thread,
         )
-        return Terms(limits or agent.limits or self.settings.limits, rules, self._redactor)
+        limits = limits or agent.limits or self.settings.limits
+        return Terms(limits, rules, self._redactor, self.settings.snapshots)
 
     async def _forked(
         self, run: str, fork: Fork, options: RunOptions
@@ -315,7 +349,8 @@ class Corral:
                         yield event
             assert finished is not None
             result = finished.result
-            if options.approver is None or not await self._ask(options.approver, result.approvals):
+            asked = result.approvals if result.status == "paused" else ()
+            if options.approver is None or not await self._ask(options.approver, asked):
                 yield finished
                 return
             events = self._resumed(result.run, options)

@@ -74,6 +74,7 @@ def delegation(to: SubAgent, args: JsonObject) -> Effect:
 
     async def execute(attempt: Attempt) -> Outcome:
         program = to.program()
+        await program.prepare()
         state = await invoke(program.graph(), program.initial(str(args["task"]), attempt.path))
         return Outcome(_answer(program.output(state)))
 

@@ -125,6 +125,10 @@ class GraphProgram:
         """One for all: a replay and a resume say where changed code asks for something else."""
         return "own/1"
 
+    async def prepare(self) -> None:
+        """See ``Program.prepare``: before a node can ask for several things at once."""
+        await prepare(self.name, self.model, self.kit.services)
+
     def graph(self) -> StateGraph[Any, Any, Any, Any]:
         """The caller's graph."""
         assert self.kit.agent.graph is not None

@@ -8,17 +8,17 @@ exactly-once, the trace and replay are stations of the door and appear nowhere i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from typing import Annotated, Any, TypedDict, assert_never
 
 from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage, SystemMessage
 from langchain_core.messages.tool import ToolCall
 from langgraph.channels.delta import DeltaChannel
 from langgraph.graph import END, START, StateGraph
-from langgraph.graph.message import _messages_delta_reducer
 from langgraph.types import Command, Send
 
+from corral.agents.reducer import add_messages
 from corral.agents.spec import DEFAULT_INSTRUCTIONS, Agent
 from corral.memory.compaction import (
     accept_summary,
@@ -44,11 +44,6 @@ from corral.runtime.program import State, last_answer
 VERSION = "react/1"
 
 _SNAPSHOT_EVERY = 1000  # updates of a thread between full copies of its messages
-
-
-def add_messages(state: Any, writes: Sequence[Any]) -> Any:
-    """LangGraph's reducer for a ``DeltaChannel`` of messages: appended, or replaced by id."""
-    return _messages_delta_reducer(state, list(writes))
 
 
 class ReactState(TypedDict, total=False):
@@ -86,6 +81,13 @@ def next_step(message: AIMessage) -> Answer | CallTools:
     return CallTools(tuple(message.tool_calls)) if message.tool_calls else Answer()
 
 
+@lru_cache(maxsize=64)
+def _system(text: str) -> tuple[SystemMessage, int]:
+    """The system message with this text, and its tokens: the same one at every step."""
+    message = SystemMessage(text)
+    return message, estimate_tokens([message])
+
+
 @dataclass(frozen=True)
 class ReactProgram:
     """An agent as a ReAct graph, ready for the engine."""
@@ -117,6 +119,14 @@ class ReactProgram:
         """A scripted model with turns left over raises here."""
         self.services.model.check_complete(turns)
 
+    async def prepare(self) -> None:
+        """See ``Program.prepare``."""
+        await prepare(self.agent.name, self.model, self.services)
+
+    @cached_property
+    def _sampling(self) -> Sampling:
+        return Sampling(**self.agent.sampling.model_dump())
+
     def graph(self) -> StateGraph[Any, Any, Any, Any]:
         """The run loop."""
         graph = StateGraph(ReactState)
@@ -137,7 +147,7 @@ class ReactProgram:
             tools=tools,
             tools_digest=setting.tools_digest if tools else "",
             tool_choice=choice,
-            sampling=Sampling(**self.agent.sampling.model_dump()),
+            sampling=self._sampling,
         )
         answer = await ask_model(ask, self.services)
         update: ReactState = {"messages": [answer], **compacted}
@@ -163,8 +173,8 @@ class ReactProgram:
     ) -> tuple[list[BaseMessage], ReactState]:
         """What the model is sent, and the state update of a compaction that it needed."""
         messages: list[BaseMessage] = list(state["messages"])
-        system = SystemMessage(await self._instructions(messages))
-        overhead = estimate_tokens([system]) + setting.definition_tokens
+        system, tokens = _system(await self._instructions(messages))
+        overhead = tokens + setting.definition_tokens
         budget = message_budget(setting.context_window, overhead=overhead)
         summary, covered = state.get("summary"), state.get("covered", 0)
         seen = self.view.grown(messages, covered, budget)
@@ -182,8 +192,11 @@ class ReactProgram:
         instructions = self.agent.instructions or DEFAULT_INSTRUCTIONS
         if not self.agent.facts:
             return instructions
-        prompt = next(m for m in reversed(messages) if isinstance(m, HumanMessage))
-        facts = await recall_facts(str(prompt.text), self.agent.facts, self.services)
+
+        def query() -> str:
+            return str(next(m for m in reversed(messages) if isinstance(m, HumanMessage)).text)
+
+        facts = await recall_facts(query, self.agent.facts, self.services)
         notes = facts_message(facts)
         return f"{instructions}\n\n{notes}" if notes else instructions
 

@@ -16,6 +16,7 @@ from corral.errors import UsageError
 from corral.jsontypes import JsonObject
 from corral.runtime.config import Settings
 from corral.runtime.events import Event, Events
+from corral.runtime.rewind_report import RewindReport
 from corral.runtime.views import Approval, EffectView, ReplayReport, RunResult, RunView
 
 T = TypeVar("T")
@@ -110,6 +111,17 @@ class SyncCorral:
     def give(self, approval: str, result: str) -> Approval:
         """See ``Corral.give``."""
         return _wait(self._loop, self._corral.give(approval, result))
+
+    def rewind(
+        self, thread: str, to: int | str, *, files: bool = True, dry_run: bool = False
+    ) -> RewindReport:
+        """See ``Corral.rewind``."""
+        work = self._corral.rewind(thread, to, files=files, dry_run=dry_run)
+        return _wait(self._loop, work)
+
+    def undo_rewind(self, thread: str, *, dry_run: bool = False) -> RewindReport:
+        """See ``Corral.undo_rewind``."""
+        return _wait(self._loop, self._corral.undo_rewind(thread, dry_run=dry_run))
 
 
 def _wait(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:

@@ -5,7 +5,7 @@ Plain functions of a connection, so that what refers to a blob is stored in the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -34,9 +34,13 @@ class Packed:
     data: bytes
 
 
-def pack(content: bytes) -> Packed:
-    """Compress a content. Slow enough to be done outside of the writer's thread."""
-    return Packed(sha256(content).hexdigest(), len(content), zstandard.compress(content, 3))
+def pack(content: bytes, digest: str | None = None) -> Packed:
+    """Compress a content. Slow enough to be done outside of the writer's thread.
+
+    ``digest`` saves a caller that knows it from having it computed again.
+    """
+    digest = digest or sha256(content).hexdigest()
+    return Packed(digest, len(content), zstandard.compress(content, 3))
 
 
 def put(connection: Connection, packed: Packed) -> str:
@@ -45,6 +49,14 @@ def put(connection: Connection, packed: Packed) -> str:
     row = {"digest": packed.digest, "size": packed.size, "data": packed.data}
     connection.execute(dialect.insert(blobs).values(row).on_conflict_do_nothing())
     return packed.digest
+
+
+def put_all(connection: Connection, contents: Sequence[Packed]) -> None:
+    """Store contents, but those that are there already."""
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    rows = [{"digest": one.digest, "size": one.size, "data": one.data} for one in contents]
+    if rows:
+        connection.execute(dialect.insert(blobs).on_conflict_do_nothing(), rows)
 
 
 def get(connection: Connection, digest: str) -> bytes:

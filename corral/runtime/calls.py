@@ -6,8 +6,8 @@ made with (``Services``) is touched only inside ``execute``, which a replay neve
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
@@ -133,9 +133,9 @@ async def _prepare(agent: str, model: str, services: Services) -> Setting:
     )
 
 
-async def recall_facts(query: str, limit: int, services: Services) -> list[Memory]:
-    """Long-term facts that fit the query, looked up once in a run."""
-    return await current_run.get().once("recall", lambda: _recall_facts(query, limit, services))
+async def recall_facts(query: Callable[[], str], limit: int, services: Services) -> list[Memory]:
+    """Long-term facts that fit the query, looked up once in a run; only then it is asked for."""
+    return await current_run.get().once("recall", lambda: _recall_facts(query(), limit, services))
 
 
 async def _recall_facts(query: str, limit: int, services: Services) -> list[Memory]:
@@ -183,14 +183,19 @@ async def ask_model(ask: Ask, services: Services) -> AIMessage:
                     final = chunk
         if final is None:
             raise ModelError(f"The model {ask.model} ended its answer without saying so.")
-        message = with_own_call_ids(final.message, ask.messages, attempt.key)
+        message = final.message
+        if message.tool_calls:
+            used = current_run.get().call_ids.of(ask.messages)
+            message = with_own_call_ids(message, used, attempt.key)
         value = {
             "id": attempt.key,
             "text": message.text,
             "message": encode(message),
             "stop_reason": final.stop_reason,
         }
-        return Outcome(well_formed(value), Spend(**asdict(final.usage)))
+        usage = final.usage
+        spend = Spend(usage.input_tokens, usage.output_tokens, usage.cost_usd)
+        return Outcome(well_formed(value), spend)
 
     request: JsonObject = {
         "model": ask.model,
@@ -198,7 +203,7 @@ async def ask_model(ask: Ask, services: Services) -> AIMessage:
         "tools": [spec.name for spec in ask.tools],
         "tools_digest": ask.tools_digest,
         "tool_choice": ask.tool_choice,
-        "sampling": asdict(ask.sampling),
+        "sampling": dict(vars(ask.sampling)),
     }
     effect = Effect("model", ask.model, request, execute, transcript=ask.messages)
     value = (await perform(effect)).value

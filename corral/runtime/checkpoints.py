@@ -25,9 +25,11 @@ from langgraph.checkpoint.base import (
     get_serializable_checkpoint_metadata,
 )
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
-from sqlalchemy import Connection, Row, delete, insert, select
+from sqlalchemy import Connection, Row, Table, bindparam, delete, insert, select
 
 from corral.runtime.database import Database
+from corral.runtime.lease import fence
+from corral.runtime.statements import Statement
 from corral.runtime.tables import checkpoint_writes, checkpoints
 
 
@@ -44,7 +46,7 @@ class DatabaseSaver(BaseCheckpointSaver[int]):
         self._database = database
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        """The checkpoint that ``config`` names, or the thread's newest."""
+        """The checkpoint that ``config`` names, or the thread's newest that was not rewound."""
         thread, ns = _where(config)
         wanted = get_checkpoint_id(config)
 
@@ -54,6 +56,8 @@ class DatabaseSaver(BaseCheckpointSaver[int]):
             )
             if wanted:
                 query = query.where(checkpoints.c.id == wanted)
+            else:
+                query = query.where(checkpoints.c.rewound.is_(None))
             row = connection.execute(query.order_by(checkpoints.c.id.desc()).limit(1)).first()
             return row, _writes_of(connection, thread, ns, row.id) if row else ()
 
@@ -105,14 +109,11 @@ class DatabaseSaver(BaseCheckpointSaver[int]):
             "metadata": json.dumps(get_serializable_checkpoint_metadata(config, metadata)),
         }
 
+        allow = fence()
+
         def work(connection: Connection) -> None:
-            connection.execute(
-                delete(checkpoints).where(
-                    checkpoints.c.thread_id == thread,
-                    checkpoints.c.ns == ns,
-                    checkpoints.c.id == row["id"],
-                )
-            )
+            allow(connection)
+            _DELETE_CHECKPOINT.run(connection, row)
             connection.execute(insert(checkpoints), row)
 
         await self._database.write(work, durable=False)
@@ -145,19 +146,13 @@ class DatabaseSaver(BaseCheckpointSaver[int]):
                 }
             )
 
+        allow = fence()
+
         def work(connection: Connection) -> None:
-            table = checkpoint_writes
+            allow(connection)
             for row in rows:
-                connection.execute(
-                    delete(table).where(
-                        table.c.thread_id == thread,
-                        table.c.ns == ns,
-                        table.c.checkpoint_id == checkpoint,
-                        table.c.task_id == task_id,
-                        table.c.idx == row["idx"],
-                    )
-                )
-            connection.execute(insert(table), rows)
+                _DELETE_WRITE.run(connection, row)
+                _INSERT_WRITE.run(connection, row)
 
         if rows:
             await self._database.write(work, durable=False)
@@ -203,9 +198,12 @@ class DatabaseSaver(BaseCheckpointSaver[int]):
 
     def _tuple(self, row: Row[Any], writes: Sequence[Row[Any]]) -> CheckpointTuple:
         parent = _config(row.thread_id, row.ns, row.parent_id) if row.parent_id else None
+        checkpoint: Checkpoint = self.serde.loads_typed((row.type, row.data))
+        # A rewind copies a row under an id of its own, without reading what is in it.
+        checkpoint["id"] = row.id
         return CheckpointTuple(
             config=_config(row.thread_id, row.ns, row.id),
-            checkpoint=self.serde.loads_typed((row.type, row.data)),
+            checkpoint=checkpoint,
             metadata=json.loads(row.metadata),
             parent_config=parent,
             pending_writes=[self._write(write) for write in writes],
@@ -213,6 +211,18 @@ class DatabaseSaver(BaseCheckpointSaver[int]):
 
     def _write(self, row: Row[Any]) -> PendingWrite:
         return (row.task_id, row.channel, self.serde.loads_typed((row.type, row.data)))
+
+
+def _delete_one(table: Table) -> Statement:
+    """Deletes the row with the same key."""
+    return Statement(
+        delete(table).where(*(key == bindparam(key.name) for key in table.primary_key))
+    )
+
+
+_DELETE_CHECKPOINT = _delete_one(checkpoints)
+_DELETE_WRITE = _delete_one(checkpoint_writes)
+_INSERT_WRITE = Statement(insert(checkpoint_writes))
 
 
 def _where(config: RunnableConfig) -> tuple[str, str]:

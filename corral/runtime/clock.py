@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 
 def now() -> str:
     """The time in UTC as ISO 8601, to the millisecond."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return ago(timedelta())
+
+
+def ago(age: timedelta) -> str:
+    """The time that was ``age`` ago, as ``now`` writes it."""
+    then = datetime.now(UTC) - age
+    return then.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def milliseconds_between(begin: str, end: str) -> float:
+    """How long it was from one such time to another; 0 when the clock was set back between."""
+    passed = datetime.fromisoformat(end) - datetime.fromisoformat(begin)
+    return max(0.0, round(passed.total_seconds() * 1000, 3))

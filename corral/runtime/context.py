@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from langgraph.config import get_config
 
-from corral.errors import UsageError
+from corral.errors import RunError, UsageError
 from corral.runtime.effects import Effect, Outcome
 from corral.runtime.events import Event
+from corral.runtime.messages import CallIds
 from corral.runtime.runs import STEP_OF_A_NEW_THREAD
 
 if TYPE_CHECKING:
@@ -34,45 +35,22 @@ STEPS_TO_FIRST_NODE = 2
 """Supersteps that LangGraph counts between a thread's last one and a run's first node."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Scope:
-    """The graph that is executing: ``prefix`` is the path of the effect that it runs inside,
+    """One invocation of a graph: ``prefix`` is the path of the effect that it runs inside,
     ending in ``/``, and empty for a run's own graph; ``depth`` counts the graphs around it.
 
     ``base_step`` is the thread's superstep before the run; steps are counted from there, so
-    that a path is the same when the run is replayed in a thread of its own.
+    that a path is the same when the run is replayed in a thread of its own. ``agent`` is the prefix
+    of the agent's whole graph, of which this one may be a part.
     """
 
     prefix: str = ""
+    agent: str = ""
     base_step: int = STEP_OF_A_NEW_THREAD
     depth: int = 0
-
-
-current_scope: ContextVar[Scope] = ContextVar("corral_scope", default=Scope())  # noqa: B039  frozen
-"""The graph that is executing here."""
-
-
-@dataclass
-class RunContext:
-    """One execution of a run: its door and its listeners."""
-
-    run: str
-    thread: str
-    door: Door
-    emit: Callable[[Event], None]
-    _made: dict[str, Any] = field(default_factory=dict)
-    _making: dict[str, asyncio.Lock] = field(default_factory=dict)
     _asked: Counter[str] = field(default_factory=Counter)
     _attempts: dict[str, int] = field(default_factory=dict)
-
-    async def once(self, name: str, make: Callable[[], Awaitable[T]]) -> T:
-        """What ``make`` gives, made by the first who asks in the current graph."""
-        key = once_path(name)
-        async with self._making.setdefault(key, asyncio.Lock()):
-            if key not in self._made:
-                self._made[key] = await make()
-        made: T = self._made[key]
-        return made
 
     def next_path(self) -> str:
         """The path of the next effect of the current task, see ``paths``.
@@ -80,7 +58,7 @@ class RunContext:
         A node that is tried again asks for the same effects again: what it got, it keeps.
         """
         config = get_config()
-        task = _task_path(current_scope.get(), config["metadata"])
+        task = _task_path(self, config["metadata"])
         attempt = _attempt(config)
         if self._attempts.setdefault(task, attempt) != attempt:
             self._attempts[task] = attempt
@@ -90,15 +68,73 @@ class RunContext:
         return f"{task}#{index}"
 
 
+current_scope: ContextVar[Scope] = ContextVar("corral_scope")
+"""The graph that is executing here."""
+
+
+@dataclass
+class RunContext:
+    """One execution of a run: its door, its listeners, and the ids of calls in its transcript."""
+
+    run: str
+    thread: str
+    door: Door
+    emit: Callable[[Event], None]
+    call_ids: CallIds = field(default_factory=CallIds)
+    _made: dict[str, Any] = field(default_factory=dict)
+    _making: dict[str, asyncio.Lock] = field(default_factory=dict)
+    _at_door: set[asyncio.Task[Any]] = field(default_factory=set)
+    _is_over: bool = False
+
+    async def perform(self, effect: Effect, path: str) -> Outcome:
+        """See ``perform``. Raises ``RunError`` when the graph has ended."""
+        if self._is_over:
+            raise RunError(
+                f"The {effect.kind} {effect.name} was asked for after its run had ended.",
+                hint="Await every task that a node makes, before the node returns.",
+            )
+        task = asyncio.current_task()
+        assert task is not None
+        is_outer = task not in self._at_door
+        self._at_door.add(task)
+        try:
+            return await self.door.perform(effect, path)
+        finally:
+            if is_outer:
+                self._at_door.discard(task)
+
+    async def end(self) -> None:
+        """Let nobody in any more, and cancel whom a node has left behind at the door."""
+        self._is_over = True
+        left = self._at_door - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left)
+
+    async def once(self, name: str, make: Callable[[], Awaitable[T]]) -> T:
+        """What ``make`` gives, made by the first who asks in the current agent's graph."""
+        key = once_path(name)
+        async with self._making.setdefault(key, asyncio.Lock()):
+            if key not in self._made:
+                self._made[key] = await make()
+        made: T = self._made[key]
+        return made
+
+
 current_run: ContextVar[RunContext] = ContextVar("corral_run")
 """The run that is executing here."""
 
 
 @contextmanager
-def inside(path: str) -> Iterator[None]:
-    """Graphs that are invoked in the body run inside of the effect at ``path``."""
-    outer = current_scope.get()
-    token = current_scope.set(Scope(f"{path}/", depth=outer.depth + 1))
+def inside(path: str, *, agent: bool = False) -> Iterator[None]:
+    """Graphs that are invoked in the body run inside of the effect at ``path``.
+
+    ``agent`` says that they are another agent's, and not a part of the one around.
+    """
+    outer, prefix = current_scope.get(), f"{path}/"
+    inner = Scope(prefix, prefix if agent else outer.agent, depth=outer.depth + 1)
+    token = current_scope.set(inner)
     try:
         yield
     finally:
@@ -118,13 +154,13 @@ async def perform(effect: Effect) -> Outcome:
             f"The effect {effect.name!r} was asked for outside of a run.",
             hint="Run the graph with Corral.run or Corral.stream.",
         ) from None
-    path = context.next_path() if effect.once is None else once_path(effect.once)
-    return await context.door.perform(effect, path)
+    path = current_scope.get().next_path() if effect.once is None else once_path(effect.once)
+    return await context.perform(effect, path)
 
 
 def once_path(name: str) -> str:
-    """The path of an effect that the current graph makes once."""
-    return f"{current_scope.get().prefix}{name}"
+    """The path of an effect that the current agent makes once."""
+    return f"{current_scope.get().agent}{name}"
 
 
 def _task_path(scope: Scope, metadata: dict[str, Any]) -> str:

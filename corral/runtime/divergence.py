@@ -20,7 +20,11 @@ def describe(entry: Entry, effect: Effect, journal: Journal) -> str:
     recorded = journal.full_request(entry)
     asked = dict(effect.request)
     if effect.transcript:
-        asked["messages"] = [encode(message) for message in effect.transcript]
+        messages = effect.transcript
+        if "earlier" in recorded:
+            messages = journal.without_earlier(messages)
+            asked["earlier"] = len(effect.transcript) - len(messages)
+        asked["messages"] = [encode(message) for message in messages]
     diff = list(
         difflib.unified_diff(
             _lines(recorded), _lines(asked), "recorded", "asked for now", lineterm="", n=2

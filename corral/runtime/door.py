@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -49,7 +50,8 @@ class LiveDoor:
     """The door of a run that is really executed.
 
     Raises what the effect raises, ``LimitReached``, ``DivergenceError`` when the journal holds
-    another effect at this place, or LangGraph's interrupt when a human must be asked.
+    another effect at this place, or LangGraph's interrupt when a human must be asked. ``before``
+    is awaited when an effect is about to be made: it keeps what the effect may change.
     """
 
     journal: Journal
@@ -58,12 +60,13 @@ class LiveDoor:
     limits: RunLimits
     redactor: Redactor
     emit: Callable[[Event], None]
+    before: Callable[[Effect], Awaitable[None]] | None = None
 
     async def perform(self, effect: Effect, path: str) -> Outcome:
         """Take the effect through all stations. See the module's text."""
-        effect = replace(effect, request=self._clean(effect.request))
+        effect = self._cleaned(effect)
         identity = self.journal.identify(effect)
-        entry = self.journal.find(path)
+        entry = self.journal.ask(path)
         if entry is not None:
             if not self.journal.matches(entry, effect, identity):
                 raise DivergenceError(
@@ -71,16 +74,16 @@ class LiveDoor:
                     hint="The agent or its tools changed since the run began: start a new run.",
                 )
             if self.journal.is_settled(entry):
-                return await self.recall.answer(entry)
-        self._check_limits(effect)
+                return await self.recall.answer(self.journal.taken(entry))
+        await self._check_limits(effect)
         cleared = await self.gate.clear(effect, path, entry)
         if isinstance(cleared, Settled):
             return await self._record(path, effect, identity, cleared.outcome)
-        # A human may have edited the arguments.
-        cleared = replace(cleared, request=self._clean(cleared.request))
+        if cleared is not effect:  # a human has edited the arguments
+            cleared = self._cleaned(cleared)
         return await self._execute(path, cleared, identity)
 
-    def _check_limits(self, effect: Effect) -> None:
+    async def _check_limits(self, effect: Effect) -> None:
         reason = None
         if effect.kind == "model":
             reason = check_model_call(self.limits, self.journal.spent)
@@ -88,6 +91,7 @@ class LiveDoor:
             args = digest(effect.guard.args)
             reason = stuck(self.journal.calls, effect.name, args, self.limits.max_repeats)
         if reason is not None:
+            await self.recall.quiet()
             raise LimitReached(reason)
 
     async def _record(self, path: str, effect: Effect, identity: str, outcome: Outcome) -> Outcome:
@@ -96,18 +100,27 @@ class LiveDoor:
         return await self._finish(entry, outcome, 0.0)
 
     async def _execute(self, path: str, effect: Effect, identity: str) -> Outcome:
-        entry = await self.journal.start(path, effect, identity)
-        if effect.guard is not None:
-            self.emit(ToolStarted(effect.name, effect.guard.args, path))
-        turn = self.journal.turns(path)
-        attempt = Attempt(f"{self.journal.run}:{path}", path, turn)
+        if self.before is not None:
+            await self.before(effect)
         began = time.monotonic()
         try:
-            with inside(path):
-                outcome = await effect.execute(attempt)
+            with nullcontext() if effect.pure else self.recall.under_way(path):
+                entry = await self.journal.start(path, effect, identity)
+                if effect.guard is not None:
+                    self.emit(ToolStarted(effect.name, effect.guard.args, path))
+                outcome = await self._make(entry, effect, began)
+                return await self._finish(entry, outcome, _since(began))
         except asyncio.CancelledError:
-            self.journal.cancel(entry, _since(began))
+            self.journal.cancel(path, _since(began))
             raise
+
+    async def _make(self, entry: Entry, effect: Effect, began: float) -> Outcome:
+        """Let the effect happen. What it raises is journaled first."""
+        path = entry.path
+        attempt = Attempt(f"{self.journal.run}:{path}", path, self.journal.turns(path))
+        try:
+            with inside(path, agent=effect.pure):
+                return await effect.execute(attempt)
         except CorralError as error:
             failure = self._redacted(error)
             await self.journal.fail(entry, failure, _since(began))
@@ -122,14 +135,18 @@ class LiveDoor:
                 await self.journal.fail(entry, failure, _since(began))
             # Else the entry has no end: what had happened by then is in doubt.
             raise failure from None
-        return await self._finish(entry, outcome, _since(began))
 
     async def _finish(self, entry: Entry, outcome: Outcome, duration_ms: float) -> Outcome:
         # What is stored is also what the graph goes on with: a replay must see the same.
         outcome = Outcome(self._clean(outcome.value), outcome.spend)
-        await self.journal.finish(entry, outcome, duration_ms)
+        async with self.recall.ending(entry.path):
+            await self.journal.finish(entry, outcome, duration_ms)
         self._tell(entry, outcome, duration_ms)
         return outcome
+
+    def _cleaned(self, effect: Effect) -> Effect:
+        request = self._clean(effect.request)
+        return effect if request is effect.request else replace(effect, request=request)
 
     def _clean(self, value: JsonObject) -> JsonObject:
         clean = self.redactor.json(value)

@@ -18,7 +18,7 @@ from typing import Any
 import structlog
 from langchain_core.runnables import RunnableConfig
 from langgraph.graph.state import CompiledStateGraph
-from langgraph.types import StateSnapshot
+from langgraph.types import GraphOutput
 from sqlalchemy import Connection
 
 from corral.errors import ControlFlow, CorralError
@@ -26,6 +26,7 @@ from corral.policies.limits import RunLimits
 from corral.policies.redaction import Redactor
 from corral.runtime import runs
 from corral.runtime.checkpoints import DatabaseSaver
+from corral.runtime.config import SnapshotConfig
 from corral.runtime.context import RunContext, Scope, current_run, current_scope
 from corral.runtime.database import Database
 from corral.runtime.door import LiveDoor
@@ -37,11 +38,14 @@ from corral.runtime.program import Program, State
 from corral.runtime.recall import Recall
 from corral.runtime.records import Records
 from corral.runtime.runs import STOPPED_BY_USER, Ending, NewRun, RunRow
+from corral.runtime.snapshots.keeper import Keeper
 from corral.runtime.views import RunResult, Totals
 
 log = structlog.get_logger()
 
 Graph = CompiledStateGraph[Any, Any, Any, Any]
+Work = asyncio.Task[GraphOutput[Any]]
+"""A graph that is being executed."""
 
 PARALLEL_TASKS = 8
 """Graph tasks of one run that execute at the same time."""
@@ -51,11 +55,12 @@ _RECURSION_LIMIT = 1_000_000  # the door's step limit ends a run long before
 
 @dataclass(frozen=True)
 class Terms:
-    """On what terms a run is executed: limits, rules, and what is redacted."""
+    """On what terms a run is executed: limits, rules, what is redacted and what is kept."""
 
     limits: RunLimits
     rules: PolicyRules
     redactor: Redactor
+    snapshots: SnapshotConfig
 
 
 class Engine:
@@ -64,7 +69,7 @@ class Engine:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._saver = DatabaseSaver(database)
-        self._live: dict[asyncio.Task[RunResult], asyncio.Task[None]] = {}
+        self._live: dict[asyncio.Task[RunResult], Work] = {}
 
     def start(self, program: Program, new: NewRun, terms: Terms) -> Events:
         """Store a new run and execute it. Raises ``ConflictError`` when its thread is busy."""
@@ -138,7 +143,7 @@ class Engine:
         yield RunFinished(ending.result())
 
 
-def _stop(work: asyncio.Task[None]) -> None:
+def _stop(work: Work) -> None:
     """Cancel once: a second time would cut short what it does to end well."""
     if not work.cancelling():
         work.cancel()
@@ -156,44 +161,62 @@ class _Execution:
     lease: str
     journal: Journal
 
-    async def invoke(self, emit: Callable[[Event], None]) -> None:
+    async def invoke(self, emit: Callable[[Event], None]) -> GraphOutput[Any]:
         """Execute the graph from where the run stands."""
         terms, run = self.terms, self.run
         current_hold.set(Hold(run.thread, self.lease))
         gate = Gate(self.journal, self.database, terms.rules, emit)
         await gate.load()
         recall = Recall(self.journal)
-        door = LiveDoor(self.journal, recall, gate, terms.limits, terms.redactor, emit)
-        current_run.set(RunContext(run.id, run.thread, door, emit))
+        keeper = Keeper(
+            self.database, terms.snapshots, terms.rules.workspace, run.thread, run.id, emit
+        )
+        door = LiveDoor(
+            self.journal, recall, gate, terms.limits, terms.redactor, emit, keeper.before
+        )
+        context = RunContext(run.id, run.thread, door, emit)
+        current_run.set(context)
         current_scope.set(Scope(base_step=run.base.step))
         config = _config(run.thread)
-        snapshot = await self.graph.aget_state(config)
-        state = None if self._has_begun(snapshot) else self.program.initial(run.prompt, run.id)
+        begun = await self._has_begun(config)
+        state = None if begun else self.program.initial(run.prompt, run.id)
         config["metadata"] = {"corral_run": run.id}
-        await self.graph.ainvoke(state, config, durability="exit")
+        try:
+            await self.program.prepare()
+            return await self.graph.ainvoke(state, config, durability="exit", version="v2")
+        finally:
+            await context.end()
 
-    def _has_begun(self, snapshot: StateSnapshot) -> bool:
+    async def _has_begun(self, config: RunnableConfig) -> bool:
         """Whether the thread's newest checkpoint is of this run and holds its input.
 
         LangGraph's very first one does not: a crash can leave it as the only one.
         """
-        metadata = snapshot.metadata or {}
+        newest = await DatabaseSaver(self.database).aget_tuple(config)
+        metadata: Any = newest.metadata if newest else {}
         mine = metadata.get("corral_run") == self.run.id
-        return mine and metadata["step"] > self.run.base.step
+        return bool(mine and metadata["step"] > self.run.base.step)
 
-    async def end(self, work: asyncio.Task[None]) -> RunResult:
+    async def end(self, work: Work) -> RunResult:
         """Wait until the graph has ended, store how, and give the lease back."""
         keeping = asyncio.create_task(keep(self.database, Hold(self.run.thread, self.lease)))
         keeping.add_done_callback(lambda _: _stop(work))  # taken by another process
         await asyncio.wait([work])
         keeping.cancel()
-        snapshot = await self.graph.aget_state(_config(self.run.thread))
-        output = self.program.output(snapshot.values)
-        ending = self._ending(work, output, bool(snapshot.interrupts))
+        output, interrupted = await self._left(work)
+        ending = self._ending(work, output, interrupted)
         await self.database.write(lambda c: runs.end(c, self.run, ending, self.lease))
         return await self._result(ending)
 
-    def _ending(self, work: asyncio.Task[None], output: str, interrupted: bool) -> Ending:
+    async def _left(self, work: Work) -> tuple[str, bool]:
+        """The newest answer, and whether the graph waits for a human."""
+        if not work.cancelled() and work.exception() is None and work.result().value is not None:
+            done = work.result()
+            return self.program.output(done.value), bool(done.interrupts)
+        snapshot = await self.graph.aget_state(_config(self.run.thread))
+        return self.program.output(snapshot.values), bool(snapshot.interrupts)
+
+    def _ending(self, work: Work, output: str, interrupted: bool) -> Ending:
         """Decide, in this one place, what ends a run and how."""
         if work.cancelled():
             return Ending("stopped", output, STOPPED_BY_USER)

@@ -27,6 +27,7 @@ from corral.runtime import blobs
 from corral.runtime.clock import now
 from corral.runtime.effects import Outcome, Spend
 from corral.runtime.paths import comes_after
+from corral.runtime.statements import Statement
 from corral.runtime.tables import effects, runs
 
 ENDED = ("finished", "failed", "cancelled")
@@ -58,6 +59,8 @@ class Entry:
     started_at: str = ""
     duration_ms: float | None = None
     ended: int | None = None
+    asked: int | None = None
+    seen: int | None = None
     spend: Spend = field(default_factory=Spend)
 
     def outcome(self) -> Outcome:
@@ -129,6 +132,10 @@ class JournalRow(Protocol):
     def kind(self) -> str: ...  # noqa: D102  as Entry
     @property
     def status(self) -> str: ...  # noqa: D102  as Entry
+    @property
+    def asked(self) -> int | None: ...  # noqa: D102  as Entry
+    @property
+    def seen(self) -> int | None: ...  # noqa: D102  as Entry
 
 
 JournalRowT = TypeVar("JournalRowT", bound=JournalRow)
@@ -139,38 +146,48 @@ def shared(rows: Sequence[JournalRowT], left: Parting) -> list[JournalRowT]:
 
     Left out is what comes after the effect at which it parted, what is inside of that or around
     it, what never ended, a failure or a cut-off call that nothing came of, and a question
-    without its call. When another model or agent takes over, what a run found when it began is
-    looked up again.
+    without its call. When another model or agent takes over, or the parent ran on another machine,
+    what a run found when it began is looked up again.
     """
-    at = next((row.path for row in rows if row.seq == left.at), None)
+    at = next((row for row in rows if row.seq == left.at), None)
     if at is None:
         raise StorageError(
             f"The run {left.parent}, which this one shares up to effect {left.at}, is incomplete.",
             hint="Restore the database from a backup; every other run stays readable.",
         )
-    anew = ("prepare",) if {"model", "agent"} & left.changes.keys() else ()
+    anew = ("prepare",) if {"model", "agent", "machine"} & left.changes.keys() else ()
     kept = [
         row
         for row in rows
         if row.status in ENDED
-        and not f"{row.path}/".startswith(f"{at}/")
-        and not at.startswith(f"{row.path}/")
+        and not f"{row.path}/".startswith(f"{at.path}/")
+        and not at.path.startswith(f"{row.path}/")
         and row.kind not in anew
-        and not comes_after(row.path, at)
+        and not follows(row, at)
     ]
-    settled = [*(row.path for row in kept), at]
-    calls = {row.path for row in kept if row.kind == "tool"}
+    settled = [*kept, at]
+    calls = {row.path for row in kept if row.kind in ("tool", "agent")}
     return [
         row
         for row in kept
-        if (row.status == "finished" or has_consequences(row.path, settled))
+        if (row.status == "finished" or has_consequences(row, settled))
         and (row.kind != "approval" or _call(row.path) in calls)
     ]
 
 
-def has_consequences(path: str, paths: Iterable[str]) -> bool:
+def has_consequences(row: JournalRow, rows: Iterable[JournalRow]) -> bool:
     """Whether the graph went on after the effect: whatever it gave, the graph has taken it so."""
-    return any(comes_after(other, path) for other in paths)
+    return any(follows(other, row) for other in rows)
+
+
+def follows(later: JournalRow, earlier: JournalRow) -> bool:
+    """Whether the graph may have asked for the one because of what the other gave.
+
+    What was under way beside it was asked for before it ended; questions are no one's asking.
+    """
+    if later.kind == "approval" or (later.asked or later.seq) <= (earlier.seen or 0):
+        return False
+    return comes_after(later.path, earlier.path)
 
 
 def _call(question: str) -> str:
@@ -200,6 +217,8 @@ def _entry(row: Row[Any], contents: dict[str, bytes]) -> Entry:
         started_at=row.started_at,
         duration_ms=row.duration_ms,
         ended=row.ended,
+        asked=row.asked,
+        seen=row.seen,
         spend=Spend(row.input_tokens, row.output_tokens, row.cost_usd),
     )
 
@@ -211,7 +230,7 @@ def _text(text: str | None, blob: str | None, contents: dict[str, bytes]) -> str
 def _loads(text: str | None, row: Row[Any]) -> JsonObject:
     try:
         value: Json = json.loads(text or "")
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise StorageError(
@@ -244,8 +263,8 @@ class Text:
 def insert_entry(connection: Connection, entry: Entry, request: Text) -> None:
     """Store a new entry; one that has ended already with its result."""
     result = None if entry.result is None else Text.of(entry.result)
-    connection.execute(
-        _INSERT,
+    _INSERT.run(
+        connection,
         {
             "run_id": entry.run,
             "seq": entry.seq,
@@ -262,6 +281,8 @@ def insert_entry(connection: Connection, entry: Entry, request: Text) -> None:
             "started_at": entry.started_at or now(),
             "duration_ms": entry.duration_ms,
             "ended": entry.ended,
+            "asked": entry.asked,
+            "seen": entry.seen,
             "input_tokens": entry.spend.input_tokens,
             "output_tokens": entry.spend.output_tokens,
             "cost_usd": entry.spend.cost_usd,
@@ -271,8 +292,8 @@ def insert_entry(connection: Connection, entry: Entry, request: Text) -> None:
 
 def restart_entry(connection: Connection, entry: Entry, request: Text) -> None:
     """Store that an entry's effect is about to be made once more."""
-    connection.execute(
-        _RESTART,
+    _RESTART.run(
+        connection,
         {
             "b_run": entry.run,
             "b_seq": entry.seq,
@@ -280,6 +301,7 @@ def restart_entry(connection: Connection, entry: Entry, request: Text) -> None:
             "b_request_blob": request.store(connection),
             "b_attempts": entry.attempts,
             "b_started_at": entry.started_at,
+            "b_asked": entry.asked,
         },
     )
 
@@ -299,11 +321,12 @@ def end_entry(connection: Connection, entry: Entry, result: Text) -> None:
         "b_result_blob": result.store(connection),
         "b_duration_ms": entry.duration_ms,
         "b_ended": entry.ended,
+        "b_seen": entry.seen,
         "b_input_tokens": entry.spend.input_tokens,
         "b_output_tokens": entry.spend.output_tokens,
         "b_cost_usd": entry.spend.cost_usd,
     }
-    if connection.execute(_END, row).rowcount != 1:
+    if _END.run(connection, row).rowcount != 1:
         raise StorageError(
             f"The start of effect {entry.seq} of run {entry.run} could not be stored.",
             hint="Check the disk and its free space, and resume the run.",
@@ -315,20 +338,25 @@ def _changing(*names: str) -> Any:
     return update(effects).where(*mine).values({name: bindparam(f"b_{name}") for name in names})
 
 
-_INSERT = insert(effects)
-_RESTART = _changing("request", "request_blob", "attempts", "started_at").values(
-    status="started", result=None, result_blob=None, ended=None
+_INSERT = Statement(insert(effects))
+_RESTART = Statement(
+    _changing("request", "request_blob", "attempts", "started_at", "asked").values(
+        status="started", result=None, result_blob=None, ended=None, seen=None
+    )
 )
-_END = _changing(
-    "status",
-    "result",
-    "result_blob",
-    "duration_ms",
-    "ended",
-    "input_tokens",
-    "output_tokens",
-    "cost_usd",
-).where(effects.c.path == bindparam("b_path"), effects.c.attempts == bindparam("b_attempts"))
+_END = Statement(
+    _changing(
+        "status",
+        "result",
+        "result_blob",
+        "duration_ms",
+        "ended",
+        "seen",
+        "input_tokens",
+        "output_tokens",
+        "cost_usd",
+    ).where(effects.c.path == bindparam("b_path"), effects.c.attempts == bindparam("b_attempts"))
+)
 
 
 def inherited(entry: Entry, run: str) -> bool:

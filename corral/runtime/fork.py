@@ -7,13 +7,15 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
 
-from corral.errors import DivergenceError, NotFoundError, UsageError
-from corral.jsontypes import JsonObject
+from corral.errors import DivergenceError, UsageError
+from corral.jsontypes import JsonObject, digest
 from corral.policies.redaction import Redactor
 from corral.runtime.database import Database
 from corral.runtime.effects import Spend
 from corral.runtime.entries import Entry, Parting, load_entries, shared
+from corral.runtime.fork_plan import fork_at, refuse_if_live
 from corral.runtime.journal import Journal
+from corral.runtime.origin import require_content
 from corral.runtime.program import Program
 from corral.runtime.replay import replay_past
 from corral.runtime.runs import RunRow
@@ -31,30 +33,17 @@ class ForkPoint:
 async def fork_point(database: Database, run: RunRow, at: int) -> ForkPoint:
     """The effect number ``at`` of a run.
 
-    Raises ``NotFoundError`` when there is none, ``UsageError`` for one that a run cannot part at.
+    Raises ``NotFoundError`` when there is none, ``UsageError`` for one that a run cannot part at,
+    ``ConflictError`` when the run is going on, or its content was taken out of it.
     """
+    require_content(run.id, run.origin)
 
     def work(connection: Connection) -> list[Entry]:
+        refuse_if_live(connection, run.id)
         return load_entries(connection, run.id)
 
     entries = await database.read(work)
-    entry = next((entry for entry in entries if entry.seq == at), None)
-    if entry is None:
-        last = entries[-1].seq if entries else 0
-        raise NotFoundError(
-            f"The run {run.id} has no effect {at}.",
-            hint=f"Its effects are 1 to {last}: see `corral trace {run.id}`."
-            if last
-            else "It has none yet: see `corral trace`.",
-        )
-    if entry.kind == "approval":
-        around = (e for e in entries if entry.path.startswith(f"{e.path}/"))
-        call = next(around, None)
-        where = f"fork at the call itself, effect {call.seq}" if call else "fork before it"
-        raise UsageError(
-            f"Effect {at} of the run {run.id} is a question to a human.",
-            hint=f"Its answer decides about a call: {where}. A fork asks again.",
-        )
+    entry = fork_at(run.id, entries, at)
     return ForkPoint(entry, tuple(entries))
 
 
@@ -87,23 +76,50 @@ def _result_of(entry: Entry, given: str | JsonObject) -> JsonObject:
         try:
             return ToolResult.from_json(given).to_json()
         except TypeError:
-            given = ToolResult(_shown(given), structured=given).text
+            return ToolResult(_shown(given), structured=given).to_json()
+    if isinstance(given, dict) and entry.kind == "model":
+        return _answer(entry, given)
     text = given if isinstance(given, str) else _shown(given)
     if entry.kind == "tool":
         return ToolResult(text).to_json()
     if entry.kind == "agent":
         return {"text": text, "is_error": False}
     if entry.kind == "model":
-        return {
-            "id": f"{entry.run}:{entry.path}",
-            "text": text,
-            "message": {"type": "ai", "content": text},
-            "stop_reason": "stop",
-        }
+        return _answer(entry, {"text": text})
     raise UsageError(
         f"The result of effect {entry.seq} ({entry.kind} {entry.name}) cannot be given by hand.",
         hint="Choose a model call, a tool call or a sub-agent: see `corral trace`.",
     )
+
+
+def _answer(entry: Entry, given: JsonObject) -> JsonObject:
+    """A model's answer as the journal has it, from its text and its calls (name and args)."""
+    calls, text = given.get("tool_calls", []), given.get("text", "")
+    well_formed = isinstance(calls, list) and all(
+        isinstance(call, dict)
+        and call.keys() == {"name", "args"}
+        and isinstance(call["name"], str)
+        and isinstance(call["args"], dict)
+        for call in calls
+    )
+    if not well_formed or not isinstance(text, str) or given.keys() - {"text", "tool_calls"}:
+        raise UsageError(
+            f"The answer for effect {entry.seq} ({entry.name}) is not what a model gives.",
+            hint='Give a text, or {"text": "…", "tool_calls": [{"name": "…", "args": {…}}]}.',
+        )
+    key = f"{entry.run}:{entry.path}"
+    message: JsonObject = {"type": "ai", "content": text}
+    if calls:
+        ids = (f"call_{digest([key, index])[:24]}" for index in range(len(calls)))
+        message["tool_calls"] = [
+            {**call, "id": id_, "type": "tool_call"} for call, id_ in zip(calls, ids, strict=True)
+        ]
+    return {
+        "id": key,
+        "text": text,
+        "message": message,
+        "stop_reason": "tool_calls" if calls else "stop",
+    }
 
 
 def _shown(value: JsonObject) -> str:

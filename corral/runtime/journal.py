@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
 
+from langchain_core.messages import BaseMessage
 from sqlalchemy import Connection
 
 from corral.errors import CorralError, StorageError
 from corral.jsontypes import JsonObject, digest
 from corral.policies.limits import Spent
-from corral.policies.loops import CallRecord
+from corral.policies.loops import CallHistory, CallRecord
 from corral.runtime.clock import now
 from corral.runtime.database import Database
 from corral.runtime.effects import Effect, Outcome
@@ -35,10 +37,10 @@ from corral.runtime.entries import (
     restart_entry,
 )
 from corral.runtime.lease import fence
-from corral.runtime.messages import Transcripts, encode
+from corral.runtime.messages import Transcripts
 from corral.runtime.paths import node, scope
 
-_CHANGED_BY = {"model", "agent", "prompt", "instructions"}
+_CHANGED_BY = {"model", "agent", "prompt", "instructions", "machine"}
 """What a fork can change of the requests that its parent's model calls were made with."""
 
 
@@ -46,6 +48,7 @@ class Journal:
     """The entries of one run, in memory and on disk. One process writes it at a time.
 
     ``left`` says how the run parted from another, whose past is then among the entries.
+    ``is_over`` is set for a run that has completed: its graph has gone on from everything.
     """
 
     def __init__(
@@ -56,11 +59,14 @@ class Journal:
         self._by_path = {entry.path: entry for entry in entries}
         self._next = max((entry.seq for entry in entries), default=0) + 1
         self._ends = max((entry.ended or 0 for entry in entries), default=0)
+        self._asks = max((max(e.asked or e.seq, e.seen or 0) for e in entries), default=0)
+        self._asked: dict[str, int] = {}
         self._lenient = left is not None and not _CHANGED_BY.isdisjoint(left.changes)
         self._transcripts = Transcripts()
         self._turns: Counter[str] = Counter()
+        self.is_over = False
         self.spent = Spent()
-        self.calls: list[CallRecord] = []
+        self.calls = CallHistory()
         for entry in sorted(entries, key=lambda entry: entry.seq):
             if entry.kind == "model":
                 self._transcripts.load(node(entry.path), entry.seq, entry.request)
@@ -79,6 +85,12 @@ class Journal:
         """The entry at this place in the graph."""
         return self._by_path.get(path)
 
+    def ask(self, path: str) -> Entry | None:
+        """The entry at this place, which the graph now asks for."""
+        self._asks += 1
+        self._asked[path] = self._asks
+        return self._by_path.get(path)
+
     def entries(self) -> list[Entry]:
         """All entries in the order in which they were first asked for."""
         return sorted(self._by_path.values(), key=lambda entry: entry.seq)
@@ -92,14 +104,34 @@ class Journal:
         )
 
     def turns(self, path: str) -> int:
-        """How many model calls the graph that asks at ``path`` has had answered."""
-        return self._turns[scope(path)]
+        """How many model calls the agent that asks at ``path`` has had answered."""
+        return self._turns[self._agent(path)]
+
+    def _agent(self, path: str) -> str:
+        """The scope of the agent that asks: of the run's own, or of the sub-agent around."""
+        around = scope(path)
+        while around:
+            entry = self._by_path.get(around[:-1])
+            if entry is not None and entry.kind == "agent":
+                return around
+            around = scope(around[:-1])
+        return ""
+
+    def is_inside_finished(self, entry: Entry) -> bool:
+        """Whether the entry is inside of an effect that has finished."""
+        around = scope(entry.path)
+        while around:
+            outer = self._by_path.get(around[:-1])
+            if outer is not None and outer.status == "finished":
+                return True
+            around = scope(around[:-1])
+        return False
 
     def identify(self, effect: Effect) -> str:
         """The digest by which an asked effect is compared with a recorded one."""
         if not effect.transcript:
             return digest(effect.request)
-        return digest({**effect.request, "messages": self._transcripts.digests(effect.transcript)})
+        return self._transcripts.identity(effect.request, effect.transcript)
 
     def matches(self, entry: Entry, effect: Effect, identity: str) -> bool:
         """Whether an asked effect is the recorded one.
@@ -118,11 +150,18 @@ class Journal:
         A failure, or a call that was cut off, that it has not gone on from is no such end: a
         resume makes the effect again.
         """
-        if entry.status == "finished":
+        if entry.status == "finished" or (entry.status == "cancelled" and entry.result):
             return True
-        if entry.status not in ENDED:
-            return False
-        return inherited(entry, self.run) or has_consequences(entry.path, self._by_path)
+        return entry.status in ENDED and self._is_past(entry)
+
+    def was_given_up(self, entry: Entry) -> bool:
+        """Whether the graph went on without the effect's end, even if that came after all."""
+        return entry.status == "cancelled" and self._is_past(entry)
+
+    def _is_past(self, entry: Entry) -> bool:
+        if self.is_over or inherited(entry, self.run):
+            return True
+        return has_consequences(entry, self._by_path.values())
 
     async def start(self, path: str, effect: Effect, identity: str) -> Entry:
         """Record that the effect is about to be made.
@@ -142,9 +181,10 @@ class Journal:
                 allow(connection)
             store(connection, entry, request)
 
-        written = self._database.submit(work, durable=not effect.repeatable)
-        if not effect.repeatable:
-            await asyncio.wrap_future(written)
+        if effect.repeatable:
+            self._store(work, request)
+        else:
+            await self._database.write(work)
         return entry
 
     def _restarted(self, before: Entry, effect: Effect) -> Entry:
@@ -156,6 +196,8 @@ class Journal:
             request=request,
             result=None,
             ended=None,
+            asked=self._asked.get(before.path),
+            seen=None,
             attempts=again,
             started_at=now(),
         )
@@ -171,18 +213,24 @@ class Journal:
             digest=identity,
             request=self._stored_request(path, effect),
             started_at=now(),
+            asked=self._asked.get(path),
         )
         self._next += 1
         return entry
 
     def full_request(self, entry: Entry) -> JsonObject:
-        """The entry's request with all messages of its transcript, not only the added ones."""
+        """The entry's request with all messages of the run's own transcript, not only the added.
+
+        ``earlier`` says how many of the thread's were before them.
+        """
         by_seq = {other.seq: other for other in self._by_path.values()}
         request = dict(entry.request)
         after = request.pop("after", None)
         while after is not None:
             earlier = by_seq[after].request
             request["messages"] = [*earlier["messages"], *request["messages"]]
+            if "earlier" in earlier:
+                request["earlier"] = earlier["earlier"]
             after = earlier.get("after")
         return request
 
@@ -214,45 +262,96 @@ class Journal:
         digests = self._transcripts.digests(effect.transcript)
         after, first = self._transcripts.delta(where, digests)
         self._transcripts.remember(where, self._next, digests)
-        added = [encode(message) for message in effect.transcript[first:]]
-        return {**effect.request, "after": after, "messages": added}
+        added = effect.transcript[first:]
+        own = self.without_earlier(added) if after is None else added
+        request = {**effect.request, "after": after, "messages": self._transcripts.encoded(own)}
+        return {**request, "earlier": len(added) - len(own)} if len(own) < len(added) else request
+
+    def without_earlier(self, messages: Sequence[BaseMessage]) -> list[BaseMessage]:
+        """The messages without those that earlier runs of the thread have put there.
+
+        They are in the checkpoint at which this run began. Stored with every run's first prompt,
+        a thread would grow with its square. A message's id begins with the run that made it.
+        """
+        mine = {self.run, *(entry.run for entry in self._by_path.values())}
+        runs = ((one.id or "").partition(":") for one in messages)
+        return [
+            one
+            for one, (run, colon, _) in zip(messages, runs, strict=True)
+            if not colon or run in mine or not run.startswith("r-")
+        ]
 
     async def finish(self, entry: Entry, outcome: Outcome, duration_ms: float) -> None:
-        """Record what the effect gave; on disk when this returns."""
+        """Record what the effect gave; a killed process does not lose it once this returns.
+
+        It is flushed with what comes next that must be: the start of a call that must not happen
+        twice, a question, the run's end. Nothing can happen after the one and survive a power cut
+        that the other did not, so such a call is then in doubt, and never silently made again.
+        """
         done = self._ended(
             replace(entry, status="finished", result=outcome.value, spend=outcome.spend),
             duration_ms,
         )
         self._count(done)
-        await self._database.write(_ending(done), durable=entry.kind == "tool")
+        await self._end(done)
 
     async def fail(self, entry: Entry, error: CorralError, duration_ms: float) -> None:
         """Record that the effect failed, and how; a resume makes it again."""
         result = {"type": type(error).__name__, "error": error.message, "hint": error.hint}
-        failed = self._ended(replace(entry, status="failed", result=result), duration_ms)
-        await self._database.write(_ending(failed), durable=entry.kind == "tool")
+        await self._end(self._ended(replace(entry, status="failed", result=result), duration_ms))
 
-    def cancel(self, entry: Entry, duration_ms: float) -> None:
-        """Record that the graph, or who stopped it, did not wait for the effect's end.
+    def cancel(self, path: str, duration_ms: float) -> None:
+        """Record that the graph, or who stopped it, did not wait for the end of an effect.
 
-        Nobody knows what it did. Does not wait: who is cancelled must not be held up.
+        Nobody knows what it did, unless it was just ending: then its result is kept. Does not
+        wait: who is cancelled must not be held up.
         """
-        cut_off = self._ended(replace(entry, status="cancelled", result={}), duration_ms)
+        held = self._by_path[path]
+        kept = held.result if held.status == "finished" else {}
+        cut_off = self._ended(replace(held, status="cancelled", result=kept), duration_ms)
+        result = Text.of(cut_off.result)
         # A task may be left over by its node, and be cancelled when all else is closed.
         with suppress(StorageError):
-            self._database.submit(_ending(cut_off), durable=False)
+            self._database.submit(
+                lambda connection: end_entry(connection, cut_off, result), durable=False
+            )
+
+    def taken(self, entry: Entry) -> Entry:
+        """A settled entry, which the graph now gets.
+
+        An end that a stop kept from the graph counts from now on.
+        """
+        if entry.status != "cancelled" or self.was_given_up(entry):
+            return entry
+        end = self._ended(replace(entry, status="finished"), entry.duration_ms or 0.0)
+        result = Text.of(end.result)
+        self._database.submit(lambda connection: end_entry(connection, end, result), durable=False)
+        return end
+
+    async def _end(self, ended: Entry) -> None:
+        result = Text.of(ended.result)
+        written = self._store(lambda connection: end_entry(connection, ended, result), result)
+        if not written.done():
+            await asyncio.wrap_future(written)
+        written.result()
+
+    def _store(self, work: Callable[[Connection], None], text: Text) -> Future[None]:
+        """Store an entry without a flush: here and now, if it is small."""
+        if text.blob is None:
+            return self._database.append(work)
+        return self._database.submit(work, durable=False)
 
     def _ended(self, entry: Entry, duration_ms: float) -> Entry:
         self._ends += 1
-        done = replace(entry, ended=self._ends, duration_ms=duration_ms)
+        done = replace(entry, ended=self._ends, seen=self._asks, duration_ms=duration_ms)
         self._by_path[done.path] = done
         return done
 
     def _count(self, entry: Entry) -> None:
-        if entry.status != "finished":
+        if entry.status not in ("finished", "cancelled") or not entry.result:
             return
         is_model = entry.kind == "model"
-        self._turns[scope(entry.path)] += is_model
+        self._turns[self._agent(entry.path)] += is_model
         self.spent = self.spent.plus(
             steps=int(is_model),
             input_tokens=entry.spend.input_tokens,
@@ -264,11 +363,6 @@ class Journal:
             self.calls.append(CallRecord(entry.name, args, digest(entry.result)))
 
 
-def _ending(entry: Entry) -> Callable[[Connection], None]:
-    result = Text.of(entry.result)
-    return lambda connection: end_entry(connection, entry, result)
-
-
 def in_doubt(entry: Entry) -> bool:
     """Whether nobody knows if the entry's effect happened: it began and has no end."""
-    return entry.status in ("started", "cancelled")
+    return entry.status in ("started", "cancelled") and not entry.result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, func, select
@@ -79,6 +80,13 @@ def effect_views(connection: Connection, run: str) -> list[EffectView]:
     return [_effect_view(connection, row) for row in journal_rows(connection, run)]
 
 
+def effects_at(connection: Connection, run: str, paths: Collection[str]) -> list[EffectView]:
+    """The entries that a run made itself at these paths, by ``seq``."""
+    here = (effects.c.run_id == run, effects.c.path.in_(paths))
+    query = select(effects).where(*here).order_by(effects.c.seq)
+    return [_effect_view(connection, row) for row in connection.execute(query)]
+
+
 def _effect_view(connection: Connection, row: Row[Any]) -> EffectView:
     return EffectView(
         seq=row.seq,
@@ -110,7 +118,7 @@ def _readable(connection: Connection, text: str | None, blob: str | None) -> Jso
         return None
     try:
         value: Json = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {"damaged": text}
     return value
 
@@ -129,4 +137,7 @@ def approval_view(row: Row[Any]) -> Approval:
         created_at=row.created_at,
         always=json.loads(row.always),
         answer_reason=row.answer_reason,
+        answer_result=row.answer_result,
+        path=row.path,
+        answered_at=row.answered_at,
     )

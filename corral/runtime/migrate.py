@@ -6,7 +6,9 @@ starts fast.
 
 from __future__ import annotations
 
+import sqlite3
 import threading
+from contextlib import closing, suppress
 from pathlib import Path
 
 from sqlalchemy import Connection, text
@@ -17,10 +19,10 @@ import corral.runtime.tables  # noqa: F401  likewise
 from corral.errors import StorageError
 from corral.runtime.database import Database, parse_url, storage_error
 
-HEAD = "0002"
+HEAD = "0004"
 """The newest revision in ``migrations/versions``."""
 
-KNOWN = ("0001", "0002")
+KNOWN = ("0001", "0002", "0003", "0004")
 """All revisions that this version of Corral can read, oldest first."""
 
 
@@ -51,11 +53,23 @@ def _make_private(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not path.exists():
             path.touch(mode=0o600)
+            _make_shrinkable(path)
     except OSError as error:
         raise StorageError(
             f"The folder {path.parent} cannot be used: {error.strerror}.",
             hint="Set CORRAL_HOME to a folder of your own.",
         ) from error
+
+
+def _make_shrinkable(path: Path) -> None:
+    """Let free pages be given back without rewriting the whole file (disk.py).
+
+    It is said before the first table, or not at all: when another process is faster, or the disk
+    does not answer, the first ``corral gc`` does it.
+    """
+    with suppress(sqlite3.Error), closing(sqlite3.connect(path, isolation_level=None)) as new:
+        new.execute("PRAGMA auto_vacuum=INCREMENTAL")
+        new.execute("PRAGMA journal_mode=WAL")
 
 
 def _revision(connection: Connection) -> str | None:

@@ -15,7 +15,7 @@ from langgraph.graph import StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
 from corral.errors import UsageError
-from corral.runtime.context import current_run, inside
+from corral.runtime.context import current_scope, inside
 
 Builder = StateGraph[Any, Any, Any, Any]
 Compiled = CompiledStateGraph[Any, Any, Any, Any]
@@ -26,7 +26,7 @@ async def subgraph(graph: Builder | Compiled, state: Any) -> dict[str, Any]:
 
     Its effects are journaled, approved, bounded and replayed as those of the outer graph.
     """
-    with inside(current_run.get().next_path()):
+    with inside(current_scope.get().next_path()):
         return await invoke(graph, state)
 
 

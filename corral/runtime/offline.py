@@ -1,8 +1,7 @@
 """Where a replay runs: a thread with an event loop of its own, without a way out, without waiting.
 
-In there a socket that connects and a process that starts are errors, whoever tries. When all that
-is left to do is to wait for a deadline (the graph gave up on an effect, and will again), the
-loop's clock moves on to it.
+In there a socket that connects and a process that starts are errors, whoever tries. When there is
+nothing left to do but to wait, the loop asks what happens next instead.
 """
 
 from __future__ import annotations
@@ -10,14 +9,16 @@ from __future__ import annotations
 import asyncio
 import selectors
 import sys
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from corral.errors import DivergenceError
 
 T = TypeVar("T")
+
+Then = Literal["go on", "skip", "wait"]
+"""What an idle loop does: look again, move its clock on to its next deadline, or really wait."""
 
 _offline: ContextVar[bool] = ContextVar("corral_offline", default=False)
 
@@ -26,43 +27,55 @@ _WAYS_OUT = frozenset(
     | {"subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork"}
 )
 
-_PEEK = 0.01  # seconds to let another thread's result arrive before the clock moves on
-
 
 class OfflineLoop(asyncio.SelectorEventLoop):
-    """An event loop whose clock moves on by itself while ``parked`` is entered."""
+    """An event loop that asks what to do when it is idle. Work in other threads is waited for."""
 
     def __init__(self) -> None:
         self._waits = _Waits()
         super().__init__(self._waits)
 
     def time(self) -> float:
-        """The loop's clock: the real one, and what was skipped."""
+        """The loop's clock, in seconds: the real one, and what was skipped."""
         return super().time() + self._waits.skipped
 
-    @contextmanager
-    def parked(self) -> Iterator[None]:
-        """Something waits here for an end that never comes by itself."""
-        self._waits.parked += 1
-        try:
-            yield
-        finally:
-            self._waits.parked -= 1
+    def when_idle(self, decide: Callable[[float | None], Then]) -> None:
+        """Ask ``decide``, told for how many seconds the loop would wait (``None``: for ever)."""
+        self._waits.decide = decide
+
+    def run_in_executor(  # type: ignore[override]  # whatever it is given is handed on
+        self, executor: Any, func: Any, *args: Any
+    ) -> Any:
+        """As in every loop; until it is done the loop is not idle."""
+        future = super().run_in_executor(executor, func, *args)
+        self._waits.elsewhere += 1
+        future.add_done_callback(self._waits.back)
+        return future
 
 
 class _Waits(selectors.DefaultSelector):
-    """A selector that does not wait for deadlines while something is parked."""
+    """The place where an event loop waits."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.parked = 0
+        self.decide: Callable[[float | None], Then] | None = None
         self.skipped = 0.0
+        self.elsewhere = 0
+
+    def back(self, _future: object) -> None:
+        self.elsewhere -= 1
 
     def select(self, timeout: float | None = None) -> Any:
-        if not self.parked or timeout is None or timeout <= _PEEK:
+        found = super().select(0)
+        is_idle = timeout is None or timeout > 0
+        if found or not is_idle:
+            return found
+        if self.elsewhere or self.decide is None:
             return super().select(timeout)
-        found = super().select(_PEEK)
-        if not found:
+        then = self.decide(timeout)
+        if then == "wait":
+            return super().select(timeout)
+        if then == "skip" and timeout is not None:
             self.skipped += timeout
         return found
 
@@ -79,9 +92,14 @@ async def offline(work: Callable[[OfflineLoop], Coroutine[Any, Any, T]]) -> T:
             assert isinstance(loop, OfflineLoop)
 
             async def main() -> T:
+                # What a node has left behind is cancelled with the loop, and is no news.
+                loop.set_exception_handler(lambda _loop, _context: None)
                 task = loop.create_task(work(loop))
                 inner.append((loop, task))
-                return await task
+                try:
+                    return await task
+                finally:
+                    loop.when_idle(lambda _pause: "wait")
 
             return runner.run(main())
 

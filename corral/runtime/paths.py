@@ -34,6 +34,12 @@ def places(path: str) -> tuple[Place, ...]:
     return tuple(Place(int(m[1]), m[2], int(m[3])) for m in found if m)
 
 
+def root(path: str) -> str:
+    """The task of the run's own graph that asked, however deep inside of it; or nothing."""
+    task, mark, _ = path.partition("#")
+    return task if mark else ""
+
+
 def is_place(path: str) -> bool:
     """Whether a task asked for the effect, and not a graph for one that it makes once."""
     return _PLACE.fullmatch(path[path.rfind("/") + 1 :]) is not None

@@ -32,6 +32,10 @@ class Program(Protocol):
         """Changes when stored runs of this graph can no longer be continued."""
         ...
 
+    async def prepare(self) -> None:
+        """Look up what the graph works with, before its first node. Awaited inside of the run."""
+        ...
+
     def graph(self) -> StateGraph[Any, Any, Any, Any]:
         """The graph, not yet compiled."""
         ...

@@ -1,81 +1,122 @@
-"""What a journal answers, as it was: results, failures, and calls that the graph gave up.
+"""Several effects under way in one task: who ended first decides what a node does next.
 
-Within one task effects can be under way at the same time, and what a node does next may depend
-on which ends first. They are given back in the order in which they ended.
+A run that is gone on with gets what it had in the order in which it had got it. And whatever is
+live ends one after the other, far enough apart for the graph to act on each: what a node does
+then depends on an order that the journal knows, and not on what an event loop happens to do.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
-from corral.errors import DivergenceError
+import structlog
+
 from corral.runtime.effects import Outcome
 from corral.runtime.entries import Entry
 from corral.runtime.journal import Journal
-from corral.runtime.paths import is_place, task
+from corral.runtime.paths import root
 
-PATIENCE = 30.0
+log = structlog.get_logger()
+
+SETTLE = 100
+"""Turns of the event loop in which a graph acts on one end, before it is told of the next."""
+
+PATIENCE = 5.0
 """Seconds to wait for an effect that ended earlier to be asked for."""
 
 
 class Recall:
-    """Answers from one journal, for one execution of its graph.
+    """The order of ends in one execution of a run."""
 
-    ``parked`` surrounds the wait for an end that never came.
-    """
-
-    def __init__(
-        self,
-        journal: Journal,
-        parked: Callable[[], AbstractContextManager[object]] = nullcontext,
-    ) -> None:
-        self._parked = parked
-        self._races = _races(journal.entries())
-        self._given: dict[str, asyncio.Future[None]] = {}
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._before = _order(journal)
+        self._given: dict[str, asyncio.Event] = {}
+        self._under_way: Counter[str] = Counter()
+        self._ending: dict[str, asyncio.Lock] = {}
+        self._at_work: set[asyncio.Future[None]] = set()
 
     async def answer(self, entry: Entry) -> Outcome:
-        """What the entry's effect gave; raises what it raised.
+        """What a settled entry's effect gave; raises what it raised.
 
         One that the graph did not wait for ends only by being cancelled again.
         """
-        if entry.status == "cancelled":
-            with self._parked():
-                await asyncio.get_running_loop().create_future()
-        before = self._races.get(entry.path)
+        if self._journal.was_given_up(entry):
+            await asyncio.get_running_loop().create_future()
+        before = self._before.get(entry.path)
         if before is None:
             return entry.outcome()
-        try:
-            if before:
-                await asyncio.wait_for(asyncio.shield(self._gift(before)), PATIENCE)
-        except TimeoutError:
-            raise DivergenceError(
-                f"At {entry.path} the graph did not ask for {before}, which had ended before.",
-                hint="The agent's code changed since the run began: start a new run.",
-            ) from None
-        finally:
-            gift = self._gift(entry.path)
-            if not gift.done():
-                gift.set_result(None)
+        if before:
+            await self._wait_for(before, entry)
+        await _settle()
+        self._gift(entry.path).set()
         return entry.outcome()
 
-    def _gift(self, path: str) -> asyncio.Future[None]:
-        if path not in self._given:
-            self._given[path] = asyncio.get_running_loop().create_future()
-        return self._given[path]
+    @contextmanager
+    def under_way(self, path: str) -> Iterator[None]:
+        """The effect at ``path`` is being made."""
+        task = root(path)
+        done = asyncio.get_running_loop().create_future()
+        self._under_way[task] += 1
+        self._at_work.add(done)
+        try:
+            yield
+        finally:
+            self._under_way[task] -= 1
+            self._at_work.discard(done)
+            done.set_result(None)
+
+    async def quiet(self) -> None:
+        """Wait until nothing is being made: who ends a run must not leave a call in doubt."""
+        if self._at_work:
+            await asyncio.wait(tuple(self._at_work))
+
+    @asynccontextmanager
+    async def ending(self, path: str) -> AsyncIterator[None]:
+        """The effect at ``path`` ends: apart from others that are under way beside it."""
+        task = root(path)
+        if self._under_way[task] < 2:
+            yield
+            return
+        async with self._ending.setdefault(task, asyncio.Lock()):
+            await _settle()
+            yield
+
+    async def _wait_for(self, before: str, entry: Entry) -> None:
+        try:
+            await asyncio.wait_for(self._gift(before).wait(), PATIENCE)
+        except TimeoutError:
+            # If the graph takes another way for it, it will ask for another effect and be told.
+            log.warning("recalled_out_of_order", path=entry.path, before=before)
+
+    def _gift(self, path: str) -> asyncio.Event:
+        return self._given.setdefault(path, asyncio.Event())
 
 
-def _races(entries: list[Entry]) -> dict[str, str]:
-    """For tasks whose effects did not end in the order of their start: who ended before whom."""
+async def _settle() -> None:
+    for _ in range(SETTLE):
+        await asyncio.sleep(0)
+
+
+def _order(journal: Journal) -> dict[str, str]:
+    """For tasks with several effects: before each end the one before it, if there is one.
+
+    What is inside of a sub-agent's finished task is not asked for again.
+    """
     ended: dict[str, list[Entry]] = {}
-    for entry in entries:
-        if entry.status in ("finished", "failed") and is_place(entry.path) and entry.ended:
-            ended.setdefault(task(entry.path), []).append(entry)
+    asked: Counter[str] = Counter()
+    for entry in journal.entries():
+        task = root(entry.path)
+        asked[task] += entry.kind != "approval"
+        if entry.ended and entry.status != "cancelled" and not journal.is_inside_finished(entry):
+            ended.setdefault(task, []).append(entry)
     found: dict[str, str] = {}
-    for siblings in ended.values():
-        in_order = sorted(siblings, key=lambda entry: entry.ended or 0)
-        if in_order != siblings:
-            before = ["", *(entry.path for entry in in_order)]
-            found.update(zip((entry.path for entry in in_order), before, strict=False))
+    for task, siblings in ended.items():
+        if not task or asked[task] < 2:
+            continue
+        paths = [entry.path for entry in sorted(siblings, key=lambda entry: entry.ended or 0)]
+        found.update(zip(paths, ["", *paths], strict=False))
     return found

@@ -16,16 +16,21 @@ from sqlalchemy import Connection, Row, Select, func, select
 from corral.errors import UsageError
 from corral.jsontypes import JsonObject
 from corral.policies.redaction import Redactor
-from corral.runtime import answers
+from corral.runtime import answers, deletion, retention
 from corral.runtime.database import Database
 from corral.runtime.listing import approval_view, effect_views, run_views
 from corral.runtime.migrate import open_database
 from corral.runtime.secrets import known_secrets
 from corral.runtime.tables import approvals, runs, standing_rules, threads
 from corral.runtime.views import Approval, EffectView, RunView, ThreadView
+from corral.tools.text import clean
 
 if TYPE_CHECKING:
     from corral.runtime.config import Settings
+
+
+MAX_GIVEN = 200_000
+"""The longest result, in characters, that a call can be given by hand."""
 
 
 @asynccontextmanager
@@ -65,11 +70,15 @@ class Records:
             for row in rows
         ]
 
-    async def runs(self, *, thread: str | None = None, limit: int = 50) -> list[RunView]:
-        """The runs, newest first, of one thread or of all."""
+    async def runs(
+        self, *, thread: str | None = None, limit: int = 50, rewound: bool = True
+    ) -> list[RunView]:
+        """The runs, newest first, of one thread or of all; with those that were rewound, or not."""
         query = select(runs)
         if thread is not None:
             query = query.where(runs.c.thread_id == thread)
+        if not rewound:
+            query = query.where(runs.c.rewound.is_(None))
         ordered = query.order_by(runs.c.started_at.desc(), runs.c.id.desc()).limit(limit)
         return await self.database.read(lambda connection: run_views(connection, ordered))
 
@@ -86,7 +95,7 @@ class Records:
         """The run's journal, oldest entry first; a fork's begins with what it shares.
 
         The request of a model call holds the messages that were added since the call whose
-        ``seq`` stands under ``after``.
+        ``seq`` stands under ``after``; ``earlier`` counts those that the thread had before the run.
         """
 
         def work(connection: Connection) -> list[EffectView]:
@@ -141,6 +150,22 @@ class Records:
             lambda connection: approval_view(answers.deny(connection, approval, told))
         )
 
+    async def give(self, approval: str, result: str) -> Approval:
+        """Take ``result`` for what a call in doubt gave; the call is not made again.
+
+        Raises as ``approve``, and ``UsageError`` for a call that is not in doubt, or a result of
+        more than ``MAX_GIVEN`` characters.
+        """
+        if len(result) > MAX_GIVEN:
+            raise UsageError(
+                f"The result has {len(result):,} characters; a model can read {MAX_GIVEN:,}.",
+                hint="Give the part of it that the agent needs to go on.",
+            )
+        told = self._redactor.text(clean(result))
+        return await self.database.write(
+            lambda connection: approval_view(answers.give(connection, approval, told))
+        )
+
     async def cancel(self, run: str) -> RunView:
         """Give a paused or interrupted run up: its thread can go on with something else.
 
@@ -149,6 +174,25 @@ class Records:
         return await self.run(
             await self.database.write(lambda connection: answers.cancel(connection, run))
         )
+
+    async def pin(self, run: str, *, pinned: bool = True) -> RunView:
+        """Keep a run, and what it needs, whatever its age; or no longer."""
+        found = await self.database.write(lambda c: retention.pin(c, run, pinned=pinned))
+        return await self.run(found)
+
+    async def gc(
+        self, rules: retention.Retention | None = None, *, dry_run: bool = False
+    ) -> retention.Collected:
+        """Remove the runs that ``rules`` let go and what nothing needs.
+
+        See ``retention.collect``.
+        """
+        rules = rules or retention.Retention()
+        return await retention.collect(self.database, rules, dry_run=dry_run)
+
+    async def delete(self, thread: str, *, with_forks: bool = False) -> deletion.Deleted:
+        """Delete a thread for good, with all that belongs to it. See ``deletion.delete_thread``."""
+        return await deletion.delete_thread(self.database, thread, with_forks=with_forks)
 
     async def standing_rules(self, workspace: str) -> list[JsonObject]:
         """The rules that "always" has added in a workspace, oldest first."""

@@ -15,6 +15,7 @@ from corral.runtime import lease as leases
 from corral.runtime.answers import close_questions, find_run
 from corral.runtime.clock import now
 from corral.runtime.entries import Entry, Parting, Text, insert_entry, parting
+from corral.runtime.origin import require_made_here, require_own_thread
 from corral.runtime.tables import approvals, checkpoints, rewinds, runs, threads
 from corral.runtime.views import RunStatus
 
@@ -83,7 +84,8 @@ def new_thread_id() -> str:
 def create(connection: Connection, new: NewRun, lease: str) -> RunRow:
     """Store a run (and its thread, if new) with its input, and take the thread's lease.
 
-    Raises ``ConflictError`` when the thread is being run or rewound, or waits for an answer.
+    Raises ``ConflictError`` when the thread is being run or rewound, waits for an answer, or was
+    imported.
     """
     exists = connection.execute(select(threads.c.id).where(threads.c.id == new.thread)).first()
     if exists is None:
@@ -98,6 +100,7 @@ def create(connection: Connection, new: NewRun, lease: str) -> RunRow:
         )
     leases.take(connection, new.thread, lease)
     refuse_if_rewinding(connection, new.thread)
+    require_own_thread(connection, new.thread)
     _refuse_if_unfinished(connection, new.thread)
     close_questions(
         connection, approvals.c.thread_id == new.thread, "the thread went on without this call"
@@ -188,10 +191,11 @@ def _refuse_if_unfinished(connection: Connection, thread: str) -> None:
 def reopen(connection: Connection, run: str, graph_version: str, lease: str) -> RunRow:
     """Mark a run as running again and take its thread's lease.
 
-    Raises ``ConflictError`` for a run that is completed or rewound, that somebody runs, that
-    another version of the graph has made, or whose thread has gone on since.
+    Raises ``ConflictError`` for a run that is completed, imported or rewound, that somebody runs,
+    that another version of the graph has made, or whose thread has gone on since.
     """
     row = load(connection, run)
+    require_made_here(row.id, row.origin)
     if row.status == "completed":
         raise ConflictError(
             f"The run {row.id} is completed; there is nothing to resume.",

@@ -7,6 +7,7 @@ PostgreSQL.
 from __future__ import annotations
 
 from sqlalchemy import (
+    BigInteger,
     Column,
     Float,
     ForeignKey,
@@ -88,11 +89,23 @@ effects = Table(
     Column("cost_usd", Float, nullable=False),
     # How many effects of the run had ended when this one did: the order of their ends.
     Column("ended", Integer),
+    # The order in which effects were asked for, and how far that had come when this one ended:
+    # what was asked for later may have come of it.
+    Column("asked", Integer),
+    Column("seen", Integer),
     # Where a long request or result is kept (blobs); the text column is then empty.
     Column("request_blob", String),
     Column("result_blob", String),
     UniqueConstraint("run_id", "path"),
 )
+# By these gc finds who needs a content; entries without one cost nothing.
+for _column in (effects.c.request_blob, effects.c.result_blob):
+    Index(
+        f"effects_by_{_column.name}",
+        _column,
+        sqlite_where=_column.is_not(None),
+        postgresql_where=_column.is_not(None),
+    )
 
 blobs = Table(
     "blobs",
@@ -147,6 +160,9 @@ checkpoints = Table(
     Column("type", String, nullable=False),
     Column("data", LargeBinary, nullable=False),
     Column("metadata", Text, nullable=False),
+    # The rewind after which the thread does not stand here any more. What names a checkpoint by
+    # its id finds it all the same: a replay, a fork, a later checkpoint that builds on it.
+    Column("rewound", String),
 )
 
 checkpoint_writes = Table(
@@ -161,4 +177,53 @@ checkpoint_writes = Table(
     Column("channel", String, nullable=False),
     Column("type", String, nullable=False),
     Column("data", LargeBinary, nullable=False),
+)
+
+snapshots = Table(
+    "snapshots",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("thread_id", String, ForeignKey("threads.id"), nullable=False),
+    # The run before whose first change it was taken; null: taken by a rewind, to be undone by.
+    Column("run_id", String),
+    Column("workspace", Text, nullable=False),
+    # The blob with the workspace's own folder (snapshots/trees.py); null when there is none,
+    # and then the problem says why.
+    Column("root", String),
+    Column("problem", Text),
+    Column("files", Integer, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    # 1 for the snapshot of a workspace that its rows of snapshot_folders mirror.
+    Column("mirrored", Integer, nullable=False),
+    Column("created_at", String, nullable=False),
+    Index("snapshots_by_thread", "thread_id", "created_at"),
+    Index("snapshots_by_workspace", "workspace"),
+)
+"""What a workspace held. The contents and the folders are blobs."""
+
+snapshot_folders = Table(
+    "snapshot_folders",
+    metadata,
+    Column("workspace", Text, primary_key=True),
+    Column("folder", Text, primary_key=True),
+    Column("tree", String, nullable=False),
+    Column("files", Text, nullable=False),
+)
+"""How files looked when they were last read, so that an unchanged one is not read again."""
+
+rewinds = Table(
+    "rewinds",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("thread_id", String, ForeignKey("threads.id"), nullable=False),
+    # The run after which the thread stands again; null: at its beginning.
+    Column("to_run", String),
+    # applying (the files are being put back), done, undoing, undone.
+    Column("status", String, nullable=False),
+    # The snapshots of before the rewind and of what it puts back; null: the files stay.
+    Column("before", String),
+    Column("target", String),
+    Column("created_at", String, nullable=False),
+    Column("finished_at", String),
+    Index("rewinds_by_thread", "thread_id", "created_at"),
 )

@@ -13,7 +13,8 @@ from corral.jsontypes import Json, JsonObject
 RunStatus = Literal["running", "paused", "completed", "failed", "stopped"]
 """``running`` also stands for a run whose process died: ``resume`` continues it."""
 
-ApprovalStatus = Literal["pending", "approved", "denied"]
+ApprovalStatus = Literal["pending", "approved", "denied", "given", "withdrawn"]
+"""``given``: the result of a call in doubt was given by hand. ``withdrawn``: its run was rewound."""
 
 
 class Record:
@@ -38,8 +39,10 @@ class Approval(Record):
     """One question to a human: may this call be made?
 
     ``kind`` is ``tool`` for a call that policy wants asked, and ``in_doubt`` for a call that was
-    cut off by a crash, so that nobody knows whether it happened: approving makes it again.
-    ``always`` is the rule that "always" would add (``tool`` and ``args`` patterns).
+    cut off by a crash, so that nobody knows whether it happened: approving makes it again,
+    denying fails it, and ``give`` stores the result that it had. ``always`` is the rule that
+    "always" would add (``tool`` and ``args`` patterns). ``path`` is that of its entry in the
+    journal.
     """
 
     id: str
@@ -53,6 +56,9 @@ class Approval(Record):
     created_at: str
     always: JsonObject
     answer_reason: str | None = None
+    answer_result: str | None = None
+    path: str = ""
+    answered_at: str | None = None
 
 
 @dataclass(frozen=True)

@@ -93,8 +93,8 @@ async def test_what_is_not_a_tool_is_a_step(allowing: Settings) -> None:
 
     agent = scripted([], graph=single(node))
     answer, journal = await run_and_replay(allowing, agent, Calls())
-    assert [e.kind for e in journal] == ["value", "value"]
-    assert answer.split()[0] == str(journal[0].result["value"])  # type: ignore[index,call-overload]  # JSON
+    assert [e.kind for e in journal] == ["prepare", "value", "value"]
+    assert answer.split()[0] == str(journal[1].result["value"])  # type: ignore[index,call-overload]  # JSON
 
 
 @pytest.mark.parametrize("slow", ["a", "b"])
@@ -229,12 +229,12 @@ def fan_out(inner: bool) -> Callable[[corral.Kit], Any]:
     """Three branches, each with a graph of its own inside, as a node or by hand."""
 
     def build(kit: corral.Kit) -> Any:
-        async def first(state: dict[str, Any]) -> dict[str, Any]:
+        async def first(state: Any) -> dict[str, Any]:
             name = state["name"]
             await kit.call(work(f"{name}1"))
             return {"found": [name]}
 
-        async def second(state: dict[str, Any]) -> dict[str, Any]:
+        async def second(state: Any) -> dict[str, Any]:
             await kit.call(work(f"{state['found'][-1]}2"))
             return {}
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from langchain_core.messages import BaseMessage, ToolMessage
 from sqlalchemy import select
 
 import corral
@@ -16,7 +17,7 @@ from corral.runtime.config import Settings
 from corral.runtime.events import Event, RunFinished, TextDelta, ToolStarted
 from corral.runtime.models.contract import Chunk, ModelRequest, TextChunk
 from corral.runtime.tables import threads
-from tests.runtime.agents import Ledger, scripted, turn
+from tests.runtime.agents import Ledger, Turn, scripted, turn
 
 ALLOW = {"rules": [{"tool": "functions__*", "action": "allow"}]}
 SCRIPT = [
@@ -99,7 +100,8 @@ async def test_another_prompt_after_a_stop_sends_a_well_formed_history_and_repla
         async with contextlib.aclosing(c.stream("Pay.", options)) as events:
             await take(events, count)
         (stopped,) = await c.records.runs()
-        other = scripted([turn("Look.", balance={}), turn("Hello.")], *ledger.tools())
+        model = Listening([turn("Look.", balance={}), turn("Hello.")])
+        other = corral.Agent(functions=ledger.tools(), servers=(), chat_model=model, facts=0)
         again = corral.RunOptions(agent=other, thread=stopped.thread)
         second = await c.run("Hello?", again)
         third = await c.run("And again?", again)
@@ -108,23 +110,32 @@ async def test_another_prompt_after_a_stop_sends_a_well_formed_history_and_repla
         for run in (stopped.run, second.run, third.run):
             report = await c.replay(run)
             assert report.status == "identical", report.divergence
-        for run in (second.run, third.run):
-            for entry in await c.records.trace(run):
-                if entry.kind == "model":
-                    check_calls_are_answered(entry.request)
+        assert len(model.heard) == 4
+        for prompt in model.heard:
+            check_calls_are_answered(prompt)
 
 
-def check_calls_are_answered(request: Any) -> None:
-    if request["after"] is not None:
-        return
-    open_calls: list[str] = []
-    for message in request["messages"]:
-        if message["type"] == "tool":
-            assert message["tool_call_id"] in open_calls
-            open_calls.remove(message["tool_call_id"])
+class Listening(corral.ScriptedModel):
+    """A scripted model that keeps what it was sent."""
+
+    def __init__(self, turns: list[Turn]) -> None:
+        super().__init__(turns)
+        self.heard: list[list[BaseMessage]] = []
+
+    def stream(self, request: ModelRequest) -> AsyncIterator[Chunk]:
+        self.heard.append(list(request.messages))
+        return super().stream(request)
+
+
+def check_calls_are_answered(prompt: list[BaseMessage]) -> None:
+    open_calls: list[str | None] = []
+    for message in prompt:
+        if isinstance(message, ToolMessage):
+            assert message.tool_call_id in open_calls
+            open_calls.remove(message.tool_call_id)
         else:
             assert open_calls == []
-            open_calls = [call["id"] for call in message.get("tool_calls", ())]
+            open_calls = [call["id"] for call in getattr(message, "tool_calls", ())]
     assert open_calls == []
 
 

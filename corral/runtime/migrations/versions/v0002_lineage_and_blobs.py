@@ -24,6 +24,8 @@ def upgrade() -> None:
     op.create_index("runs_by_parent", "runs", ["parent_run"])
     for column in (
         sa.Column("ended", sa.Integer()),
+        sa.Column("asked", sa.Integer()),
+        sa.Column("seen", sa.Integer()),
         sa.Column("request_blob", sa.String()),
         sa.Column("result_blob", sa.String()),
     ):

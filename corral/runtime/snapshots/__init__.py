@@ -1,0 +1,1 @@
+"""Snapshots of a workspace: content-addressed, incremental, and put back without surprises."""
