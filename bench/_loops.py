@@ -21,8 +21,8 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import add_messages
 from langgraph.types import Checkpointer
 
-from corral.agents.app import RunOptions
 from corral.agents.app import open as open_corral
+from corral.agents.options import RunOptions
 from corral.agents.spec import Agent
 from corral.policies.limits import RunLimits
 from corral.runtime.config import Settings, load_settings
@@ -52,7 +52,7 @@ Loop = Callable[[Path, int, Laps], Coroutine[None, None, None]]
 """Does so many steps in a folder of its own; ``Laps.lap`` before, at each model call, and after."""
 
 
-def double(number: int) -> int:
+async def double(number: int) -> int:
     """Twice the number."""
     return 2 * number
 
@@ -133,7 +133,8 @@ def bare_graph(steps: int, laps: Laps) -> StateGraph[LoopState]:
         last = state["messages"][-1]
         assert isinstance(last, AIMessage)
         made = [
-            ToolMessage(str(double(**c["args"])), tool_call_id=c["id"]) for c in last.tool_calls
+            ToolMessage(str(await double(**c["args"])), tool_call_id=c["id"])
+            for c in last.tool_calls
         ]
         return {"messages": made}
 

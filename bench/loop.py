@@ -4,8 +4,10 @@ Corral writes every model and tool call to its journal on disk, with policy, lim
 on. Everything is measured in one process, the rounds interleaved; a table has the medians. Read
 the ratios to the baseline: a bare LangGraph loop that keeps nothing.
 
-    step    (a run of N steps - a run without any) / N
-    growth  the cost of the last ten steps of the longest run to that of steps 5 to 14
+    N steps, each   (a run of N steps - a run without any) / N
+    a step by then  from one model call to the next, the median of steps 6 to 15: without what
+                    comes once in a run, such as Corral's snapshot of the workspace
+    growth          the last ten steps of a long run against those
 """
 
 from __future__ import annotations
@@ -18,10 +20,12 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from bench._loops import BASE, LOOPS, MISSING, VERSIONS, Laps, Loop
 
+LONG = 200
 EARLY = slice(5, 15)
 LATE = slice(-11, -1)  # the last lap is the answer, which is no step
 
@@ -73,7 +77,7 @@ def _steps(laps: Laps, which: slice) -> Cost:
 
 def _between(times: list[float]) -> list[float]:
     calls = times[1:-1]
-    return [(after - before) * 1e3 for before, after in zip(calls, calls[1:], strict=False)]
+    return [(after - before) * 1e3 for before, after in pairwise(calls)]
 
 
 def median(costs: Iterable[Cost]) -> Cost:
@@ -87,11 +91,15 @@ def median(costs: Iterable[Cost]) -> Cost:
 
 
 def medians(steps: int, rounds: int) -> dict[str, Measured]:
-    """The median run of each loop, the rounds interleaved."""
+    """The median run of each loop, the rounds interleaved.
+
+    Long runs are of LangGraph and Corral alone: elsewhere a thread is not kept.
+    """
+    names = [name for name in LOOPS if steps < LONG or name.startswith(("StateGraph", "Corral"))]
     taken: dict[str, list[Measured]] = defaultdict(list)
     for _ in range(rounds):
-        for name, loop in LOOPS.items():
-            taken[name].append(measure(loop, steps))
+        for name in names:
+            taken[name].append(measure(LOOPS[name], steps))
     return {
         name: Measured(
             median(one.run for one in runs),
@@ -120,9 +128,10 @@ def main() -> None:
     report("a run without a step", {name: empty[name].run for name in LOOPS})
     for steps in arguments.steps:
         runs = medians(steps, max(2, min(arguments.rounds, 3000 // steps)))
-        costs = {name: runs[name].run.per_step(empty[name].run, steps) for name in LOOPS}
-        report(f"a step of {steps}", costs)
-        if steps > 50:
+        costs = {name: runs[name].run.per_step(empty[name].run, steps) for name in runs}
+        report(f"{steps} steps, each", costs)
+        report("a step by then", {name: runs[name].early for name in runs})
+        if steps >= LONG:
             growth(steps, runs)
 
 
@@ -140,9 +149,7 @@ def report(title: str, costs: dict[str, Cost]) -> None:
 
 def growth(steps: int, runs: dict[str, Measured]) -> None:
     """Print what a step costs early in a run and at its end."""
-    print(
-        f"\n{'growth with the thread':32}{'step 10':>8}{f'step {steps}':>11}{'x':>7}{'cpu x':>7}"
-    )
+    print(f"\n{'growth with the thread':32}{'step 10':>8}{f'step {steps}':>11}{'x':>7}{'cpu x':>7}")
     for name, one in runs.items():
         print(
             f"{name:32}{one.early.wall:>8.2f}{one.late.wall:>11.2f}"

@@ -13,8 +13,11 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from corral.version import VERSION
+
 if TYPE_CHECKING:
     from corral.agents.app import Corral, open  # noqa: A004  read as corral.open
+    from corral.agents.exchange import replay_file
     from corral.agents.kit import Kit, step
     from corral.agents.options import Approved, Denied, Fork, Given, RunOptions
     from corral.agents.spec import Agent
@@ -25,10 +28,11 @@ if TYPE_CHECKING:
     from corral.runtime.models.hosted import HostedModel
     from corral.runtime.models.scripted import ScriptedModel
     from corral.runtime.nested import subgraph
+    from corral.runtime.retention import Retention
     from corral.runtime.views import Approval, EffectView, ReplayReport, RunResult, RunView
     from corral.tools.functions import tool
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 _HOMES = {
     "Agent": "corral.agents.spec",
@@ -43,6 +47,7 @@ _HOMES = {
     "HostedModel": "corral.runtime.models.hosted",
     "Kit": "corral.agents.kit",
     "ReplayReport": "corral.runtime.views",
+    "Retention": "corral.runtime.retention",
     "RunLimits": "corral.policies.limits",
     "RunOptions": "corral.agents.options",
     "RunResult": "corral.runtime.views",
@@ -53,6 +58,7 @@ _HOMES = {
     "load_settings": "corral.runtime.config",
     "open": "corral.agents.app",
     "open_sync": "corral.agents.sync",
+    "replay_file": "corral.agents.exchange",
     "step": "corral.agents.kit",
     "subgraph": "corral.runtime.nested",
     "tool": "corral.tools.functions",
@@ -71,6 +77,7 @@ __all__ = [
     "HostedModel",
     "Kit",
     "ReplayReport",
+    "Retention",
     "RunLimits",
     "RunOptions",
     "RunResult",
@@ -81,6 +88,7 @@ __all__ = [
     "load_settings",
     "open",
     "open_sync",
+    "replay_file",
     "step",
     "subgraph",
     "tool",

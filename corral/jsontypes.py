@@ -18,9 +18,12 @@ JsonObject: TypeAlias = dict[str, Any]
 """A JSON object at the border, where its shape is not known."""
 
 
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
 def canonical(value: Json) -> str:
     """The one text of a JSON value: keys sorted, no spaces, no escapes that are not needed."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return _ENCODER.encode(value)
 
 
 def digest(value: Json) -> str:

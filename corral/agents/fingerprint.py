@@ -10,17 +10,16 @@ from corral.agents.spec import Agent
 from corral.errors import UsageError
 from corral.jsontypes import JsonObject, digest
 from corral.runtime.runs import RunRow
+from corral.version import VERSION
 
 
 def fingerprint(agent: Agent, graph_version: str) -> JsonObject:
     """Versions, and a digest of each piece of code that lives in the caller's program."""
-    import corral
-
     functions = {
         _name(function): _source(function) for one in agent.team() for function in one.functions
     }
     return {
-        "corral": corral.__version__,
+        "corral": VERSION,
         "graph": graph_version,
         "functions": functions,
         "own_graph": None if agent.graph is None else _source(agent.graph),

@@ -1,6 +1,6 @@
-"""Reading what happened, and ending what waits: runs, threads, trace, replay, cancel.
+"""Reading what happened, and ending what waits: runs, threads, cancel.
 
-All but ``replay`` read the database only: no graph engine and no model library is imported.
+They read the database only: no graph engine and no model library is imported.
 """
 
 from __future__ import annotations
@@ -9,15 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from corral.cli.context import open_records, open_runtime, wait
+from corral.cli.context import open_records, wait
 from corral.cli.output import clean, console, emit, emit_all, note
-from corral.cli.render import runs_table, status, threads_table, trace_tree
+from corral.cli.render import runs_table, threads_table
 
 if TYPE_CHECKING:
-    from corral.runtime.views import EffectView, ReplayReport, RunView, ThreadView
-
-DIVERGED = 5
-"""The exit code of a replay that did not do what the journal says."""
+    from corral.runtime.views import RunView, ThreadView
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or its beginning.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
@@ -58,41 +55,6 @@ def threads(json: JsonOption = False, limit: LimitOption = 50) -> None:
 async def _threads(limit: int) -> list[ThreadView]:
     async with open_records() as records:
         return await records.threads(limit=limit)
-
-
-def trace(run: RunArgument, json: JsonOption = False) -> None:
-    """Show what a run did, step by step, from its journal."""
-    view, effects = wait(_trace(run))
-    if json:
-        emit_all(effects)
-    else:
-        console().print(trace_tree(view, effects))
-
-
-async def _trace(run: str) -> tuple[RunView, list[EffectView]]:
-    async with open_records() as records:
-        view = await records.run(run)
-        return view, await records.trace(view.run)
-
-
-def replay(run: RunArgument, json: JsonOption = False) -> int:
-    """Run the graph again against the journal, offline: no model and no tool is called."""
-    report = wait(_replay(run))
-    if json:
-        emit(report.to_json())
-    else:
-        line = status(report.status)
-        line.append(f"  {report.effects} effects, {report.reused} reused, ", style="")
-        line.append(f"{report.executed} executed")
-        console().print(line)
-        if report.divergence:
-            note(f"first divergence: {report.divergence}")
-    return 0 if report.status == "identical" else DIVERGED
-
-
-async def _replay(run: str) -> ReplayReport:
-    async with open_runtime() as corral:
-        return await corral.replay(run)
 
 
 def cancel(run: RunArgument, json: JsonOption = False) -> None:

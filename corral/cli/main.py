@@ -16,10 +16,25 @@ from typing import Annotated, TextIO
 
 import typer
 
-from corral.cli import approvals, doctor, evals, inspection, mcp, memory, run
+from corral.cli import (
+    approvals,
+    doctor,
+    evals,
+    export,
+    fork,
+    inspection,
+    mcp,
+    memory,
+    replay,
+    rewind,
+    run,
+    storage,
+)
 from corral.cli.chat import command as chat
 from corral.cli.context import Globals, debugging, set_current
+from corral.cli.diff import command as diff
 from corral.cli.output import report
+from corral.cli.trace import command as trace
 from corral.errors import CorralError
 
 INTERRUPTED = 130
@@ -27,7 +42,7 @@ INTERRUPTED = 130
 
 EPILOG = (
     "Exit codes: 0 completed, 1 failed, 2 wrong usage, 3 paused for approval, "
-    "4 stopped by a limit, 5 replay diverged, 130 interrupted."
+    "4 stopped by a limit, 5 replay diverged or runs differ, 130 interrupted."
 )
 
 app = typer.Typer(
@@ -76,12 +91,22 @@ app.command("run")(run.run)
 app.command("resume")(run.resume)
 app.command("runs")(inspection.runs)
 app.command("threads")(inspection.threads)
-app.command("trace")(inspection.trace)
-app.command("replay")(inspection.replay)
+app.command("trace")(trace.trace)
+app.command("replay")(replay.replay)
+app.command("fork")(fork.fork)
+app.command("diff")(diff.diff)
+app.command("export")(export.export)
+app.command("import")(export.import_)
 app.command("cancel")(inspection.cancel)
+app.command("rewind")(rewind.rewind)
 app.command("approvals")(approvals.approvals)
 app.command("approve")(approvals.approve)
 app.command("deny")(approvals.deny)
+app.command("give")(approvals.give)
+app.command("gc")(storage.gc)
+app.command("delete")(storage.delete)
+app.command("pin")(storage.pin)
+app.command("unpin")(storage.unpin)
 app.add_typer(memory.app, name="memory")
 app.add_typer(mcp.app, name="mcp")
 app.add_typer(evals.app, name="eval")

@@ -43,14 +43,8 @@ class Narrator:
             case RunStarted():
                 self.started = event
                 self._wait()
-            case TextDelta() if _depth(event.path):
-                pass  # a sub-agent's text is for the agent that asked for it: told when it ends
             case TextDelta():
-                self._said += event.text
-                self._screen.text(event.text)
-            case ModelFinished() if depth := _depth(event.path):
-                if event.text:
-                    self._screen.line(f"{'  ' * depth}{one_line(event.text, 100)}", style="dim")
+                self._text(event)
             case ModelFinished():
                 self._model_finished(event)
             case ToolStarted():
@@ -73,7 +67,17 @@ class Narrator:
     def _wait(self) -> None:
         self._screen.busy(lambda: ", ".join(self._calls) or "thinking")
 
+    def _text(self, event: TextDelta) -> None:
+        # A sub-agent's text is for the agent that asked for it: told in a line when it ends.
+        if not _depth(event.path):
+            self._said += event.text
+            self._screen.text(event.text)
+
     def _model_finished(self, event: ModelFinished) -> None:
+        if depth := _depth(event.path):
+            if event.text:
+                self._screen.line(f"{'  ' * depth}{one_line(event.text, 100)}", style="dim")
+            return
         if event.text and not self._said:
             self._screen.text(event.text)  # a model that answers in one piece
         self._said = self._last = event.text

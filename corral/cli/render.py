@@ -1,11 +1,11 @@
-"""Records as Rich renderables: tables, the tree of a trace, questions.
+"""Records as Rich renderables: tables, questions.
 
 Rich is imported when something is drawn, because most commands with ``--json`` never draw.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,25 +13,21 @@ from corral.cli.output import clean, one_line
 from corral.cli.preview import (
     MAX_LINES,
     argument_lines,
-    call_text,
     change_lines,
-    duration,
     shorten,
 )
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
     from rich.table import Table
     from rich.text import Text
-    from rich.tree import Tree
 
-    from corral.jsontypes import Json, JsonObject
-    from corral.runtime.views import Approval, EffectView, RunView, ServerView, ThreadView
+    from corral.runtime.views import Approval, RunView, ServerView, ThreadView
 
 STATUS_STYLE = {
     "completed": "green",
     "finished": "green",
     "approved": "green",
+    "given": "green",
     "identical": "green",
     "ok": "green",
     "running": "cyan",
@@ -76,7 +72,10 @@ def runs_table(runs: Iterable[RunView]) -> Table:
     drawn = table("run", "thread", "status", "started (UTC)", "steps", "tokens", "model", "prompt")
     for run in runs:
         tokens = run.usage.input_tokens + run.usage.output_tokens
-        cells = (run.thread, status(run.status), when(run.started_at), str(run.steps), str(tokens))
+        how = status(run.status)
+        if run.rewound:
+            how.append(", rewound", style="dim")
+        cells = (run.thread, how, when(run.started_at), str(run.steps), str(tokens))
         drawn.add_row(run.run, *cells, clean(run.model), one_line(run.prompt, 60))
     return drawn
 
@@ -135,84 +134,3 @@ def _diff_style(line: str) -> str:
     if line.startswith(("+++", "---", "@@")):
         return "dim"
     return {"+": "green", "-": "red"}.get(line[:1], "")
-
-
-def trace_tree(run: RunView, effects: Sequence[EffectView]) -> Tree:
-    """A run's journal as a tree: a branch for each place in the graph, a leaf for each effect."""
-    from rich.text import Text
-    from rich.tree import Tree
-
-    head = Text.assemble(("run ", "bold"), (run.run, "bold"), "  ", status(run.status))
-    head.append(f"  {clean(run.model)}, {run.steps} steps", style="dim")
-    if run.error:
-        head.append(f"\n{clean(run.error)}", style="red")
-    tree = Tree(head, guide_style="dim")
-    tree.add(Text.assemble(("prompt  ", "dim"), one_line(run.prompt, 200)))
-    step: Tree = tree
-    steps = 0
-    for effect in effects:
-        if effect.kind == "model":
-            steps += 1
-            step = tree.add(Text(f"step {steps}", style="bold"))
-        step.add(effect_line(effect))
-    if run.output:
-        tree.add(Text.assemble(("output  ", "dim"), one_line(run.output, 400)))
-    return tree
-
-
-def effect_line(effect: EffectView) -> RenderableType:
-    """One entry of the journal: what, how it went, how long, how much, and its result."""
-    from rich.text import Text
-
-    line = Text.assemble((f"{effect.seq:>3} ", "dim"), (f"{effect.kind} ", "cyan"))
-    line.append(_asked(effect))
-    line.append("  ")
-    line.append(status(effect.status))
-    facts = [duration(effect.duration_ms)]
-    if effect.input_tokens or effect.output_tokens:
-        facts.append(f"{effect.input_tokens}+{effect.output_tokens} tokens")
-    if effect.cost_usd:
-        facts.append(f"${effect.cost_usd:.4f}")
-    line.append("  " + ", ".join(fact for fact in facts if fact), style="dim")
-    answer = result_text(effect.result)
-    if answer:
-        wrong = isinstance(effect.result, dict) and effect.result.get("is_error") is True
-        line.append(f"\n    {one_line(answer, 200)}", style="red" if wrong else "dim")
-    return line
-
-
-def _asked(effect: EffectView) -> str:
-    match effect.request:
-        case {"args": dict(args)}:
-            return call_text(effect.name, args, 80)
-    return clean(effect.name)
-
-
-def result_text(result: Json) -> str:
-    """The part of an effect's result that says most in one line."""
-    match result:
-        case None:
-            return ""
-        case {"message": dict(message)}:
-            return _message_text(message)
-        case {"tools": list(found)}:
-            return f"{len(found)} tools"
-        case {"facts": list(found)}:
-            return f"{len(found)} facts"
-        case {"text": str(text)} | {"output": str(text)} | {"error": str(text)}:
-            return text
-        case {"action": str(text), "reason": str(reason)} if reason:
-            return f"{text}: {reason}"
-        case {"action": str(text)} | {"status": str(text)}:
-            return text
-    return str(result)
-
-
-def _message_text(message: JsonObject) -> str:
-    """A model's text and the calls that it asks for."""
-    parts = [str(message.get("content") or "")]
-    parts += [
-        f"→ {call_text(str(call.get('name')), call.get('args') or {}, 80)}"
-        for call in message.get("tool_calls") or ()
-    ]
-    return "  ".join(part for part in parts if part)

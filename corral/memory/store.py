@@ -7,44 +7,20 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from typing import Any
 
-from sqlalchemy import (
-    Column,
-    ColumnElement,
-    Connection,
-    Row,
-    Table,
-    Text,
-    UniqueConstraint,
-    delete,
-    select,
-    update,
-)
+from sqlalchemy import ColumnElement, Connection, Row, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from corral.errors import NotFoundError, UsageError
 from corral.jsontypes import JsonObject, digest
+from corral.memory import changes
 from corral.memory.ranking import rank, terms
-from corral.storage import Storage, metadata
+from corral.memory.tables import memories
+from corral.storage import Storage
 
 MAX_FACT = 1000
 """Longest fact, in characters."""
-
-memories = Table(
-    "memories",
-    metadata,
-    Column("id", Text, primary_key=True),
-    Column("agent", Text, nullable=False),
-    Column("text", Text, nullable=False),
-    Column("fingerprint", Text, nullable=False),
-    Column("key", Text, nullable=False, unique=True),
-    Column("thread", Text, nullable=False),
-    Column("run", Text, nullable=False),
-    Column("created_at", Text, nullable=False),
-    Column("updated_at", Text, nullable=False),
-    UniqueConstraint("agent", "fingerprint", name="uq_memories_agent_fingerprint"),
-)
-"""One row a fact. ``fingerprint`` is equal for texts that differ only in case and spaces."""
 
 
 @dataclass(frozen=True)
@@ -133,12 +109,16 @@ class MemoryStore:
         rows = await self._storage.read(lambda connection: connection.execute(query).all())
         return [_memory(row) for row in rows]
 
-    async def forget(self, memory_id: str) -> Memory:
+    async def forget(self, memory_id: str, source: Source | None = None) -> Memory:
         """Delete the fact with this id, or the only one whose id starts so, and return it.
 
-        Raises ``NotFoundError`` when there is none, ``UsageError`` when several match.
+        Without a ``source`` it is gone for good, from the log of changes too. With one, a run
+        has forgotten it, and rewinding that run brings it back. Raises ``NotFoundError`` when
+        there is none, ``UsageError`` when several match.
         """
-        forgotten = await self._storage.write(lambda connection: _delete(connection, memory_id))
+        forgotten = await self._storage.write(
+            lambda connection: _delete(connection, memory_id, source)
+        )
         self._terms.pop(forgotten.text, None)
         return forgotten
 
@@ -189,53 +169,78 @@ def _checked(text: str) -> str:
 
 
 def _insert(connection: Connection, values: dict[str, str]) -> Memory:
-    by_key = memories.c.key == values["key"]
-    known = _one(connection, by_key)
+    known = _row(connection, memories.c.key == values["key"])
     if known is not None:
-        return known
+        return _memory(known)
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     # Another process may store the same fact at the same moment: the constraints decide.
-    added = connection.execute(
-        dialect.insert(memories).values(values).on_conflict_do_nothing()
-    ).rowcount
-    if not added:
+    row = dialect.insert(memories).values(values).on_conflict_do_nothing()
+    added = connection.execute(row.returning(memories.c.id)).first()
+    by_key = memories.c.key == values["key"]
+    before = None
+    if added is None:
         same = (memories.c.agent == values["agent"]) & (
             memories.c.fingerprint == values["fingerprint"]
         )
+        before = _row(connection, same)
         told = {name: values[name] for name in ("updated_at", "thread", "run")}
         connection.execute(update(memories).where(same).values(told))
         by_key = by_key | same
-    stored = _one(connection, by_key)
+    stored = _row(connection, by_key)
     if stored is None:
         raise RuntimeError(f"memory {values['id']} vanished inside its transaction")
-    return stored
+    changes.record(
+        connection, "refresh" if before else "remember", _json(before) or None, _json(stored)
+    )
+    return _memory(stored)
 
 
-def _delete(connection: Connection, memory_id: str) -> Memory:
-    found = _one(connection, memories.c.id == memory_id)
-    if found is None:
-        starts = memories.c.id.startswith(memory_id, autoescape=True)
-        rows = connection.execute(select(memories).where(starts).limit(2)).all()
-        if not memory_id or not rows:
-            raise NotFoundError(
-                f"There is no memory {memory_id!r}.",
-                hint="`corral memory list` shows all memories with their ids.",
-            )
-        if len(rows) > 1:
-            raise UsageError(
-                f"More than one memory has an id that starts with {memory_id!r}.",
-                hint="Give more characters of the id; `corral memory list` shows them.",
-            )
-        found = _memory(rows[0])
-    connection.execute(delete(memories).where(memories.c.id == found.id))
-    return found
+def _delete(connection: Connection, memory_id: str, source: Source | None) -> Memory:
+    found = _find(connection, memory_id)
+    connection.execute(delete(memories).where(memories.c.id == found["id"]))
+    if source is None:
+        changes.purge(connection, found["id"])
+    else:
+        by = {**found, "thread": source.thread, "run": source.run}
+        changes.record(connection, "forget", found, by)
+    return _of(found)
 
 
-def _one(connection: Connection, condition: ColumnElement[bool]) -> Memory | None:
-    row = connection.execute(select(memories).where(condition).limit(1)).first()
-    return None if row is None else _memory(row)
+def _find(connection: Connection, memory_id: str) -> JsonObject:
+    """The memory's row. One that a rewind has taken back is found too, to be forgotten."""
+    known = _row(connection, memories.c.id == memory_id)
+    if known is not None:
+        return _json(known)
+    starts = memories.c.id.startswith(memory_id, autoescape=True)
+    rows = connection.execute(select(memories).where(starts).limit(2)).all() if memory_id else ()
+    found = [_json(row) for row in rows]
+    if not found and memory_id:
+        found = changes.images(connection, memory_id)
+    if not found:
+        raise NotFoundError(
+            f"There is no memory {memory_id!r}.",
+            hint="`corral memory list` shows all memories with their ids.",
+        )
+    if len(found) > 1:
+        raise UsageError(
+            f"More than one memory has an id that starts with {memory_id!r}.",
+            hint="Give more characters of the id; `corral memory list` shows them.",
+        )
+    return found[0]
 
 
-def _memory(row: Row[tuple[object, ...]]) -> Memory:
-    columns = row._mapping
+def _row(connection: Connection, condition: ColumnElement[bool]) -> Row[Any] | None:
+    return connection.execute(select(memories).where(condition).limit(1)).first()
+
+
+def _json(row: Row[Any] | None) -> JsonObject:
+    """A row as the log of changes keeps it; of none, nothing."""
+    return dict(row._mapping) if row is not None else {}
+
+
+def _memory(row: Row[Any]) -> Memory:
+    return _of(_json(row))
+
+
+def _of(columns: JsonObject) -> Memory:
     return Memory(**{name: str(columns[name]) for name in Memory.__dataclass_fields__})

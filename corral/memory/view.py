@@ -31,9 +31,10 @@ class ThreadView:
         ``covered`` and ``budget`` are those of ``compaction.plan``.
         """
         count = len(self._known)
-        if covered != self._covered or list(messages[:count]) != self._known:
+        known = messages if isinstance(messages, list) else list(messages)
+        if covered != self._covered or known[:count] != self._known:
             return None
-        added = list(messages[count:])
+        added = known[count:]
         tokens = self._tokens + estimate_tokens(added)
         if tokens > budget or not _settled(added):
             return None

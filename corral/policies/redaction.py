@@ -105,18 +105,21 @@ class Redactor:
                 start = text.find(form, start + 1)
 
 
-def _texts(value: Json) -> Iterator[str]:
+def _texts(value: Json) -> list[str]:
     """All texts in a value, keys included."""
+    found: list[str] = []
     todo: list[Json] = [value]
-    while todo:
-        item = todo.pop()
+    for item in todo:  # which grows meanwhile
         if isinstance(item, str):
-            yield item
-        elif isinstance(item, Mapping):
-            yield from (key for key in item if isinstance(key, str))
+            found.append(item)
+        elif item is None or isinstance(item, int | float):
+            continue  # asked before the slower question whether it is a mapping
+        elif isinstance(item, dict | Mapping):
+            found.extend([key for key in item if isinstance(key, str)])
             todo.extend(item.values())
         elif isinstance(item, list | tuple):
             todo.extend(item)
+    return found
 
 
 def _merged(spans: list[Span]) -> Iterator[Span]:

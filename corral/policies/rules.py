@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
@@ -106,6 +107,14 @@ class Policy:
     base: Policy | None = None
     files: tuple[str, ...] = ()
 
+    @cached_property
+    def decisions(self) -> tuple[tuple[Rule, Decision], ...]:
+        """All rules in their order, those that are always there first, with what they decide."""
+        return tuple(
+            (rule, Decision(rule.action, rule.reason or _because(rule, label), label))
+            for rule, label in _labelled(self)
+        )
+
 
 def decide(policy: Policy, call: ToolCall, standing: Sequence[Rule] = ()) -> Decision:
     """Decide on a call.
@@ -115,10 +124,9 @@ def decide(policy: Policy, call: ToolCall, standing: Sequence[Rule] = ()) -> Dec
     read-only and else asked about. ``standing`` are the user's "always" rules; they turn an
     ``ask`` into ``allow`` (or ``deny``) and never change a ``deny``.
     """
-    for rule, label in _labelled(policy):
+    for rule, decision in policy.decisions:
         if matches(rule, call):
-            first = Decision(rule.action, rule.reason or _because(rule, label), label)
-            return _with_standing(first, call, standing)
+            return _with_standing(decision, call, standing)
     if call.read_only:
         return Decision("allow", f"{call.name} is read-only", None)
     unmatched = Decision("ask", f"{call.name} may change things, and no rule covers it", None)

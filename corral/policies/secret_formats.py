@@ -68,7 +68,7 @@ class _Plugin(NamedTuple):
 
 def find_secrets(text: str) -> list[Span]:
     """All pieces of ``text`` that look like secrets; they may overlap."""
-    forms = [form for form in _SHORT if _begins(form, text)]
+    forms = [form for trigger, form in _SHORT_TRIGGERS if trigger in text]
     plugins: list[_Plugin] = []
     runs = _token_runs(text)
     if runs:
@@ -141,6 +141,8 @@ _SHORT = (
     ),
     _Format("npm-token", ("_authToken",), r"_authToken\s{0,3}=\s{0,3}([^\s\"']{8,}+)", group=1),
 )
+
+_SHORT_TRIGGERS = tuple((trigger, form) for form in _SHORT for trigger in form.triggers)
 
 _TOKENS = (
     _Format("anthropic-key", ("sk-ant-",), r"sk-ant-[A-Za-z0-9_-]{16,}+"),

@@ -195,6 +195,7 @@ class _Writer:
         """One transaction, or what is left of one that ``begin_at_once`` has begun."""
         if not self._is_sqlite:
             with self._engine.begin() as connection:
+                postgres.take_turn(connection, BUSY_SECONDS, durable=durable)
                 yield connection
             return
         try:

@@ -91,6 +91,14 @@ def parting(connection: Connection, run: str) -> Parting | None:
     return Parting(row.parent_run, row.fork_at, json.loads(row.changes or "{}"))
 
 
+def changed_since(connection: Connection, run: str) -> frozenset[str]:
+    """What forks have changed on the way from the first run to this one, by name."""
+    left = parting(connection, run)
+    if left is None:
+        return frozenset()
+    return changed_since(connection, left.parent) | left.changes.keys()
+
+
 def load_entries(connection: Connection, run: str) -> list[Entry]:
     """All entries of a run, by ``seq``, with what it shares.
 

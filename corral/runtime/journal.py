@@ -26,14 +26,13 @@ from corral.runtime.effects import Effect, Outcome
 from corral.runtime.entries import (
     ENDED,
     Entry,
-    Parting,
     Text,
+    changed_since,
     end_entry,
     has_consequences,
     inherited,
     insert_entry,
     load_entries,
-    parting,
     restart_entry,
 )
 from corral.runtime.lease import fence
@@ -47,12 +46,16 @@ _CHANGED_BY = {"model", "agent", "prompt", "instructions", "machine"}
 class Journal:
     """The entries of one run, in memory and on disk. One process writes it at a time.
 
-    ``left`` says how the run parted from another, whose past is then among the entries.
+    ``changed`` names what forks have changed since the past that is among the entries.
     ``is_over`` is set for a run that has completed: its graph has gone on from everything.
     """
 
     def __init__(
-        self, database: Database, run: str, entries: list[Entry], left: Parting | None = None
+        self,
+        database: Database,
+        run: str,
+        entries: list[Entry],
+        changed: frozenset[str] = frozenset(),
     ) -> None:
         self.run = run
         self._database = database
@@ -61,7 +64,7 @@ class Journal:
         self._ends = max((entry.ended or 0 for entry in entries), default=0)
         self._asks = max((max(e.asked or e.seq, e.seen or 0) for e in entries), default=0)
         self._asked: dict[str, int] = {}
-        self._lenient = left is not None and not _CHANGED_BY.isdisjoint(left.changes)
+        self._lenient = not _CHANGED_BY.isdisjoint(changed)
         self._transcripts = Transcripts()
         self._turns: Counter[str] = Counter()
         self.is_over = False
@@ -77,7 +80,7 @@ class Journal:
         """The journal as the database holds it."""
 
         def work(connection: Connection) -> Journal:
-            return cls(database, run, load_entries(connection, run), parting(connection, run))
+            return cls(database, run, load_entries(connection, run), changed_since(connection, run))
 
         return await database.read(work)
 

@@ -14,7 +14,7 @@ RunStatus = Literal["running", "paused", "completed", "failed", "stopped"]
 """``running`` also stands for a run whose process died: ``resume`` continues it."""
 
 ApprovalStatus = Literal["pending", "approved", "denied", "given", "withdrawn"]
-"""``given``: the result of a call in doubt was given by hand. ``withdrawn``: its run was rewound."""
+"""``given``: a call in doubt got its result by hand. ``withdrawn``: its run was rewound."""
 
 
 class Record:

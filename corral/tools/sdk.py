@@ -11,7 +11,6 @@ import contextvars
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from importlib.metadata import version
 from typing import Final, TypeVar, cast
 
 import mcp_types as types
@@ -24,6 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 from corral.tools.contract import Progress
 from corral.tools.text import one_line
 from corral.tools.wire import CLOSED, Answer, Declared, Hints, Page, Refusal, Request, Session
+from corral.version import VERSION
 
 logging.getLogger("mcp").addHandler(logging.NullHandler())  # else its warnings hit the terminal
 
@@ -38,7 +38,7 @@ _RESULT: TypeAdapter[types.CallToolResult | types.InputRequiredResult] = TypeAda
 @asynccontextmanager
 async def open_session(transport: Transport, mode: str) -> AsyncIterator[Session]:
     """A session over ``transport``; ``mode`` is ``auto`` or ``legacy`` as the SDK names them."""
-    info = types.Implementation(name="corral", version=version("corral"))
+    info = types.Implementation(name="corral", version=VERSION)
     async with Client(transport, mode=mode, client_info=info, cache=None) as client:
         yield SdkSession(client)
 

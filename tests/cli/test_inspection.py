@@ -37,6 +37,9 @@ TRACE_KEYS = [
     "output_tokens",
     "cost_usd",
     "path",
+    "run",
+    "attempts",
+    "ended",
 ]
 
 
@@ -61,7 +64,7 @@ def test_a_run_can_be_listed_traced_and_replayed(place: Place) -> None:
         "step 1",
         "step 2",
         'files__read_file(path="orders.csv")',
-        "finished",
+        "critical path",
         "There are two orders.",
     ):
         assert shown in tree
@@ -87,7 +90,7 @@ def test_a_changed_journal_is_a_divergence(place: Place) -> None:
     assert report.code == 5
     assert report.lines[0]["status"] == "diverged"
     assert report.lines[0]["divergence"]
-    assert "first divergence" in place.corral("replay", run).err
+    assert "first divergence" in place.corral("replay", run).out
 
 
 def test_a_run_that_waits_can_be_given_up(place: Place) -> None:
@@ -178,6 +181,8 @@ def test_help_imports_neither_rich_nor_a_database(place: Place) -> None:
         "runs",
         "trace",
         "replay",
+        "fork",
+        "diff",
         "approvals",
         "approve",
         "deny",

@@ -17,7 +17,7 @@ RESULT = ["type", "run", "thread", "status", "output", "usage", "steps"]
 USAGE = {"input_tokens", "output_tokens", "cost_usd"}
 TRACE = [
     *("seq", "kind", "name", "status", "request", "result", "started_at", "duration_ms"),
-    *("input_tokens", "output_tokens", "cost_usd", "path"),
+    *("input_tokens", "output_tokens", "cost_usd", "path", "run", "attempts", "ended"),
 ]
 SUM = (
     "import csv\n"

@@ -18,8 +18,8 @@ from corral.memory.store import (
     MemoryStore,
     Source,
     facts_message,
-    memories,
 )
+from corral.memory.tables import memories, memory_changes
 from corral.storage import Storage
 
 T = TypeVar("T")
@@ -30,7 +30,8 @@ class SqliteStorage:
 
     def __init__(self, path: Path) -> None:
         self._engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": 30})
-        memories.create(self._engine, checkfirst=True)
+        for table in (memories, memory_changes):
+            table.create(self._engine, checkfirst=True)
 
     async def write(self, work: Callable[[Connection], T], *, durable: bool = True) -> T:
         return await asyncio.to_thread(self._write, work)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from corral.policies.loops import CallRecord, stuck
+from corral.policies.loops import CallHistory, CallRecord, stuck
 
 
 def history(text: str) -> list[CallRecord]:
@@ -45,3 +45,12 @@ def test_the_reason_names_the_call_and_the_limit() -> None:
     assert reason.startswith("A was called 2 times")
     assert "max_repeats" in reason
     assert "once" in (stuck(history("A1"), "A", "args-A", 1) or "")
+
+
+@pytest.mark.parametrize("calls", ["A1 A1 A1", "A1 B1 A1 B1 A1 B1", "A1 B1 A1 C1 A1", ""])
+def test_a_history_that_counts_along_gives_the_same_verdict(calls: str) -> None:
+    counted = CallHistory(history(calls)[:1])
+    for record in history(calls)[1:]:
+        counted.append(record)
+    assert list(counted) == history(calls)
+    assert stuck(counted, "A", "args-A", 3) == stuck(history(calls), "A", "args-A", 3)

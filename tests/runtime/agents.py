@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 import corral
+from corral.runtime.models.contract import Chunk, ModelRequest
 
 Turn = Mapping[str, Any]
 
@@ -20,6 +21,19 @@ def scripted(turns: Sequence[Turn], *functions: Callable[..., Any], **fields: An
     """An agent that answers with ``turns`` and has only ``functions`` for tools."""
     model = corral.ScriptedModel(turns)
     return corral.Agent(functions=functions, servers=(), chat_model=model, **{"facts": 0, **fields})
+
+
+class Listening(corral.ScriptedModel):
+    """A scripted model that keeps the text of every prompt that it is asked."""
+
+    def __init__(self, turns: Sequence[Turn]) -> None:
+        super().__init__(turns)
+        self.heard: list[str] = []
+
+    def stream(self, request: ModelRequest) -> AsyncIterator[Chunk]:
+        """Keep the prompt, and answer as the script says."""
+        self.heard.append("\n".join(str(message.content) for message in request.messages))
+        return super().stream(request)
 
 
 class Ledger:

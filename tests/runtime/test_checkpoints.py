@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import random
+import string
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,7 @@ import ormsgpack
 from langchain_core.messages import HumanMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import StateGraph
-from sqlalchemy import func, select
+from sqlalchemy import func, literal, select
 
 import corral
 from corral.agents.react import ReactState
@@ -18,7 +21,7 @@ from corral.runtime.checkpoints import DatabaseSaver, strict_serializer
 from corral.runtime.config import Settings
 from corral.runtime.database import sqlite_url
 from corral.runtime.migrate import open_database
-from corral.runtime.tables import checkpoint_writes, checkpoints
+from corral.runtime.tables import blobs, checkpoint_writes, checkpoints, effects, runs
 from tests.runtime.agents import scripted, turn
 
 
@@ -57,28 +60,34 @@ async def test_it_gives_what_the_saver_in_memory_gives(tmp_path: Path) -> None:
     await database.aclose()
 
 
+def nothing_twice() -> Iterator[str]:
+    """Messages that a compressor can make nothing of: no two have anything in common."""
+    chance = random.Random(7)
+    while True:
+        yield "".join(chance.choices(string.ascii_letters, k=1000))
+
+
 async def test_a_thread_grows_with_what_was_said_and_not_with_its_square(
     settings: Settings,
 ) -> None:
     agent = scripted([turn("A" * 1000)])
 
     async def stored(c: corral.Corral) -> int:
-        sizes = select(
-            select(func.coalesce(func.sum(func.length(checkpoints.c.data)), 0)).scalar_subquery()
-            + select(
-                func.coalesce(func.sum(func.length(checkpoint_writes.c.data)), 0)
-            ).scalar_subquery()
-        )
+        columns = [checkpoints.c.data, checkpoint_writes.c.data, blobs.c.data]
+        columns += [effects.c.request, effects.c.result, runs.c.input, runs.c.output]
+        total = [select(func.sum(func.length(column))).scalar_subquery() for column in columns]
+        sizes = select(sum((func.coalesce(one, 0) for one in total), start=literal(0)))
         return int(await c.records.database.read(lambda k: k.execute(sizes).scalar_one()))
 
     async with corral.open(settings) as c:
         options = corral.RunOptions(agent=agent)
-        first = await c.run("B" * 1000, options)
+        said = iter(nothing_twice())
+        first = await c.run(next(said), options)
         options = dataclasses.replace(options, thread=first.thread)
         marks = [await stored(c)]
         for _ in range(2):
-            for _ in range(15):
-                await c.run("B" * 1000, options)
+            for _ in range(8):
+                await c.run(next(said), options)
             marks.append(await stored(c))
     early, late = marks[1] - marks[0], marks[2] - marks[1]
     assert late < 1.1 * early

@@ -9,33 +9,14 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
 import corral
 from corral.errors import ConfigError, StorageError
-from corral.runtime import migrate
 from corral.runtime.config import Settings
 from corral.runtime.database import sqlite_url
 from corral.runtime.migrate import open_database
-from corral.storage import metadata
 from tests.runtime.agents import scripted, turn
-
-
-async def test_the_migrations_build_exactly_the_tables_of_the_code(tmp_path: Path) -> None:
-    database = await open_database(sqlite_url(tmp_path / "a.db"))
-
-    def work(connection: Connection) -> list[object]:
-        return list(compare_metadata(MigrationContext.configure(connection), metadata))
-
-    assert await database.read(work) == []
-    await database.aclose()
-    folder = Path(migrate.__file__).parent / "migrations"
-    scripts = ScriptDirectory(str(folder))
-    assert scripts.get_current_head() == migrate.HEAD
-    assert [s.revision for s in reversed(list(scripts.walk_revisions()))] == list(migrate.KNOWN)
 
 
 async def test_a_failing_write_does_not_undo_the_others_of_its_batch(tmp_path: Path) -> None:
@@ -102,16 +83,6 @@ async def test_a_file_that_is_no_database_is_refused_and_left_alone(
         await open_database(sqlite_url(path))
     assert "backup" in caught.value.hint
     assert path.read_bytes() == content
-
-
-async def test_a_database_of_a_newer_corral_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "a.db"
-    await (await open_database(sqlite_url(path))).aclose()
-    with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(StorageError, match="9999") as caught:
-        await open_database(sqlite_url(path))
-    assert "newer" in caught.value.hint
 
 
 async def test_a_bad_url_is_named() -> None:

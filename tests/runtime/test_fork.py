@@ -33,7 +33,7 @@ def allowing(settings: Settings) -> Settings:
 async def seq_of(c: corral.Corral, run: str, **args: Any) -> int:
     """The number of the tool call that was made with these arguments."""
     for effect in await c.records.trace(run):
-        if effect.kind == "tool" and effect.request["args"] == args:  # type: ignore[index,call-overload]  # JSON
+        if effect.kind == "tool" and effect.request["args"] == args:  # type: ignore[index,call-overload]  # a trace holds JSON
             return effect.seq
     raise AssertionError(f"no call with {args}")
 
@@ -67,7 +67,7 @@ async def test_a_changed_result_is_gone_on_from(allowing: Settings) -> None:
 async def _prompt(c: corral.Corral, run: str) -> list[Any]:
     """All messages that were sent in a run's model calls."""
     calls = [e.request for e in await c.records.trace(run) if e.kind == "model"]
-    return [message for call in calls for message in call["messages"]]  # type: ignore[index,call-overload,union-attr]  # JSON
+    return [message for call in calls for message in call["messages"]]  # type: ignore[index,call-overload,union-attr]  # a trace holds JSON
 
 
 async def test_another_model_takes_over_and_the_budget_goes_on(allowing: Settings) -> None:
@@ -208,3 +208,29 @@ async def test_a_past_that_changed_code_no_longer_takes_is_refused(allowing: Set
         assert report.status == "diverged"
         assert "step of version 1" in str(report.divergence)
         assert "step 1, node only" in str(report.divergence)
+
+
+class Another(corral.ScriptedModel):
+    """A scripted model under another name."""
+
+    @property
+    def name(self) -> str:
+        return "another"
+
+
+async def test_a_fork_of_a_fork_that_changed_the_model(allowing: Settings) -> None:
+    ledger = Ledger()
+    options = corral.RunOptions(agent=scripted(SCRIPT, *ledger.tools()))
+    other = corral.Agent(functions=ledger.tools(), servers=(), facts=0, chat_model=Another(SCRIPT))
+    async with corral.open(allowing) as c:
+        run = await c.run("Pay.", options)
+        first = await c.fork(
+            run.run, corral.Fork(at=await seq_of(c, run.run, amount=2), agent=other), options
+        )
+        at = await seq_of(c, first.run, amount=3)
+        changed = corral.RunOptions(agent=other)
+        second = await c.fork(first.run, corral.Fork(at=at, result="no"), changed)
+        assert (second.status, second.output) == ("completed", "Paid."), second.error
+        assert ledger.paid == [1, 2, 3, 2, 3]
+        for each in await c.records.runs():
+            assert (await c.replay(each.run)).status == "identical"

@@ -94,7 +94,7 @@ async def test_what_is_not_a_tool_is_a_step(allowing: Settings) -> None:
     agent = scripted([], graph=single(node))
     answer, journal = await run_and_replay(allowing, agent, Calls())
     assert [e.kind for e in journal] == ["prepare", "value", "value"]
-    assert answer.split()[0] == str(journal[1].result["value"])  # type: ignore[index,call-overload]  # JSON
+    assert answer.split()[0] == str(journal[1].result["value"])  # type: ignore[index,call-overload]  # a trace holds JSON
 
 
 @pytest.mark.parametrize("slow", ["a", "b"])

@@ -160,7 +160,7 @@ async def cut_off_and_resumed(home: Path, described: list[Any], cuts: list[int])
         assert report.status == "identical", report.divergence
         journal = await c.records.trace(run.run)
     finished = Counter(
-        str(e.request["args"]["name"])  # type: ignore[index,call-overload]  # JSON
+        str(e.request["args"]["name"])  # type: ignore[index,call-overload]  # a trace holds JSON
         for e in journal
         if e.kind == "tool" and e.status == "finished" and e.attempts == 1
     )

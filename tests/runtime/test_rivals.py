@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-import multiprocessing
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,19 +15,15 @@ import pytest
 import corral
 from corral.errors import ConflictError
 from corral.runtime.config import Settings
+from tests import forked
 from tests.runtime.agents import scripted, turn
-from tests.runtime.crash_child import settings as crash_settings
+from tests.runtime.crash_child import Place
 from tests.runtime.rivals_child import looking, rival, writer
-
-processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["tests.runtime.rivals_child", "corral.agents.app"])
 
 
 def compete(place: Path, target: Callable[..., None], count: int, *args: Any) -> list[Any]:
     """What ``count`` processes say that begin at the same moment."""
-    started = [processes.Process(target=target, args=(place, n, *args)) for n in range(count)]
-    for process in started:
-        process.start()
+    started = [forked.start(target, place, n, *args) for n in range(count)]
     deadline = time.monotonic() + 60
     while not all((place / f"ready-{n}").exists() for n in range(count)):
         assert time.monotonic() < deadline, "a rival did not start"
@@ -47,7 +42,7 @@ def place(tmp_path: Path) -> Path:
 
 
 async def test_of_processes_that_resume_one_run_exactly_one_wins(place: Path) -> None:
-    async with corral.open(crash_settings(place / "h", place / "w")) as c:
+    async with corral.open(Place(place).settings(asking=False)) as c:
         short = corral.RunOptions(agent=looking(20), limits=corral.RunLimits(max_steps=2))
         stopped = await c.run("Look.", short)
     said = await asyncio.to_thread(compete, place, rival, 3, stopped.run, None)
@@ -55,18 +50,18 @@ async def test_of_processes_that_resume_one_run_exactly_one_wins(place: Path) ->
     conflicts = [one["conflict"] for one in said if "conflict" in one]
     assert (len(winners), len(conflicts)) == (1, 2)
     assert all("process" in text or "completed" in text for text in conflicts)
-    async with corral.open(crash_settings(place / "h", place / "w")) as c:
+    async with corral.open(Place(place).settings(asking=False)) as c:
         assert (await c.replay(stopped.run)).status == "identical"
 
 
 async def test_of_processes_that_start_on_one_thread_each_wins_or_is_told(place: Path) -> None:
-    async with corral.open(crash_settings(place / "h", place / "w")) as c:
+    async with corral.open(Place(place).settings(asking=False)) as c:
         first = await c.run("Look.", corral.RunOptions(agent=looking(1)))
     said = await asyncio.to_thread(compete, place, rival, 3, None, first.thread)
     winners = [one["run"] for one in said if one.get("status") == "completed"]
     assert winners
     assert len(winners) + sum("conflict" in one for one in said) == 3
-    async with corral.open(crash_settings(place / "h", place / "w")) as c:
+    async with corral.open(Place(place).settings(asking=False)) as c:
         runs = await c.records.runs(thread=first.thread)
         assert {run.run for run in runs} == {first.run, *winners}
         for run in runs:
@@ -114,7 +109,7 @@ async def test_two_processes_that_write_hard_lose_nothing_and_are_never_locked_o
     said = await asyncio.to_thread(compete, place, writer, 3, 25)
     runs = [one for rows in said for one in rows]
     assert [error for _, status, error in runs if status != "completed"] == []
-    async with corral.open(crash_settings(place / "h", place / "w")) as c:
+    async with corral.open(Place(place).settings(asking=False)) as c:
         stored = await c.records.runs(limit=1000)
         assert {run.run for run in stored} == {run for run, _, _ in runs}
         assert all((run.status, run.steps) == ("completed", 5) for run in stored)

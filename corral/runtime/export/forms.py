@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from importlib.metadata import version
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -26,8 +25,9 @@ from corral.jsontypes import JsonObject
 from corral.runtime.effects import EffectKind
 from corral.runtime.entries import ENDED
 from corral.runtime.views import ApprovalStatus, RunStatus
+from corral.version import VERSION as RELEASE
 
-CORRAL = version("corral")
+CORRAL = RELEASE
 """The version of this Corral."""
 
 FORMAT: Literal["corral-run"] = "corral-run"

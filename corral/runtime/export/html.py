@@ -15,7 +15,6 @@ from dataclasses import replace
 from functools import lru_cache
 from hashlib import sha256
 from importlib import resources
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from corral.runtime.critical_path import CriticalPath, critical_path
@@ -25,6 +24,7 @@ from corral.runtime.export.html_talk import talk
 from corral.runtime.export.html_text import duration, headline, moment, visible
 from corral.runtime.export.html_timeline import timeline
 from corral.runtime.views import Approval, EffectView, RunView
+from corral.version import VERSION
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -52,7 +52,7 @@ def render_html(run: RunView, effects: Sequence[EffectView], approvals: Sequence
         statuses=_counted(items, "status"),
         shared=len(effects) - len(own),
         critical=_steps(way, items),
-        version=version("corral"),
+        version=VERSION,
         style_hash=_hash(_part("page.css")),
         script_hash=_hash(_part("page.js")),
     )

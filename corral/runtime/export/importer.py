@@ -134,20 +134,25 @@ def _store(connection: Connection, source: Source, checked: _Checked, workspace:
     again = connection.execute(
         select(runs.c.id, runs.c.thread_id).where(runs.c.origin == checked.origin)
     ).first()
-    if again is None:
-        storing = _Storing(connection, checked, workspace)
-        reader = source.read()
-        for line in reader:
-            storing.add(line)
-        if reader.sum != checked.sum:
-            raise ConfigError(f"{source.name} was changed while it was read.", hint="Try again.")
+    if again is not None:
+        return _imported(checked, again.id, again.thread_id, new=False)
+    storing = _Storing(connection, checked, workspace)
+    reader = source.read()
+    for line in reader:
+        storing.add(line)
+    if reader.sum != checked.sum:
+        raise ConfigError(f"{source.name} was changed while it was read.", hint="Try again.")
+    return _imported(checked, storing.run, checked.thread, new=True)
+
+
+def _imported(checked: _Checked, run: str, thread: str, *, new: bool) -> Imported:
     return Imported(
-        run=storing.run if again is None else again.id,
-        thread=checked.thread if again is None else again.thread_id,
+        run=run,
+        thread=thread,
         status=checked.run.status,
         effects=checked.effects,
         scrubbed=checked.header.scrubbed,
-        new=again is None,
+        new=new,
         id_in_file=checked.run.id,
     )
 

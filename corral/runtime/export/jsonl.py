@@ -91,7 +91,7 @@ def _keys(connection: Connection, run: str) -> list[Row[Any]]:
     return journal_rows(connection, run, *columns)
 
 
-def past_of(parent: Sequence[Row[Any]], left: Parting) -> list[Row[Any]]:
+def past_of(parent: Sequence[Any], left: Parting) -> list[Row[Any]]:
     """The rows of a parent's journal that decide what a fork shares, and where it parts."""
     at = next((row for row in parent if row.seq == left.at), None)
     if at is None:

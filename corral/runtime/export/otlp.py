@@ -15,7 +15,6 @@ import urllib.request
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
@@ -23,6 +22,7 @@ from urllib.parse import SplitResult, urlsplit
 from corral.errors import ConfigError, RunError
 from corral.runtime.export.spans import Span, spans_of, trace_id
 from corral.runtime.views import Approval, EffectView, RunView
+from corral.version import VERSION
 
 if TYPE_CHECKING:
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -188,14 +188,14 @@ class _Factory:
 
         self._trace = trace_id(run)
         self._next = 0
-        resource = Resource.create({"service.name": _service_name(), "service.version": _version()})
+        resource = Resource.create({"service.name": _service_name(), "service.version": VERSION})
         provider = TracerProvider(
             sampler=sampling.ALWAYS_ON,
             resource=resource,
             shutdown_on_exit=False,
             id_generator=self._ids(),
         )
-        self._tracer: Tracer = provider.get_tracer("corral", _version())  # type: ignore[assignment]  # the SDK's own
+        self._tracer: Tracer = provider.get_tracer("corral", VERSION)  # type: ignore[assignment]  # the SDK's own
 
     def _ids(self) -> Any:
         from opentelemetry.sdk.trace.id_generator import IdGenerator
@@ -239,10 +239,6 @@ class _Factory:
 
 def _service_name() -> str:
     return os.environ.get("OTEL_SERVICE_NAME") or "corral"
-
-
-def _version() -> str:
-    return version("corral")
 
 
 def _require_listener(target: OtlpTarget) -> None:

@@ -273,11 +273,10 @@ _OF_RUN = Statement(select(snapshots.c.id).where(snapshots.c.run_id == bindparam
 _MIRRORED = Statement(select(snapshots.c.id).where(_HERE, snapshots.c.mirrored == 1))
 _UNMIRROR = Statement(update(snapshots).where(_HERE, snapshots.c.mirrored == 1).values(mirrored=0))
 _INSERT = Statement(insert(snapshots))
-_FOLDERS = Statement(
-    select(snapshot_folders.c.folder, snapshot_folders.c.tree, snapshot_folders.c.files).where(
-        snapshot_folders.c.workspace == bindparam("workspace")
-    )
-)
+_FOLDERS_HERE: Any = select(
+    snapshot_folders.c.folder, snapshot_folders.c.tree, snapshot_folders.c.files
+).where(snapshot_folders.c.workspace == bindparam("workspace"))
+_FOLDERS = Statement(_FOLDERS_HERE)
 
 
 def of_run(connection: Connection, run: str) -> Snapshot | None:

@@ -1,0 +1,1 @@
+"""`corral diff`: two runs side by side."""
