@@ -14,9 +14,7 @@ from corral.runtime.models.contract import ChatModel
 if TYPE_CHECKING:
     from langgraph.graph import StateGraph
 
-    from corral.agents.kit import Kit
-
-    GraphBuilder = Callable[[Kit], StateGraph[Any, Any, Any, Any]]
+    GraphBuilder = Callable[[Any], StateGraph[Any, Any, Any, Any]]
 else:
     GraphBuilder = Callable[..., Any]
 
@@ -37,7 +35,7 @@ class Agent(AgentConfig):
     instead of opening ``model``: anything that satisfies ``ChatModel``, such as
     ``ScriptedModel`` or ``HostedModel.from_langchain(...)``. ``agents`` are the agents that it may
     give tasks to, themselves or by the names that they have in the settings. ``graph`` builds a
-    graph of the caller's own, instead of the ReAct loop, from what the agent has (see ``Kit``).
+    graph of the caller's own, instead of the ReAct loop, from the ``corral.Kit`` that it is given.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from langgraph.config import get_config
 
@@ -25,7 +25,6 @@ from corral.runtime.runs import STEP_OF_A_NEW_THREAD
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
 
-    from corral.runtime.door import Door
 
 T = TypeVar("T")
 
@@ -70,6 +69,14 @@ class Scope:
 
 current_scope: ContextVar[Scope] = ContextVar("corral_scope")
 """The graph that is executing here."""
+
+
+class Door(Protocol):
+    """What ``perform`` needs of a door: the live one here, or the closed one of a replay."""
+
+    async def perform(self, effect: Effect, path: str) -> Outcome:
+        """Make the effect asked for at ``path``, or give what the journal holds of it."""
+        ...
 
 
 @dataclass

@@ -15,7 +15,6 @@ from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 import structlog
 from langgraph.errors import GraphBubbleUp
@@ -35,14 +34,6 @@ from corral.runtime.journal import Journal
 from corral.runtime.recall import Recall
 
 log = structlog.get_logger()
-
-
-class Door(Protocol):
-    """What ``perform`` needs of a door: the live one here, or the closed one of a replay."""
-
-    async def perform(self, effect: Effect, path: str) -> Outcome:
-        """Make the effect asked for at ``path``, or give what the journal holds of it."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -65,26 +65,30 @@ def follow_run(run: str, only: Filter, *, full: bool, json: bool) -> int:
 
 
 async def _follow(run: str, only: Filter, teller: Teller) -> int:
+    told: dict[str, tuple[str, int]] = {}
     async with open_records() as records:
         trace = await load(records, run)
         teller.begin(trace)
-        told: dict[str, tuple[str, int]] = {}
         try:
-            while True:
-                for effect in _news(trace, only, told):
-                    if teller.tell(trace, effect):
-                        told[effect.path] = (effect.status, effect.attempts)
-                if not trace.standing.is_live:
-                    break
+            _tell(trace, only, told, teller)
+            while trace.standing.is_live:
                 teller.pause(trace)
                 await asyncio.sleep(EVERY)
                 trace = await refresh(records, trace)
+                _tell(trace, only, told, teller)
         finally:
             teller.pause(trace)
         teller.end(trace)
     if only and not told:
         note(nothing_matches(trace.effects))
     return EXIT_CODES[trace.run.status]
+
+
+def _tell(trace: Trace, only: Filter, told: dict[str, tuple[str, int]], teller: Teller) -> None:
+    """Tell what is new; ``told`` remembers how each entry stood when it was told."""
+    for effect in _news(trace, only, told):
+        if teller.tell(trace, effect):
+            told[effect.path] = (effect.status, effect.attempts)
 
 
 def _news(trace: Trace, only: Filter, told: dict[str, tuple[str, int]]) -> list[EffectView]:
