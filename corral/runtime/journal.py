@@ -114,8 +114,9 @@ class Journal:
         """The scope of the agent that asks: of the run's own, or of the sub-agent around."""
         around = scope(path)
         while around:
-            entry = self._by_path.get(around[:-1])
-            if entry is not None and entry.kind == "agent":
+            # What an agent finds when it begins is there before all else of it.
+            entry = self._by_path.get(around[:-1]) or self._by_path.get(f"{around}prepare")
+            if entry is not None and entry.kind in ("agent", "prepare"):
                 return around
             around = scope(around[:-1])
         return ""

@@ -15,7 +15,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-_PLACE = re.compile(r"(\d+)\.(.+)#(\d+)")
+_PLACE = re.compile(r"(\d{1,9})\.(.+)#(\d{1,9})")
 
 
 @dataclass(frozen=True)
