@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -100,8 +99,9 @@ async def replayed(folder: Path, steps: int, run: str) -> dict[str, float]:
 
 
 def _peak() -> float:
-    """What this process has taken at most, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
+    """What this process has taken at most, in bytes; ``getrusage`` has its parent's in it."""
+    status = Path("/proc/self/status").read_text("utf-8")
+    return float(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
 def child(folder: Path, steps: int, run: str) -> dict[str, float]:

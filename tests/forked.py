@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -36,6 +38,42 @@ def start(target: Callable[..., object], *args: Any) -> ForkServerProcess:
     process = _processes.Process(target=target, args=args)
     process.start()
     return process
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a command runs, and the files that get what it says; both may be the same one."""
+
+    env: dict[str, str]
+    folder: str
+    out: str
+    err: str
+
+
+def corral(args: Sequence[str], place: Place, seconds: float) -> int | None:
+    """Run the command ``corral`` in such a process; its exit code, ``None``: it did not end."""
+    for path in (place.out, place.err):
+        Path(path).write_bytes(b"")
+    process = start(_corral, args, place)
+    process.join(seconds)
+    code = process.exitcode
+    if code is None:
+        process.kill()
+    return code
+
+
+def _corral(args: Sequence[str], place: Place) -> None:
+    os.environ.clear()
+    os.environ.update(place.env)
+    os.chdir(place.folder)
+    for number, path in ((1, place.out), (2, place.err)):
+        target = os.open(path, os.O_WRONLY | os.O_APPEND)
+        os.dup2(target, number)
+        os.close(target)
+    sys.argv = ["corral", *args]
+    from corral.cli.main import main
+
+    main()
 
 
 def ensure_running() -> None:

@@ -12,7 +12,7 @@ from corral.jsontypes import JsonObject, digest
 from corral.policies.redaction import Redactor
 from corral.runtime.database import Database
 from corral.runtime.effects import Spend
-from corral.runtime.entries import Entry, Parting, load_entries, shared
+from corral.runtime.entries import Entry, Parting, changed_since, load_entries, shared
 from corral.runtime.fork_plan import fork_at, refuse_if_live
 from corral.runtime.journal import Journal
 from corral.runtime.origin import require_content
@@ -55,7 +55,8 @@ async def check_past(
     Raises ``DivergenceError`` when its code has changed so that it takes another way.
     """
     past = shared(point.entries, replace(left, changes={}))
-    journal = Journal(database, run.id, [replace(entry, run=run.id) for entry in past])
+    changed = await database.read(lambda connection: changed_since(connection, run.id))
+    journal = Journal(database, run.id, past, changed)
     report = await replay_past(database, program, run, journal)
     if report.divergence is not None:
         raise DivergenceError(

@@ -102,6 +102,7 @@ def test_a_terminal_decides_by_its_width_and_colours(place: Place, pair: tuple[s
     env = {**place.env, "TERM": "xterm-256color"}
     for columns, no_color in ((140, True), (60, False)):
         chosen = {key: value for key, value in env.items() if no_color or key != "NO_COLOR"}
+        chosen["COLUMNS"] = str(columns)  # pexpect sets the size when the program has begun
         argv = place.command("diff", *pair)
         child = pexpect.spawn(
             argv[0], argv[1:], env=chosen, encoding="utf-8", dimensions=(50, columns)

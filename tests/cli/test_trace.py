@@ -314,7 +314,7 @@ def test_a_narrow_terminal_and_a_wide_one(place: Place, team_run: str) -> None:
         child = pexpect.spawn(
             argv[0],
             argv[1:],
-            env={**place.env, "TERM": "xterm-256color", **env},
+            env={**place.env, "TERM": "xterm-256color", "COLUMNS": str(columns), **env},
             encoding="utf-8",
             timeout=60,
             dimensions=(50, columns),

@@ -7,7 +7,6 @@ has imported Corral already, which is another process all the same and costs a t
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -111,12 +110,8 @@ class Shell:
         """Run one command in a process that is forked from one with Corral imported."""
         assert not self.wrapper
         out, err = self._outputs()
-        place = (dict(self.env), str(self.workspace), str(out), str(err))
-        process = forked.start(_command, args, *place)
-        process.join(SECONDS)
-        code = process.exitcode
-        if code is None:
-            process.kill()
+        place = forked.Place(dict(self.env), str(self.workspace), str(out), str(err))
+        code = forked.corral(args, place, SECONDS)
         assert code is not None, f"{args} did not end: {err.read_text()}"
         return Result(code, out.read_text(), err.read_text())
 
@@ -145,20 +140,6 @@ class Shell:
     def _outputs(self) -> tuple[Path, Path]:
         folder = self.home.parent
         return folder / "stdout.txt", folder / "stderr.txt"
-
-
-def _command(args: Sequence[str], env: dict[str, str], cwd: str, out: str, err: str) -> None:
-    os.environ.clear()
-    os.environ.update(env)
-    os.chdir(cwd)
-    for number, path in ((1, out), (2, err)):
-        target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(target, number)
-        os.close(target)
-    sys.argv = ["corral", *args]
-    from corral.cli.main import main
-
-    main()
 
 
 def turn(text: str = "", **calls: Mapping[str, Any]) -> Turn:

@@ -31,7 +31,7 @@ def test_only_the_first_answer_counts(shell: Shell, question: dict[str, str]) ->
     ]
     for args in again:
         refused = shell.quick(*args)
-        refused.says(question["id"], "was denied", "that answer stands", "corral resume")
+        refused.says(question["id"], "answered (denied)", "that answer stands", "corral resume")
         assert refused.code == 2
     done = shell.quick("resume", question["run"])
     assert (done.code, done.out.splitlines()[-1]) == (0, "Written.")
@@ -57,7 +57,7 @@ def test_a_cancelled_run_takes_no_answer(shell: Shell, question: dict[str, str])
 
     assert shell.quick("cancel", run).code == 0
     refused = shell.quick("approve", question["id"])
-    refused.says(question["id"], "was denied")
+    refused.says(question["id"], "answered (denied)")
     assert refused.code == 2
     assert shell.quick("approvals", "--json").out == ""
     again = shell.quick("cancel", run)
@@ -69,6 +69,7 @@ def test_a_cancelled_run_takes_no_answer(shell: Shell, question: dict[str, str])
     on = shell.quick("run", "Hello", "--json", "--thread", row["thread"], "--model", hello)
     assert (on.code, on.last["output"]) == (0, "Hello."), "its thread goes on"
     asked = shell.trace(on.last["run"], "model")[0]["request"]["messages"]
-    calls = [call["id"] for message in asked for call in message.get("tool_calls", ())]
+    made = shell.trace(run, "model")[0]["result"]["message"]  # in the run before: "earlier" here
+    calls = [call["id"] for call in made["tool_calls"]]
     answered = [message["tool_call_id"] for message in asked if message["type"] == "tool"]
     assert calls == answered, "no call is left without an answer"

@@ -138,7 +138,7 @@ def _diverged(shell: Shell, run: str) -> None:
     diverged = shell.quick("replay", run)
     assert diverged.code == 5
     for shown in ("first divergence: ", "Now I add them up.", "Never I add them up."):
-        assert shown in diverged.err
+        assert shown in diverged.out
 
 
 def test_how_a_run_can_end(shell: Shell) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import grimp
 import pytest
 
+from tests import forked
 from tests.house import docs
 from tests.house.rules import ROOT
 
@@ -119,8 +120,31 @@ def environment(folder: Path, model: str) -> dict[str, str]:
 
 
 def check(block: docs.Block, command: docs.Command, env: dict[str, str], status: int) -> None:
+    code, output = by_corral(command.line, env) or by_shell(command.line, env)
+    told = f"{block.page}:{block.line}: $ {command.line}\n{output}\n(exit {code})"
+    assert code == status, told
+    if command.output:
+        assert docs.matches(command.output, output), f"{told}\nthe page shows\n{command.output}"
+
+
+def by_corral(line: str, env: dict[str, str]) -> tuple[int, str] | None:
+    """Run a plain ``corral`` command where Corral is imported already: exit code and output.
+
+    ``None`` for a line that needs a shell, or that is no such command.
+    """
+    if not line.startswith("corral ") or any(mark in line for mark in "|<>&;$`(){}*?~#"):
+        return None
+    said = str(Path(env["PWD"]).parent / "said.txt")
+    args = shlex.split(line.replace("\\\n", " "))[1:]
+    code = forked.corral(args, forked.Place(env, env["PWD"], said, said), SECONDS)
+    assert code is not None, f"$ {line} did not end"
+    return code, Path(said).read_text("utf-8", "replace")
+
+
+def by_shell(line: str, env: dict[str, str]) -> tuple[int, str]:
+    """Run a line as a shell does: its exit code and its output."""
     done = subprocess.run(
-        ["bash", "-c", command.line],
+        ["bash", "-c", line],
         cwd=env["PWD"],
         env=env,
         stdin=subprocess.DEVNULL,
@@ -130,12 +154,7 @@ def check(block: docs.Block, command: docs.Command, env: dict[str, str], status:
         timeout=SECONDS,
         check=False,
     )
-    told = f"{block.page}:{block.line}: $ {command.line}\n{done.stdout}\n(exit {done.returncode})"
-    assert done.returncode == status, told
-    if command.output:
-        assert docs.matches(command.output, done.stdout), (
-            f"{told}\nthe page shows\n{command.output}"
-        )
+    return done.returncode, done.stdout
 
 
 class TestTheChecker:

@@ -82,7 +82,7 @@ async def attempt(c: corral.Corral, content: bytes) -> bool:
     try:
         found = await imported(c, path, content)
     except ConfigError as error:
-        assert error.message.startswith(str(path)), error.message
+        assert error.message.startswith(str(path)), error.message  # noqa: PT017  # or it is taken
         assert await c.records.database.read(counts) == before
         return False
     run = await c.records.run(found.run)

@@ -1,4 +1,4 @@
-"""Graphs of every shape, cut off anywhere and gone on with: no call twice, and every replay identical."""
+"""Graphs of every shape, cut off anywhere and gone on with: every replay is identical."""
 
 from __future__ import annotations
 
