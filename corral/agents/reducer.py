@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from langchain_core.messages import BaseMessage, RemoveMessage
+from langchain_core.messages import AnyMessage, BaseMessage, RemoveMessage
 from langgraph.graph.message import _messages_delta_reducer
 
 
-class _Thread(list[BaseMessage]):
+class _Thread(list[AnyMessage]):
     """A thread's messages. ``ids`` has theirs, and those of threads that go on from here."""
 
     __slots__ = ("ids",)

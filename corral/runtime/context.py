@@ -92,6 +92,7 @@ class RunContext:
     _making: dict[str, asyncio.Lock] = field(default_factory=dict)
     _at_door: set[asyncio.Task[Any]] = field(default_factory=set)
     _is_over: bool = False
+    _work: asyncio.Task[Any] | None = field(default_factory=asyncio.current_task)
 
     async def perform(self, effect: Effect, path: str) -> Outcome:
         """See ``perform``. Raises ``RunError`` when the graph has ended."""
@@ -100,6 +101,10 @@ class RunContext:
                 f"The {effect.kind} {effect.name} was asked for after its run had ended.",
                 hint="Await every task that a node makes, before the node returns.",
             )
+        if self._work is not None and self._work.cancelling():
+            # Told to stop, the tasks of a node end one after the other. What one of them asks for
+            # meanwhile has not come of what another has given up.
+            raise asyncio.CancelledError
         task = asyncio.current_task()
         assert task is not None
         is_outer = task not in self._at_door

@@ -66,6 +66,15 @@ class LiveDoor:
                 )
             if self.journal.is_settled(entry):
                 return await self.recall.answer(self.journal.taken(entry))
+        try:
+            return await self._pass(effect, path, identity, entry)
+        except asyncio.CancelledError:
+            if entry is not None and self.journal.find(path) is entry:
+                self.journal.cancel(path, entry.duration_ms or 0.0)  # once more, before it began
+            raise
+
+    async def _pass(self, effect: Effect, path: str, identity: str, entry: Entry | None) -> Outcome:
+        """From the limits on: nothing is known yet of how it ends."""
         await self._check_limits(effect)
         cleared = await self.gate.clear(effect, path, entry)
         if isinstance(cleared, Settled):

@@ -64,6 +64,12 @@ class Journal:
         self._ends = max((entry.ended or 0 for entry in entries), default=0)
         self._asks = max((max(e.asked or e.seq, e.seen or 0) for e in entries), default=0)
         self._asked: dict[str, int] = {}
+        self._ended_here: set[str] = set()
+        self._gone_on_from = {
+            entry.path
+            for entry in entries
+            if entry.status in ("failed", "cancelled") and has_consequences(entry, entries)
+        }
         self._lenient = not _CHANGED_BY.isdisjoint(changed)
         self._transcripts = Transcripts()
         self._turns: Counter[str] = Counter()
@@ -165,7 +171,11 @@ class Journal:
     def _is_past(self, entry: Entry) -> bool:
         if self.is_over or inherited(entry, self.run):
             return True
-        return has_consequences(entry, self._by_path.values())
+        # What an earlier execution left is judged by what had come of it then: what is asked for
+        # again since, beside it, has not.
+        if entry.path in self._ended_here:
+            return has_consequences(entry, self._by_path.values())
+        return entry.path in self._gone_on_from
 
     async def start(self, path: str, effect: Effect, identity: str) -> Entry:
         """Record that the effect is about to be made.
@@ -349,6 +359,7 @@ class Journal:
         self._ends += 1
         done = replace(entry, ended=self._ends, seen=self._asks, duration_ms=duration_ms)
         self._by_path[done.path] = done
+        self._ended_here.add(done.path)
         return done
 
     def _count(self, entry: Entry) -> None:

@@ -170,6 +170,7 @@ async def cut_off_and_resumed(home: Path, described: list[Any], cuts: list[int])
 
 @settings(
     max_examples=EXAMPLES,
+    derandomize=True,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
