@@ -125,7 +125,8 @@ def journal_rows(connection: Connection, run: str, *columns: Column[Any]) -> lis
     if left is None:
         return own
     mine = {row.path for row in own}
-    past = shared(journal_rows(connection, left.parent, *columns), left)
+    parent: list[Any] = journal_rows(connection, left.parent, *columns)
+    past: list[Row[Any]] = shared(parent, left)
     return sorted([row for row in past if row.path not in mine] + own, key=lambda row: row.seq)
 
 
