@@ -35,7 +35,8 @@ def kill(name: str, place: Place, at: int) -> int | None:
     """The exit code of a process that carries a scenario on and is killed at a boundary."""
     process = forked.start(child, name, place.root, at)
     process.join(60)
-    return process.exitcode
+    # 255: the fork server was interrupted before it could pass on what the kernel had told it.
+    return KILLED if process.exitcode == 255 else process.exitcode
 
 
 async def begun(name: str, root: Path) -> Place:

