@@ -12,7 +12,8 @@
     │   ├── StorageError      the database is locked, full or damaged
     │   └── DivergenceError   the graph asked for something else than the journal holds
     └── ControlFlow           not a failure: the run ends or pauses here on purpose
-        └── LimitReached      a step, token or repetition limit stopped the run
+        ├── LimitReached      a step, token or repetition limit stopped the run
+        └── StoppedByUser     a human stopped the run at a question
 
 A message says what happened and to what; ``hint`` says what to do next. The command line
 prints both and no traceback.
@@ -88,5 +89,11 @@ class ControlFlow(CorralError):
 
 class LimitReached(ControlFlow):
     """A step, token or repetition limit stopped the run; it can go on with a higher one."""
+
+    exit_code = 4
+
+
+class StoppedByUser(ControlFlow):
+    """A human answered a question by stopping the run; it can be resumed."""
 
     exit_code = 4

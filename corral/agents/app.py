@@ -40,7 +40,6 @@ from corral.runtime.events import Event, Events, RunFinished
 from corral.runtime.export.live import exported
 from corral.runtime.export.otlp import OtlpTarget
 from corral.runtime.fork import check_past, fork_point, replaced_entry
-from corral.runtime.gate import PolicyRules
 from corral.runtime.migrate import open_database
 from corral.runtime.origin import changed_by_moving
 from corral.runtime.program import Program, State
@@ -50,6 +49,7 @@ from corral.runtime.rewind import Rewinder
 from corral.runtime.rewind_report import RewindReport
 from corral.runtime.runs import NewRun, RunRow
 from corral.runtime.secrets import known_secrets
+from corral.runtime.stations.facts import PolicyRules
 from corral.runtime.views import Approval, ReplayReport, RunResult, ServerView
 
 

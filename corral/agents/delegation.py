@@ -69,8 +69,8 @@ async def delegate(to: SubAgent, task: str) -> ToolResult:
     return ToolResult(str(outcome.value["text"]), is_error=bool(outcome.value["is_error"]))
 
 
-def delegation(to: SubAgent, args: JsonObject) -> Effect:
-    """The effect of giving a sub-agent the task in ``args``."""
+def delegation(to: SubAgent, args: JsonObject, call_id: str = "") -> Effect:
+    """The effect of giving a sub-agent the task in ``args``; ``call_id`` as in ``Guard``."""
 
     async def execute(attempt: Attempt) -> Outcome:
         program = to.program()
@@ -90,7 +90,8 @@ def delegation(to: SubAgent, args: JsonObject) -> Effect:
             args,
             refuse=lambda reason: Outcome(_answer(reason, is_error=True)),
             give=lambda text: Outcome(_answer(text)),
-            edit=lambda new: delegation(to, new),
+            edit=lambda new: delegation(to, new, call_id),
+            call_id=call_id,
         ),
     )
 

@@ -217,9 +217,11 @@ class AgentServices:
             hint=f"Its sub-agents are: {known}. Add it to Agent(agents=(…)).",
         )
 
-    def delegation(self, spec: ToolSpec, args: JsonObject) -> Effect | None:
+    def delegation(self, spec: ToolSpec, args: JsonObject, call_id: str) -> Effect | None:
         """See ``Services.delegation``."""
-        return delegation(self.sub_agent(spec.tool), args) if spec.server == AGENTS else None
+        if spec.server != AGENTS:
+            return None
+        return delegation(self.sub_agent(spec.tool), args, call_id)
 
     async def warm_model(self) -> None:
         """Load the model, if it is one that loads."""

@@ -18,6 +18,8 @@ memories = Table(
     Column("run", Text, nullable=False),
     Column("created_at", Text, nullable=False),
     Column("updated_at", Text, nullable=False),
+    # Where it came from and whom it can be shown to (policies/labels.py), as JSON.
+    Column("label", Text),
     UniqueConstraint("agent", "fingerprint", name="uq_memories_agent_fingerprint"),
 )
 """One row a fact. ``fingerprint`` is equal for texts that differ only in case and spaces."""

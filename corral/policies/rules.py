@@ -7,13 +7,14 @@ which can be read in two ways is never let through by a rule that meant the othe
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
-from corral.jsontypes import JsonObject, canonical
+from corral.jsontypes import canonical
+from corral.policies.facts import ToolCall
 from corral.policies.globs import compile_glob, escape
 from corral.policies.paths import (
     is_folder_name,
@@ -69,21 +70,6 @@ class Rule(BaseModel):
     )
     action: Action = Field(description="What happens to a call that matches.")
     reason: str = Field(default="", description="Shown to the user and to the model.")
-
-
-@dataclass(frozen=True)
-class ToolCall:
-    """A tool call, as the rules see it.
-
-    ``read_only`` is what the server says of itself and may be true only for a server that the
-    user trusts. ``workspace`` is the absolute path of the granted folder.
-    """
-
-    name: str
-    args: JsonObject = field(hash=False)
-    read_only: bool
-    sandboxed: bool
-    workspace: str
 
 
 @dataclass(frozen=True)

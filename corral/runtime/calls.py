@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
 from corral.errors import ModelError, ToolServerError
 from corral.jsontypes import JsonObject, canonical, digest
@@ -77,7 +77,7 @@ class Services(Protocol):
         """Seconds that a tool call may take."""
         ...
 
-    def delegation(self, spec: ToolSpec, args: JsonObject) -> Effect | None:
+    def delegation(self, spec: ToolSpec, args: JsonObject, call_id: str) -> Effect | None:
         """The effect of a call that a sub-agent answers; ``None`` for a tool of a server."""
         ...
 
@@ -166,10 +166,10 @@ async def ask_model(ask: Ask, services: Services) -> AIMessage:
 
     async def execute(attempt: Attempt) -> Outcome:
         request = ModelRequest(
-            messages=ask.messages,
+            messages=[*ask.messages, *map(_note, attempt.notes)],
             tools=ask.tools,
             tool_choice=ask.tool_choice,
-            sampling=ask.sampling,
+            sampling=ask.sampling.within(attempt.max_output_tokens),
             turn=attempt.turn,
         )
         emit = current_run.get().emit
@@ -192,6 +192,7 @@ async def ask_model(ask: Ask, services: Services) -> AIMessage:
             "text": message.text,
             "message": encode(message),
             "stop_reason": final.stop_reason,
+            **({"told": list(attempt.notes)} if attempt.notes else {}),
         }
         usage = final.usage
         spend = Spend(usage.input_tokens, usage.output_tokens, usage.cost_usd)
@@ -212,6 +213,11 @@ async def ask_model(ask: Ask, services: Services) -> AIMessage:
     return message
 
 
+def _note(text: str) -> BaseMessage:
+    # Not a system message: some providers take none but the first.
+    return HumanMessage(f"[Note from the runtime, not from the user: {text}]")
+
+
 async def use_tool(
     call: JsonObject, setting: Setting, services: Services, *, message_id: str
 ) -> ToolMessage:
@@ -227,7 +233,10 @@ async def use_tool(
     if spec is None or problem is not None:
         effect = Effect("tool", name, _request(name, args), _answer_with(problem or ""))
     else:
-        effect = services.delegation(spec, args) or _tool_effect(spec, args, services)
+        call_id = str(call.get("id") or "")
+        effect = services.delegation(spec, args, call_id) or _tool_effect(
+            spec, args, services, call_id
+        )
     value = (await perform(effect)).value
     return ToolMessage(
         content=value["text"],
@@ -245,7 +254,7 @@ def _problem(name: str, spec: ToolSpec | None, args: JsonObject, setting: Settin
     return invalid_args(args) or validate_args(spec, args)
 
 
-def _tool_effect(spec: ToolSpec, args: JsonObject, services: Services) -> Effect:
+def _tool_effect(spec: ToolSpec, args: JsonObject, services: Services, call_id: str) -> Effect:
     async def execute(attempt: Attempt) -> Outcome:
         options = CallOptions(idempotency_key=attempt.key, timeout=services.tool_timeout)
         try:
@@ -265,7 +274,8 @@ def _tool_effect(spec: ToolSpec, args: JsonObject, services: Services) -> Effect
             args,
             refuse=_error,
             give=lambda text: Outcome(ToolResult(text).to_json()),
-            edit=lambda new: _tool_effect(spec, new, services),
+            edit=lambda new: _tool_effect(spec, new, services, call_id),
+            call_id=call_id,
         ),
     )
 

@@ -1,6 +1,7 @@
 """The door: every effect of every run comes through here, and through all of its stations.
 
-    recall ─► limits ─► policy ─► journal "started" ─► execute ─► redact ─► journal "finished"
+    recall ─► loops ─► budget ─► policy ─► keep workspace ─► journal "started"
+           ─► execute ─► redact ─► journal "finished" ─► settle
 
 A graph is otherwise pure, so exactly-once, budgets, approvals at any depth, redaction, the
 trace and offline replay are each one station here and nothing anywhere else.
@@ -19,19 +20,18 @@ from pathlib import Path
 import structlog
 from langgraph.errors import GraphBubbleUp
 
-from corral.errors import CorralError, DivergenceError, LimitReached, RunError
-from corral.jsontypes import JsonObject, digest
-from corral.policies.limits import RunLimits, check_model_call
-from corral.policies.loops import stuck
+from corral.errors import ControlFlow, CorralError, DivergenceError, RunError
+from corral.jsontypes import JsonObject
 from corral.policies.redaction import Redactor
 from corral.runtime.context import inside
 from corral.runtime.divergence import describe
-from corral.runtime.effects import Attempt, Effect, Outcome
+from corral.runtime.effects import Attempt, Effect, Outcome, Settled
 from corral.runtime.entries import Entry
 from corral.runtime.events import Event, ModelFinished, ToolFinished, ToolStarted
-from corral.runtime.gate import Gate, Settled
 from corral.runtime.journal import Journal
 from corral.runtime.recall import Recall
+from corral.runtime.stations.budget import Grant
+from corral.runtime.stations.opened import Stations
 
 log = structlog.get_logger()
 
@@ -47,8 +47,7 @@ class LiveDoor:
 
     journal: Journal
     recall: Recall
-    gate: Gate
-    limits: RunLimits
+    stations: Stations
     redactor: Redactor
     emit: Callable[[Event], None]
     before: Callable[[Effect], Awaitable[None]] | None = None
@@ -74,32 +73,32 @@ class LiveDoor:
             raise
 
     async def _pass(self, effect: Effect, path: str, identity: str, entry: Entry | None) -> Outcome:
-        """From the limits on: nothing is known yet of how it ends."""
-        await self._check_limits(effect)
-        cleared = await self.gate.clear(effect, path, entry)
-        if isinstance(cleared, Settled):
-            return await self._record(path, effect, identity, cleared.outcome)
-        if cleared is not effect:  # a human has edited the arguments
-            cleared = self._cleaned(cleared)
-        return await self._execute(path, cleared, identity)
-
-    async def _check_limits(self, effect: Effect) -> None:
-        reason = None
-        if effect.kind == "model":
-            reason = check_model_call(self.limits, self.journal.spent)
-        elif effect.guard is not None:
-            args = digest(effect.guard.args)
-            reason = stuck(self.journal.calls, effect.name, args, self.limits.max_repeats)
-        if reason is not None:
+        """From the stations on: nothing is known yet of how it ends."""
+        try:
+            notes = await self.stations.watch.check(effect, path)
+            if isinstance(notes, Settled):
+                return await self._record(path, effect, identity, notes.outcome)
+            grant = await self.stations.meter.reserve(effect, path)
+        except ControlFlow:
             await self.recall.quiet()
-            raise LimitReached(reason)
+            raise
+        try:
+            cleared = await self.stations.gate.clear(effect, path, entry)
+            if isinstance(cleared, Settled):
+                return await self._record(path, effect, identity, cleared.outcome)
+            if cleared is not effect:  # a human has edited the arguments
+                cleared = self._cleaned(cleared)
+            grant = replace(grant, notes=(*notes, *grant.notes))
+            return await self._execute(path, cleared, identity, grant)
+        finally:
+            await self.stations.meter.release(path)
 
     async def _record(self, path: str, effect: Effect, identity: str, outcome: Outcome) -> Outcome:
         """Journal an outcome that needed no execution: a refusal."""
         entry = await self.journal.start(path, effect, identity)
         return await self._finish(entry, outcome, 0.0)
 
-    async def _execute(self, path: str, effect: Effect, identity: str) -> Outcome:
+    async def _execute(self, path: str, effect: Effect, identity: str, grant: Grant) -> Outcome:
         if self.before is not None:
             await self.before(effect)
         began = time.monotonic()
@@ -108,16 +107,22 @@ class LiveDoor:
                 entry = await self.journal.start(path, effect, identity)
                 if effect.guard is not None:
                     self.emit(ToolStarted(effect.name, effect.guard.args, path))
-                outcome = await self._make(entry, effect, began)
-                return await self._finish(entry, outcome, _since(began))
+                outcome = await self._make(entry, effect, grant, began)
+                took = _since(began)
+                done = await self._finish(entry, outcome, took)
+                await self.stations.meter.settle(path, done.spend, took)
+                return done
         except asyncio.CancelledError:
             self.journal.cancel(path, _since(began))
             raise
 
-    async def _make(self, entry: Entry, effect: Effect, began: float) -> Outcome:
+    async def _make(self, entry: Entry, effect: Effect, grant: Grant, began: float) -> Outcome:
         """Let the effect happen. What it raises is journaled first."""
         path = entry.path
-        attempt = Attempt(f"{self.journal.run}:{path}", path, self.journal.turns(path))
+        turn = self.journal.turns(path)
+        attempt = Attempt(
+            f"{self.journal.run}:{path}", path, turn, grant.max_output_tokens, grant.notes
+        )
         try:
             with inside(path, agent=effect.pure):
                 return await effect.execute(attempt)

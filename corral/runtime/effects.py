@@ -37,12 +37,15 @@ class Attempt:
     """One try at an effect.
 
     ``key`` is the same on every try, ``path`` is where in the graph, ``turn`` counts the model
-    calls that the run already holds.
+    calls that the run already holds. A model may give at most ``max_output_tokens``, and is told
+    the ``notes``: neither is part of what identifies the effect.
     """
 
     key: str
     path: str
     turn: int
+    max_output_tokens: int | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Guard:
     """What policy must know of a tool call, and how to go on when it is answered by a human.
 
     ``refuse`` and ``give`` make the outcome of a refusal, and of a result given by hand.
+    ``call_id`` is the id that the call has in the model's message.
     """
 
     spec: ToolSpec
@@ -57,6 +61,7 @@ class Guard:
     refuse: Callable[[str], Outcome]
     give: Callable[[str], Outcome]
     edit: Callable[[JsonObject], Effect]
+    call_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -79,3 +84,10 @@ class Effect:
     guard: Guard | None = None
     once: str | None = None
     pure: bool = False
+
+
+@dataclass(frozen=True)
+class Settled:
+    """An effect that is not made: it was refused, or its result was given by hand."""
+
+    outcome: Outcome

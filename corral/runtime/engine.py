@@ -31,7 +31,6 @@ from corral.runtime.context import RunContext, Scope, current_run, current_scope
 from corral.runtime.database import Database
 from corral.runtime.door import LiveDoor
 from corral.runtime.events import Event, Events, RunFinished, RunStarted
-from corral.runtime.gate import Gate, PolicyRules
 from corral.runtime.journal import Journal
 from corral.runtime.lease import Hold, current_hold, holding, keep
 from corral.runtime.program import Program, State
@@ -39,6 +38,8 @@ from corral.runtime.recall import Recall
 from corral.runtime.records import Records
 from corral.runtime.runs import STOPPED_BY_USER, Ending, NewRun, RunRow
 from corral.runtime.snapshots.keeper import Keeper
+from corral.runtime.stations.facts import PolicyRules
+from corral.runtime.stations.opened import StationTerms, open_stations
 from corral.runtime.views import RunResult, Totals
 
 log = structlog.get_logger()
@@ -165,15 +166,14 @@ class _Execution:
         """Execute the graph from where the run stands."""
         terms, run = self.terms, self.run
         current_hold.set(Hold(run.thread, self.lease))
-        gate = Gate(self.journal, self.database, terms.rules, emit)
-        await gate.load()
-        recall = Recall(self.journal)
+        stations = await open_stations(
+            self.journal, self.database, StationTerms(terms.limits, terms.rules), emit
+        )
         keeper = Keeper(
             self.database, terms.snapshots, terms.rules.workspace, run.thread, run.id, emit
         )
-        door = LiveDoor(
-            self.journal, recall, gate, terms.limits, terms.redactor, emit, keeper.before
-        )
+        recall = Recall(self.journal)
+        door = LiveDoor(self.journal, recall, stations, terms.redactor, emit, keeper.before)
         context = RunContext(run.id, run.thread, door, emit)
         current_run.set(context)
         current_scope.set(Scope(base_step=run.base.step))

@@ -59,6 +59,8 @@ runs = Table(
     Column("changes", Text),
     # What the run was made by: versions and digests of the code, see fingerprint.py.
     Column("code", Text),
+    # What the user calls it by in their accounts: a JSON list of words.
+    Column("tags", Text),
     # Kept by gc whatever its age; 0 or 1.
     Column("pinned", Integer, nullable=False, server_default="0"),
     # For a run that came from another machine: where from.
@@ -133,10 +135,17 @@ approvals = Table(
     Column("status", String, nullable=False),
     Column("answer_args", Text),
     Column("answer_reason", Text),
-    # The result of a call in doubt, given by hand.
+    # A result given by hand, in the tool's place.
     Column("answer_result", Text),
     Column("created_at", String, nullable=False),
     Column("answered_at", String),
+    # What helps to decide, as it was when it was asked; see views.Approval.
+    Column("context", Text),
+    Column("answered_by", String),
+    # When it counts as denied; of whom it is asked now, and since when.
+    Column("expires_at", String),
+    Column("asked_of", String),
+    Column("escalated_at", String),
     UniqueConstraint("run_id", "path"),
     Index("approvals_by_status", "status", "created_at"),
 )
@@ -148,7 +157,59 @@ standing_rules = Table(
     Column("workspace", Text, nullable=False),
     Column("rule", Text, nullable=False),
     Column("created_at", String, nullable=False),
+    # run, thread, project or user, and which of them; empty for the user and, in rows of old, for
+    # the workspace.
+    Column("scope", String, nullable=False, server_default="project"),
+    Column("scope_id", Text, nullable=False, server_default=""),
+    Column("until", String),
+    # The approval whose answer it was.
+    Column("approval", String),
 )
+
+reservations = Table(
+    "reservations",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("run_id", String, nullable=False),
+    Column("thread_id", String, nullable=False),
+    Column("day", String, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("input_tokens", Integer, nullable=False),
+    Column("output_tokens", Integer, nullable=False),
+    Column("cost_usd", Float, nullable=False),
+    Column("calls", Integer, nullable=False),
+    Column("created_at", String, nullable=False),
+)
+"""What calls that are being made may use, where a budget is shared with other runs."""
+
+spent_before = Table(
+    "spent_before",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("day", String, nullable=False),
+    Column("thread_id", String, nullable=False),
+    Column("agent", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("tool", Text, nullable=False),
+    Column("tag", Text, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("cost_usd", Float, nullable=False),
+    Column("model_calls", Integer, nullable=False),
+    Column("tool_calls", Integer, nullable=False),
+    Index("spent_before_by_day", "day"),
+)
+"""What runs that were removed have spent: a cap is not reset by cleaning up."""
+
+vault = Table(
+    "vault",
+    metadata,
+    Column("thread_id", String, primary_key=True),
+    Column("placeholder", String, primary_key=True),
+    # Encrypted, see vault.py.
+    Column("data", LargeBinary, nullable=False),
+)
+"""What the placeholders of a thread stand for."""
 
 checkpoints = Table(
     "checkpoints",

@@ -13,8 +13,11 @@ from corral.jsontypes import Json, JsonObject
 RunStatus = Literal["running", "paused", "completed", "failed", "stopped"]
 """``running`` also stands for a run whose process died: ``resume`` continues it."""
 
-ApprovalStatus = Literal["pending", "approved", "denied", "given", "withdrawn"]
-"""``given``: a call in doubt got its result by hand. ``withdrawn``: its run was rewound."""
+ApprovalStatus = Literal["pending", "approved", "denied", "given", "stopped", "withdrawn"]
+"""``given``: a result was given by hand, in the tool's place. ``stopped``: the run was stopped.
+``withdrawn``: its run was rewound."""
+
+ApprovalKind = Literal["tool", "in_doubt", "budget", "loop"]
 
 
 class Record:
@@ -48,7 +51,7 @@ class Approval(Record):
     id: str
     run: str
     thread: str
-    kind: Literal["tool", "in_doubt"]
+    kind: ApprovalKind
     tool: str
     args: JsonObject
     reason: str

@@ -6,7 +6,7 @@ Messages are langchain-core's. The last chunk carries the whole answer and its u
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from langchain_core.messages import AIMessage, BaseMessage
@@ -25,6 +25,12 @@ class Sampling:
     max_tokens: int | None = None
     seed: int | None = None
     stop: tuple[str, ...] = ()
+
+    def within(self, max_tokens: int | None) -> Sampling:
+        """These, with an answer of at most ``max_tokens``; ``None`` is no bound."""
+        if max_tokens is None or (self.max_tokens or max_tokens + 1) <= max_tokens:
+            return self
+        return replace(self, max_tokens=max_tokens)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,85 @@
+"""The policy station: may this call be made, and if a human must say so, what did they say?
+
+Once a human was asked, their answer counts and policy is not asked again for that call: a rule
+that changed in between cannot contradict them.
+"""
+
+from __future__ import annotations
+
+from corral.policies.rules import always_rule, decide
+from corral.runtime.effects import Effect, Guard, Settled
+from corral.runtime.entries import Entry
+from corral.runtime.journal import in_doubt
+from corral.runtime.stations.facts import PolicyRules, facts
+from corral.runtime.stations.questions import Answer, Question, Questions
+from corral.runtime.views import ApprovalKind
+
+
+class Gate:
+    """Policy and approvals of one execution of a run."""
+
+    def __init__(self, questions: Questions, rules: PolicyRules) -> None:
+        self._questions = questions
+        self._rules = rules
+
+    async def clear(self, effect: Effect, path: str, entry: Entry | None) -> Effect | Settled:
+        """The effect as it may be made, or its refusal. Interrupts the graph to ask a human."""
+        if effect.guard is None:
+            return effect
+        cleared = await self._by_policy(effect, effect.guard, path)
+        if isinstance(cleared, Settled) or entry is None:
+            return cleared
+        if effect.repeatable or not in_doubt(entry):
+            return cleared
+        # What was cut off is the call as a human may have edited it.
+        return await self._after_a_crash(cleared, cleared.guard or effect.guard, entry)
+
+    async def _by_policy(self, effect: Effect, guard: Guard, path: str) -> Effect | Settled:
+        question, reason = f"{path}/approval", ""
+        if not self._questions.was_asked(question):
+            decision = decide(self._rules.policy, facts(guard, self._rules), self._rules.standing)
+            if decision.action == "allow":
+                return effect
+            if decision.action == "deny":
+                return Settled(guard.refuse(f"Denied by policy: {decision.reason}"))
+            reason = decision.reason
+        answer = await self._ask(question, "tool", guard, reason)
+        if answer.status == "denied":
+            return Settled(guard.refuse(f"The user denied this call: {answer.reason}"))
+        return _as_answered(effect, guard, answer)
+
+    async def _after_a_crash(self, effect: Effect, guard: Guard, entry: Entry) -> Effect | Settled:
+        question = f"{entry.path}/in_doubt/{entry.attempts}"
+        reason = (
+            "Corral was stopped while this call was being made, so nobody knows whether it "
+            "happened. Retry it, give the result by hand if you know it, or fail the call: "
+            "the model is then told that it is unknown."
+        )
+        answer = await self._ask(question, "in_doubt", guard, reason)
+        if answer.status == "denied":
+            text = f"It is unknown whether this call was made: {answer.reason}"
+            return Settled(guard.refuse(text))
+        return _as_answered(effect, guard, answer)
+
+    async def _ask(self, path: str, kind: ApprovalKind, guard: Guard, reason: str) -> Answer:
+        def question() -> Question:
+            always = always_rule(facts(guard, self._rules))
+            return Question(
+                kind=kind,
+                tool=guard.spec.name,
+                args=guard.args,
+                input_schema=guard.spec.input_schema,
+                reason=reason,
+                always=always.model_dump(
+                    mode="json", exclude={"action", "reason"}, exclude_defaults=True
+                ),
+            )
+
+        return await self._questions.answer(path, question)
+
+
+def _as_answered(effect: Effect, guard: Guard, answer: Answer) -> Effect | Settled:
+    """The call as it was approved, or the result that was given for it."""
+    if answer.result is not None:
+        return Settled(guard.give(answer.result))
+    return guard.edit(answer.args) if answer.args is not None else effect

@@ -1,0 +1,126 @@
+"""Asking a human: one way for every station that needs an answer.
+
+A question is a row before it is an interrupt, and it is asked once: when the run comes here again,
+in whatever process, the answer that was given is the one that counts.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from langgraph.types import interrupt
+from sqlalchemy import Connection, Row, insert, select
+
+from corral.errors import StoppedByUser, StorageError
+from corral.jsontypes import JsonObject, canonical
+from corral.runtime.clock import now
+from corral.runtime.database import Database
+from corral.runtime.events import ApprovalRequested, Event
+from corral.runtime.journal import Journal
+from corral.runtime.listing import approval_view
+from corral.runtime.tables import approvals
+from corral.runtime.views import ApprovalKind, ApprovalStatus
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a human is asked.
+
+    ``tool`` and ``args`` are what it is about, and edited ``args`` must fit ``input_schema``.
+    ``always`` is the rule that "always" suggests; empty where there can be none. ``context`` is
+    what helps to decide, see ``views.Approval``.
+    """
+
+    kind: ApprovalKind
+    tool: str
+    args: JsonObject
+    input_schema: JsonObject
+    reason: str
+    always: JsonObject = field(default_factory=dict)
+    context: JsonObject = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was answered: edited ``args``, the ``reason`` of a no, a ``result`` given by hand."""
+
+    status: ApprovalStatus
+    args: JsonObject | None
+    reason: str
+    result: str | None
+
+
+class Questions:
+    """What humans have been asked in this run, and what they have said."""
+
+    def __init__(
+        self, journal: Journal, database: Database, thread: str, emit: Callable[[Event], None]
+    ) -> None:
+        self._journal = journal
+        self._database = database
+        self._thread = thread
+        self._emit = emit
+        self._asked: dict[str, Row[Any]] = {}
+
+    async def load(self) -> None:
+        """Read what was asked and answered so far."""
+        query = select(approvals).where(approvals.c.run_id == self._journal.run)
+        rows = await self._database.read(lambda connection: connection.execute(query).all())
+        self._asked = {row.path: row for row in rows}
+
+    def was_asked(self, path: str) -> bool:
+        """Whether there is a question at this path, answered or not."""
+        return path in self._asked
+
+    async def answer(self, path: str, make: Callable[[], Question]) -> Answer:
+        """The answer to the question at ``path``, which is asked if it was not.
+
+        Interrupts the graph while there is none. Raises ``StoppedByUser``.
+        """
+        if path not in self._asked:
+            await self._ask(path, make())
+        row = self._asked[path]
+        if row.status == "pending":
+            interrupt({"approval": row.id})
+            raise StorageError(f"The approval {row.id} was passed without an answer.")
+        if row.status == "stopped":
+            raise StoppedByUser(f"The run was stopped at {row.tool}: {row.answer_reason}")
+        args = json.loads(row.answer_args) if row.answer_args else None
+        return Answer(row.status, args, row.answer_reason or "", row.answer_result)
+
+    async def _ask(self, path: str, question: Question) -> None:
+        """Store the question and its entry in the journal together, then tell the listeners."""
+        row = {
+            "id": f"a-{secrets.token_hex(4)}",
+            "run_id": self._journal.run,
+            "thread_id": self._thread,
+            "path": path,
+            "kind": question.kind,
+            "tool": question.tool,
+            "args": canonical(question.args),
+            "input_schema": canonical(question.input_schema),
+            "reason": question.reason,
+            "always": canonical(question.always),
+            "context": canonical(question.context),
+            "status": "pending",
+            "created_at": now(),
+        }
+        request: JsonObject = {
+            "tool": question.tool,
+            "args": question.args,
+            "kind": question.kind,
+        }
+        entry = self._journal.waiting(path, question.tool, request)
+
+        def work(connection: Connection) -> Row[Any]:
+            connection.execute(insert(approvals), row)
+            self._journal.insert(connection, entry)
+            return connection.execute(select(approvals).where(approvals.c.id == row["id"])).one()
+
+        stored = await self._database.write(work)
+        self._asked[path] = stored
+        self._emit(ApprovalRequested(approval_view(stored)))
