@@ -42,7 +42,7 @@ def call(params: dict[str, Any]) -> dict[str, Any]:
     before = Path(sys.argv[1])
     known = before.exists() and params["_meta"][KEY] in before.read_text()
     line = json.dumps({"tool": name, "what": args["what"], "key": params["_meta"][KEY]})
-    time.sleep(seconds)
+    time.sleep(seconds)  # what is measured: a kill comes before the write, or after it
     log = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.write(log, line.encode() + b"\n")
     os.fsync(log)
@@ -113,7 +113,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.reply(405, b"")
 
-    do_DELETE = do_GET  # noqa: N815  the base class names it so
+    do_DELETE = do_GET  # noqa: N815  the name that http.server looks for
 
     def reply(self, status: int, body: bytes) -> None:
         self.send_response(status)

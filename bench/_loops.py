@@ -289,7 +289,7 @@ def _openai_agents_model(agents: Any, steps: int, laps: Laps) -> Any:
             return agents.ModelResponse(output=output, usage=agents.Usage(), response_id=None)
 
         def stream_response(self, *_args: Any, **_options: Any) -> Any:
-            raise NotImplementedError
+            raise AssertionError("the benchmark does not stream")
 
     return Instant()
 

@@ -93,25 +93,14 @@ class Corral:
         if not prompt.strip():
             raise UsageError("The prompt is empty.", hint="Say what the agent should do.")
         agent = self._roster.agent(options.agent, options.model)
-        self._services(
-            agent
-        ).open_model()  # a missing file or key is told before anything is stored
-        program = self._program(agent)
+        program = self._opened(agent)
         database = self.records.database
         if options.thread is not None:
             thread = options.thread
             self._require_workspace(await database.read(lambda c: runs.workspace_of(c, thread)))
         policy = absolute_policy(options.policy)
-        new = NewRun(
-            thread=options.thread or runs.new_thread_id(),
-            agent=agent.name,
-            model=program.model,
-            spec={"agent": agent.to_spec(), "policy": policy, **own_code(agent)},
-            graph_version=program.version,
-            prompt=self._stored(prompt),
-            workspace=str(self.settings.workspace),
-            code=fingerprint(agent, program.version),
-        )
+        new = self._new_run(agent, program, self._stored(prompt), policy)
+        new = replace(new, thread=options.thread or new.thread)
         terms = await self._terms(agent, policy, options.limits, new.thread)
         events = self._engine.start(program, new, terms)
         async with aclosing(self._with_approver(events, options)) as told:
@@ -250,6 +239,28 @@ class Corral:
     def _program(self, agent: Agent) -> Program:
         return build_program(self._services(agent))
 
+    def _opened(self, agent: Agent) -> Program:
+        """The program of an agent that is about to run.
+
+        Its model is opened: a missing file or key is told before anything is stored.
+        """
+        services = self._services(agent)
+        services.open_model()
+        return build_program(services)
+
+    def _new_run(self, agent: Agent, program: Program, prompt: str, policy: str | None) -> NewRun:
+        """A run of this agent in a new thread of this workspace."""
+        return NewRun(
+            thread=runs.new_thread_id(),
+            agent=agent.name,
+            model=program.model,
+            spec={"agent": agent.to_spec(), "policy": policy, **own_code(agent)},
+            graph_version=program.version,
+            prompt=prompt,
+            workspace=str(self.settings.workspace),
+            code=fingerprint(agent, program.version),
+        )
+
     def _services(self, agent: Agent) -> AgentServices:
         model = agent.model or self.settings.model
         return AgentServices(self._shared, agent, model, build_program)
@@ -291,25 +302,13 @@ class Corral:
         )
         if fork.agent is None:
             require_own_code(row, agent)
-        self._services(agent).open_model()
-        program = self._program(agent)
+        program = self._opened(agent)
         policy = absolute_policy(options.policy) or row.spec["policy"]
         prompt = row.prompt if fork.prompt is None else self._stored(fork.prompt)
-        replaced = None
+        new = replace(self._new_run(agent, program, prompt, policy), left=left)
         if fork.result is not None:
             replaced = replaced_entry(point.entry, fork.result, self._redactor)
-        new = NewRun(
-            thread=runs.new_thread_id(),
-            agent=agent.name,
-            model=program.model,
-            spec={"agent": agent.to_spec(), "policy": policy, **own_code(agent)},
-            graph_version=program.version,
-            prompt=prompt,
-            workspace=row.workspace,
-            code=fingerprint(agent, program.version),
-            left=left,
-            replaced=replaced,
-        )
+            new = replace(new, replaced=replaced)
         terms = await self._terms(agent, policy, options.limits, new.thread)
         if base := await base_state(database, self._program(parent), row):
             await self._engine.seed(program, new.thread, base)
@@ -326,8 +325,7 @@ class Corral:
         require_own_code(row, agent)
         policy = options.policy or row.spec["policy"]
         terms = await self._terms(agent, policy, options.limits, row.thread)
-        self._services(agent).open_model()
-        program = self._program(agent)
+        program = self._opened(agent)
         async with aclosing(self._engine.resume(program, row.id, terms)) as events:
             async for event in events:
                 yield event

@@ -28,7 +28,7 @@ def answer(method: str, params: dict[str, Any]) -> dict[str, Any]:
         case "tools/call":
             return {"content": [{"type": "text", "text": ", ".join(params["arguments"]["of"])}]}
         case _:
-            raise NotImplementedError(method)
+            raise LookupError(method)
 
 
 for line in sys.stdin:
@@ -38,7 +38,7 @@ for line in sys.stdin:
     told: dict[str, Any] = {"jsonrpc": "2.0", "id": request["id"]}
     try:
         told["result"] = answer(request["method"], request.get("params") or {})
-    except NotImplementedError:
+    except LookupError:
         told["error"] = {"code": -32601, "message": "no such method"}
     sys.stdout.write(json.dumps(told) + "\n")
     sys.stdout.flush()
