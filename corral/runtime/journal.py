@@ -210,8 +210,7 @@ class Journal:
             request=request,
             result=None,
             ended=None,
-            asked=self._asked.get(before.path),
-            seen=None,
+            seen=None,  # but asked for as early as it was at first: what ended since is no cause
             attempts=again,
             started_at=now(),
         )

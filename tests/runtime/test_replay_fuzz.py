@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage
 from langgraph.graph import END, START, MessagesState, StateGraph
@@ -29,6 +29,30 @@ delays = st.sampled_from([0.0, 0.0, 0.001, 0.005, SLOW])
 GIVE_UP = 0.15  # seconds after which a slow call is given up; nothing else takes that long
 
 # What a node does: one call, some at once, a race, a call that is given up, or a graph inside.
+STOPPED_OFTEN: list[Any] = [
+    (
+        [
+            ("graph", [("call", 0.0)]),
+            (
+                "gather",
+                [
+                    (
+                        "graph",
+                        [
+                            ("graph", [("call", 0.0)]),
+                            ("graph", [("call", 0.001), ("call", 0.005)]),
+                        ],
+                    ),
+                    ("call", 0.005),
+                    ("call", SLOW),
+                ],
+            ),
+        ],
+        False,
+    )
+]
+"""Stopped at 3, 4 and 0 starts, a call is asked for again after one beside it was cut off."""
+
 calls = st.tuples(st.just("call"), delays)
 steps = st.recursive(
     calls,
@@ -176,6 +200,7 @@ async def cut_off_and_resumed(home: Path, described: list[Any], cuts: list[int])
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
+@example(described=STOPPED_OFTEN, cuts=[3, 4, 0])
 @given(described=graphs, cuts=st.lists(st.integers(0, 4), max_size=3))
 def test_any_graph(described: list[Any], cuts: list[int], tmp_path_factory: Any) -> None:
     home = tmp_path_factory.mktemp("fuzz")
