@@ -24,9 +24,14 @@ class ToolCall:
 
     ``agents`` are the names from the run's own agent down to the one that asks. ``label`` is that
     of all that the model had read when it asked for this. ``user_texts`` are what the user has
-    written in this conversation, ``public_texts`` the contents without a secret that the model had
-    read. ``holds_secret``: an argument stands for a value that was
-    redacted. ``at`` is the local time, with its zone.
+    written in this conversation, ``public_texts`` the contents that anybody may have which the
+    model had read, and ``returned_texts`` what the tool's own server has returned so far.
+    ``holds_secret``: an argument stands for a value that was redacted. ``at`` is the local time,
+    with its zone.
+
+    ``remote`` servers are reached over the network, so that all that is sent to them leaves.
+    ``rewindable``: what is changed in the workspace is kept, and can be brought back. ``schema`` is
+    that of the arguments as a server that the user trusts declares it, and empty for others.
     """
 
     name: str
@@ -41,9 +46,13 @@ class ToolCall:
     agents: tuple[str, ...] = ()
     label: Label = PUBLIC
     user_texts: tuple[str, ...] = ()
-    public_texts: tuple[str, ...] = ()
+    public_texts: tuple[str, ...] = field(default=(), repr=False)
+    returned_texts: tuple[str, ...] = field(default=(), repr=False)
     links: Mapping[str, str] = field(default_factory=lambda: _NO_LINKS, hash=False)
     holds_secret: bool = False
+    remote: bool = False
+    rewindable: bool = True
+    schema: JsonObject = field(default_factory=dict, hash=False, repr=False)
     at: datetime | None = None
 
     @property

@@ -7,7 +7,7 @@ the text for each part of the pattern: no text that a model writes can make it s
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -36,7 +36,7 @@ class Glob:
         return True
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=8192)
 def compile_glob(pattern: str) -> Glob:
     """Compile a pattern. Every text is a valid pattern."""
     pieces: list[list[str]] = [[]]
@@ -53,6 +53,57 @@ def compile_glob(pattern: str) -> Glob:
 def escape(text: str) -> str:
     """The pattern that matches this text and no other."""
     return re.sub(r"[*?\\]", r"\\\g<0>", text)
+
+
+def is_literal(pattern: str) -> bool:
+    """Whether a pattern matches one text only."""
+    return all(unit not in ("*", "?") for unit in _UNIT.findall(pattern))
+
+
+def unescape(pattern: str) -> str:
+    """The text that a literal pattern matches."""
+    return "".join(unit[-1] for unit in _UNIT.findall(pattern))
+
+
+def glob_covers(wider: str, narrower: str) -> bool:
+    """Whether each text that fits ``narrower`` fits ``wider``; false where that is not certain."""
+    return _covers(_UNIT.findall(wider), _UNIT.findall(narrower), "*", _unit_covers)
+
+
+def segments_cover(wider: Sequence[str], narrower: Sequence[str]) -> bool:
+    """The same of patterns of a path's segments."""
+    return _covers(wider, narrower, "**", glob_covers)
+
+
+def _covers(
+    wider: Sequence[str], narrower: Sequence[str], star: str, fits: Callable[[str, str], bool]
+) -> bool:
+    """Match the parts of one pattern against those of another, as if they were a text."""
+    reached = {0}
+    for part in narrower:
+        reached = _after_stars(wider, reached, star)
+        stay = {at for at in reached if at < len(wider) and wider[at] == star}
+        step = {
+            at + 1
+            for at in reached - stay
+            if part != star and at < len(wider) and fits(wider[at], part)
+        }
+        reached = stay | step
+    return len(wider) in _after_stars(wider, reached, star)
+
+
+def _after_stars(pattern: Sequence[str], reached: set[int], star: str) -> set[int]:
+    found = set(reached)
+    for at in range(len(pattern)):
+        if at in found and pattern[at] == star:
+            found.add(at + 1)
+    return found
+
+
+def _unit_covers(wider: str, narrower: str) -> bool:
+    if wider == "?":
+        return narrower == "?" or narrower[-1].isascii()
+    return narrower != "?" and wider[-1] == narrower[-1]
 
 
 def match_segments(pattern: Sequence[str], segments: Sequence[str]) -> bool:

@@ -12,8 +12,11 @@ from typing import Any
 
 from corral.jsontypes import JsonObject
 
-MAX_SOURCES = 40
-"""How many sources a label names; of more it says how many."""
+KEY = "label"
+"""Where an outcome of the journal, and a message's ``additional_kwargs``, hold their label."""
+
+MAX_SOURCES = 16
+"""How many sources a label names; what it says of them all holds for those beyond, too."""
 
 
 @dataclass(frozen=True)
@@ -23,11 +26,13 @@ class Label:
     ``sources`` say it in words, oldest first. ``untrusted``: somebody else than the user may have
     written in it. ``readers`` are the destinations that may have it: host names, servers
     (``server:mail``), in patterns with ``*``; ``None`` is everybody, and empty the user alone.
+    ``confidential``: the user has said who the readers are, so it holds for trusted content too.
     """
 
     sources: tuple[str, ...] = ()
     untrusted: bool = False
     readers: frozenset[str] | None = None
+    confidential: bool = False
 
     @property
     def private(self) -> bool:
@@ -45,15 +50,26 @@ class Label:
     def to_json(self) -> JsonObject:
         """This label as a JSON object; ``from_json`` reads it back."""
         readers = None if self.readers is None else sorted(self.readers)
-        return {"sources": list(self.sources), "untrusted": self.untrusted, "readers": readers}
+        named = {"confidential": True} if self.confidential else {}
+        return {
+            "sources": list(self.sources),
+            "untrusted": self.untrusted,
+            "readers": readers,
+            **named,
+        }
 
     @classmethod
     def from_json(cls, data: Any) -> Label:
         """Read what ``to_json`` wrote; anything else is content of which nothing is known."""
         match data:
-            case {"sources": list(sources), "untrusted": bool(untrusted), "readers": readers}:
+            case {
+                "sources": list(sources),
+                "untrusted": bool(untrusted),
+                "readers": None | list() as readers,
+            }:
                 named = None if readers is None else frozenset(map(str, readers))
-                return cls(tuple(map(str, sources)), untrusted, named)
+                confidential = data.get("confidential") is True
+                return cls(tuple(map(str, sources)), untrusted, named, confidential)
             case _:
                 return UNKNOWN
 
@@ -73,5 +89,14 @@ def _join(one: Label, other: Label) -> Label:
         readers = other.readers if one.readers is None else one.readers
     else:
         readers = one.readers & other.readers
-    sources = tuple(dict.fromkeys((*one.sources, *other.sources)))
-    return Label(sources[:MAX_SOURCES], one.untrusted or other.untrusted, readers)
+    return Label(
+        sources=tuple(dict.fromkeys((*one.sources, *other.sources)))[:MAX_SOURCES],
+        untrusted=one.untrusted or other.untrusted,
+        readers=readers,
+        confidential=one.confidential or other.confidential,
+    )
+
+
+def unlabelled(value: JsonObject) -> JsonObject:
+    """An outcome of the journal without its label: what the effect gave, and not where it was."""
+    return {key: item for key, item in value.items() if key != KEY}

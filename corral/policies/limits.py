@@ -8,16 +8,17 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class RunLimits(BaseModel):
-    """The limits of one run, its sub-agents included.
+    """The limits of one run.
 
-    ``max_steps`` counts model calls; ``max_tokens`` counts input and output tokens together, with
-    ``None`` for no limit; ``max_repeats`` is how often the same call may give the same result
-    before the next one is refused (see ``loops.stuck``).
+    ``max_steps`` counts the model calls of each agent by itself; ``max_tokens`` counts input and
+    output tokens together, those of sub-agents included, with ``None`` for no limit;
+    ``max_repeats`` is how often the same call may give the same result, the same round of calls be
+    made or the same text be given before that is a loop (see ``loops``).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_steps: int = Field(default=12, ge=1, description="Model calls that a run may make.")
+    max_steps: int = Field(default=12, ge=1, description="Model calls that each agent may make.")
     max_tokens: int | None = Field(
         default=None,
         ge=1,
@@ -26,7 +27,7 @@ class RunLimits(BaseModel):
     max_repeats: int = Field(
         default=3,
         ge=1,
-        description="Identical tool calls without progress before a run is stopped.",
+        description="Identical tool calls without progress that are no loop yet.",
     )
 
 
@@ -56,20 +57,11 @@ class Spent:
         )
 
 
-def check_model_call(limits: RunLimits, spent: Spent) -> str | None:
-    """Why the next model call must not be made, naming the limit and its value; ``None``: it may.
-
-    Tokens are known only after a call, so the last call may go over ``max_tokens``.
-    """
-    if spent.steps >= limits.max_steps:
-        return (
-            f"The run has made {spent.steps} model calls, and its step limit is "
-            f"{limits.max_steps} (max_steps)."
-        )
-    used = spent.input_tokens + spent.output_tokens
-    if limits.max_tokens is not None and used >= limits.max_tokens:
-        return (
-            f"The run has used {used} tokens, and its token limit is {limits.max_tokens} "
-            "(max_tokens)."
-        )
-    return None
+def check_step(limits: RunLimits, steps: int, agent: str) -> str | None:
+    """Why an agent that has made so many model calls may not make one more; ``None``: it may."""
+    if steps < limits.max_steps:
+        return None
+    return (
+        f"The agent {agent} has made {steps} model calls, and its step limit is "
+        f"{limits.max_steps} (max_steps)."
+    )

@@ -1,8 +1,8 @@
 """Paths in the arguments of tool calls, compared as text: nothing is looked up on a disk.
 
-Links are therefore not followed here; the sandbox's grants are what holds for them. A path can be
-written in many ways, so a pattern that loosens is matched strictly (only a plain path inside the
-workspace fits) and one that tightens is matched loosely (see ``matches_loosely``).
+Where a path leads by links is known to the caller (``ToolCall.links``). A path can be written in
+many ways, so a pattern that loosens is matched strictly (only a plain path inside the workspace
+fits) and one that tightens is matched loosely (see ``matches_loosely``).
 """
 
 from __future__ import annotations
@@ -11,9 +11,12 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
+from urllib.parse import unquote
 
 from corral.policies.globs import match_segments
+from corral.policies.names import last_word
 
 _FOLDERS = frozenset(
     {"dir", "dirs", "directory", "directories", "folder", "folders", "cwd", "root", "roots"}
@@ -24,17 +27,19 @@ _FILES = frozenset(
 )
 _WHOLE_NAMES = frozenset({"source", "src", "destination", "dest", "dst"})
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_LONGEST = 4096
+_ENCODED = re.compile(r"%(?:2e|2f|5c|00|25)", re.IGNORECASE)
 _FILE_URL = re.compile(r"file://[^/]*", re.IGNORECASE)
 
 
 def is_folder_name(name: str) -> bool:
     """Whether an argument of this name holds a folder: ``dir``, ``cwd``, ``rootDir``."""
-    return _last_word(name) in _FOLDERS
+    return last_word(name) in _FOLDERS
 
 
 def is_path_name(name: str) -> bool:
     """Whether an argument of this name holds a path: ``path``, ``output_file``, ``rootDir``."""
-    last = _last_word(name)
+    last = last_word(name)
     return last in _FOLDERS or last in _FILES or name.lower() in _WHOLE_NAMES
 
 
@@ -59,8 +64,8 @@ class Location:
     """Where a path leads, as text: its absolute segments, and those below the workspace.
 
     ``below`` is ``None`` outside the workspace. ``plain`` is false for a path that could be read
-    as another one: by a NUL or an invisible character, a backslash, a home or URL prefix, or a
-    segment that ends in a dot or a space.
+    as another one: by a NUL or an invisible character, a backslash, an encoded dot or slash, a
+    home, variable or URL at its start, or a segment that begins with a space or ends in a dot.
     """
 
     absolute: tuple[str, ...]
@@ -70,9 +75,15 @@ class Location:
 
 def locate(path: str, workspace: str) -> Location:
     """Resolve ``path``, relative to ``workspace`` unless absolute. Both are brought to NFC."""
+    if len(path) > _LONGEST:
+        return _locate(path, workspace)  # too long to exist, and to be kept in memory
+    return _located(path, workspace)
+
+
+def _locate(path: str, workspace: str) -> Location:
     path = unicodedata.normalize("NFC", path)
     base = _resolve([], unicodedata.normalize("NFC", workspace).split("/"))
-    if path.startswith("~") or _SCHEME.match(path):
+    if path.startswith(("~", "$")) or _SCHEME.match(path):
         return Location(tuple(_resolve([], path.split("/"))), None, plain=False)
     segments = _resolve([] if path.startswith("/") else base, path.split("/"))
     inside = segments[: len(base)] == base
@@ -80,10 +91,15 @@ def locate(path: str, workspace: str) -> Location:
     return Location(tuple(segments), below, plain=not any(map(_is_odd, path.split("/"))))
 
 
+_located = lru_cache(maxsize=1024)(_locate)
+
+
 def is_inside(path: str, workspace: str) -> bool:
     """Whether a path stays in the workspace, however it is read."""
-    as_written, as_folded = locate(path, workspace), locate(_fold(path), _fold(workspace))
-    return as_written.plain and as_written.below is not None and as_folded.below is not None
+    as_written = locate(path, workspace)
+    if not as_written.plain or as_written.below is None:
+        return False
+    return locate(_folded(path), _folded(workspace)).below is not None
 
 
 def matches_strictly(pattern: str, path: str, workspace: str) -> bool:
@@ -94,30 +110,38 @@ def matches_strictly(pattern: str, path: str, workspace: str) -> bool:
 def matches_loosely(pattern: str, path: str, workspace: str) -> bool:
     """Whether a path fits a pattern that tightens, in any reading of it.
 
-    Upper and lower case, compatible forms of characters, invisible characters, backslashes, and
-    dots and spaces at the end of a segment make no difference. ``/…`` and ``**/…`` patterns fit
-    outside the workspace as well, ``../…`` patterns only there.
+    Upper and lower case, compatible forms of characters, invisible characters, backslashes,
+    ``%``-encoding, and dots and spaces at the end of a segment make no difference. ``/…`` and
+    ``**/…`` patterns fit outside the workspace as well, ``../…`` patterns only there.
     """
     if _fits(pattern, locate(path, workspace), workspace):
         return True
-    location = locate(_fold(path), _fold(workspace))
-    return _fits(_fold(pattern, keep="\\"), location, _fold(workspace))
+    wanted, folded = _folded_pattern(pattern), _folded(workspace)
+    readings = (path, unquote(path)) if "%" in path else (path,)
+    return any(_fits(wanted, locate(_folded(one), folded), folded) for one in readings)
 
 
 def _fits(pattern: str, location: Location, workspace: str) -> bool:
-    parts = _resolve([], unicodedata.normalize("NFC", pattern).split("/"), keep_parents=True)
-    if pattern.endswith("/") and pattern.strip("/"):
-        parts.append("**")
+    parts = _parts(pattern)
     if pattern.startswith(("/", "~")):
         return match_segments(parts, location.absolute)
-    if parts[:1] == [".."]:
+    if parts[:1] == ("..",):
         return location.below is None and _fits_above(parts, location.absolute, workspace)
     if location.below is not None:
         return match_segments(parts, location.below)
-    return parts[:1] == ["**"] and match_segments(parts, location.absolute)
+    return parts[:1] == ("**",) and match_segments(parts, location.absolute)
 
 
-def _fits_above(parts: list[str], absolute: tuple[str, ...], workspace: str) -> bool:
+@lru_cache(maxsize=8192)
+def _parts(pattern: str) -> tuple[str, ...]:
+    """The segments of a pattern."""
+    parts = _resolve([], unicodedata.normalize("NFC", pattern).split("/"), keep_parents=True)
+    if pattern.endswith("/") and pattern.strip("/"):
+        parts.append("**")
+    return tuple(parts)
+
+
+def _fits_above(parts: tuple[str, ...], absolute: tuple[str, ...], workspace: str) -> bool:
     ups = next((i for i, part in enumerate(parts) if part != ".."), len(parts))
     base = locate("/".join([".."] * ups), workspace).absolute
     return absolute[: len(base)] == base and match_segments(parts[ups:], absolute[len(base) :])
@@ -143,12 +167,23 @@ def _resolve(
 def _is_odd(segment: str) -> bool:
     if segment in ("", ".", ".."):
         return False
-    return segment != segment.strip(" ") or segment.endswith(".") or any(map(_is_hidden, segment))
+    if segment != segment.strip() or segment.endswith(".") or _ENCODED.search(segment):
+        return True
+    return any(map(_is_hidden, segment))
 
 
 def _is_hidden(character: str) -> bool:
     """A backslash, and control, format and unassigned characters: what a reader does not see."""
     return character == "\\" or unicodedata.category(character)[0] == "C"
+
+
+def _folded(path: str) -> str:
+    return _fold(path) if len(path) > _LONGEST else _kept_fold(path)
+
+
+@lru_cache(maxsize=8192)
+def _folded_pattern(pattern: str) -> str:
+    return _fold(pattern, keep="\\")
 
 
 def _fold(path: str, keep: str = "") -> str:
@@ -160,13 +195,9 @@ def _fold(path: str, keep: str = "") -> str:
     return "/".join(map(_fold_segment, unicodedata.normalize("NFKC", seen).split("/")))
 
 
+_kept_fold = lru_cache(maxsize=1024)(_fold)
+
+
 def _fold_segment(segment: str) -> str:
-    segment = segment.strip(" ")
+    segment = segment.strip()
     return segment if segment in (".", "..") else segment.rstrip(". ")
-
-
-def _last_word(name: str) -> str:
-    """``path`` of ``filePath``, ``file_path`` and ``PATH2``."""
-    last = re.split(r"[_\-.\s]+", name.rstrip("0123456789_"))[-1]
-    hump = re.search(r"[A-Z][a-z]+$", last)
-    return (hump.group() if hump else last).lower()

@@ -1,7 +1,6 @@
-"""The policies that need no file: ``read-only``, ``ask`` and ``workspace``.
+"""The policies that need no file: ``read-only``, ``ask``, ``workspace`` and ``trusted``.
 
-What holds under every policy (no writing to ``corral.toml``, policy files and ``.git``) is in
-``rules.decide``.
+What holds under every policy (``guards.py``, ``provenance.py``) is not in them.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ from corral.policies.rules import Policy, Rule
 DEFAULT = "ask"
 """The preset that holds where no policy is named."""
 
-_OWN_SERVERS = ("files__*", "python__*")
+_OWN_SERVERS = ("files", "python")
 
-_READ_ONLY = Policy(
+READ_ONLY = Policy(
     "read-only",
     (
         Rule(read_only=True, action="allow"),
@@ -34,26 +33,29 @@ _WORKSPACE = Policy(
     "workspace",
     (
         *(
-            Rule(tool=tool, sandboxed=True, within_workspace=True, action="allow")
-            for tool in _OWN_SERVERS
+            Rule(server=server, sandboxed=True, within_workspace=True, action="allow")
+            for server in _OWN_SERVERS
         ),
         *(
             Rule(
-                tool=tool,
+                server=server,
                 action="ask",
                 reason="This call leaves the granted folder or the sandbox.",
             )
-            for tool in _OWN_SERVERS
+            for server in _OWN_SERVERS
         ),
     ),
 )
 
+_TRUSTED = Policy("trusted", (Rule(action="allow"),))
+
 PRESETS: Mapping[str, Policy] = MappingProxyType(
-    {policy.name: policy for policy in (_READ_ONLY, _ASK, _WORKSPACE)}
+    {policy.name: policy for policy in (READ_ONLY, _ASK, _WORKSPACE, _TRUSTED)}
 )
 """The presets by their names.
 
 ``read-only`` lets read-only tools run and denies all else. ``ask`` (the default) asks about all
 that is not read-only. ``workspace`` lets our own sandboxed tools (``files``, ``python``) run
 freely in the granted folder, asks when they would leave it, and is ``ask`` for all others.
+``trusted`` lets every tool run; what untrusted content could have made an agent do is still asked.
 """

@@ -1,146 +1,170 @@
-"""Takes secrets out of what is stored or shown: known values, and what has a secret's format."""
+"""Takes secrets and personal data out of what is stored or shown.
+
+Found are values that are known, what has a secret's format (``secret_formats``), what looks random
+in the place of a secret (``entropy``) and the kinds of personal data that are asked for
+(``personal``).
+"""
 
 from __future__ import annotations
 
 import base64
 import json
 import re
-from bisect import bisect_right
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import repeat
-from typing import Any, cast
+from collections.abc import Iterable, Iterator
+from copy import copy
+from typing import Any
 from urllib.parse import quote
 
 from corral.jsontypes import Json
-from corral.policies.secret_formats import KINDS, Span, find_secrets
+from corral.policies import entropy
+from corral.policies.personal import NOTHING_PERSONAL, PERSONAL_KINDS, Personal
+from corral.policies.placeholders import KNOWN, PLACEHOLDER, Keeper, placeholder
+from corral.policies.secret_formats import find_secrets
+from corral.policies.spans import Span, merged, within
+from corral.policies.texts import LONG_NUMBER, changed, texts_of
 
 MIN_SECRET = 8
 """A known secret shorter than this is left alone: it would be found in harmless text."""
 
-_KNOWN = "secret"
-_PLACEHOLDER = re.compile(rf"\[redacted:(?:{'|'.join(sorted(KINDS | {_KNOWN}))})\]")
 _MAX_PASSES = 8
 
 
 class Redactor:
-    """Replaces secrets by ``[redacted:KIND]``.
+    """Replaces secrets and personal data by placeholders (``placeholders.py``).
 
     ``known_secrets`` are values that must never be stored, such as API keys from the environment;
     they are also found in base64, in JSON strings and in URLs. Values shorter than
     ``MIN_SECRET`` characters are not looked for. What is redacted already stays as it is, so
-    redacting twice is redacting once. No method raises for any text or JSON.
+    redacting twice is redacting once, and a JSON text stays one. No method raises for any text or
+    JSON.
     """
 
-    def __init__(self, known_secrets: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        known_secrets: Iterable[str] = (),
+        personal: Personal = NOTHING_PERSONAL,
+        *,
+        keyed: bool = True,
+    ) -> None:
         secrets = {s for s in known_secrets if len(s) >= MIN_SECRET and not s.isspace()}
         forms = {form for secret in secrets for form in _forms(secret)}
         self._known = tuple(sorted(forms, key=lambda form: (-len(form), form)))
+        self._personal = personal
+        self._keyed = keyed
+        self._keeper: Keeper | None = None
+        self._wanted: list[tuple[str, str]] = []
+        self._wanted_count = 0
+
+    def keeping(self, keeper: Keeper) -> Redactor:
+        """The same, but what is found in a text, and was not known before, goes to ``keeper``."""
+        kept = copy(self)
+        kept._keeper, kept._wanted, kept._wanted_count = keeper, [], 0
+        return kept
+
+    def knows(self, value: str) -> bool:
+        """Whether a value holds a secret of this process's own."""
+        return any(form in value for form in self._known)
 
     def text(self, text: str) -> str:
         """``text`` without the secrets in it."""
         for _ in range(_MAX_PASSES):  # a replacement can bring what is around it together
-            cleaned = self._once(text)
-            if cleaned == text:
+            spans = self._found(text)
+            if not spans:
                 break
-            text = cleaned
+            text = self._replaced(text, spans)
         return text
 
     def json(self, value: Json) -> Json:
         """``value`` with every text in it redacted, and the secrets in keys as well.
 
-        Keys that hold no secret are kept; two that become the same get a number. A value without
-        secrets, as nearly all are, is looked through once and given back as it is.
+        Keys that hold no secret are kept; two that become the same get a number. A whole number
+        that is personal data becomes a text. A value without secrets, as nearly all are, is looked
+        through once and given back as it is.
         """
-        together = "\0".join(_texts(value))
-        if self._once(together) == together:
+        texts = texts_of(value)
+        together = "\0".join(texts)
+        if not self._found(together) and not self._names_a_secret(texts, together):
             return value
-        root: dict[Any, Any] = {}
-        todo: list[tuple[Any, Any, Json]] = [(root, "", value)]
-        while todo:  # not recursive: how deep a value goes is its sender's choice
-            parent, key, item = todo.pop()
-            if isinstance(item, str):
-                parent[key] = self.text(item)
-            elif isinstance(item, Mapping):
-                names = self._names(item)
-                parent[key] = copy = dict.fromkeys(names)
-                todo.extend(zip(repeat(copy), names, item.values(), strict=False))
-            elif isinstance(item, list | tuple):
-                parent[key] = entries = [None] * len(item)
-                todo.extend(zip(repeat(entries), range(len(item)), item, strict=False))
-            else:
-                parent[key] = item
-        return cast("Json", root[""])
+        return changed(value, self._clean)
 
-    def _names(self, item: Mapping[str, Json]) -> list[str]:
-        """The keys in their order, all different, without secrets."""
-        names: dict[str, None] = {}
-        used: Counter[str] = Counter()
-        for name in item:
-            clean = base = self.text(name) if isinstance(name, str) else name
-            while clean in names or (clean != name and clean in item):
-                used[base] += 1
-                clean = f"{base}#{used[base] + 1}"
-            names[clean] = None
-        return list(names)
+    def _names_a_secret(self, texts: list[str], together: str) -> bool:
+        if not self._keyed or not entropy.may_name_secret(together):
+            return False
+        return any(map(entropy.names_secret, texts))
 
-    def _once(self, text: str) -> str:
+    def _clean(self, item: Any, name: str) -> Json:
+        if isinstance(item, int):
+            text = str(item) if item >= LONG_NUMBER else ""
+            clean = self.text(text)
+            return item if clean == text else clean
+        if self._keyed and name and entropy.names_secret(name) and entropy.looks_random(item):
+            return self._placeholder(Span(0, len(item), entropy.KIND), item)
+        return self.text(item)
+
+    def _found(self, text: str) -> list[Span]:
+        """What is to be replaced, in order; nothing that is a placeholder already."""
         spans = [*self._known_spans(text), *find_secrets(text)]
+        if self._keyed:
+            spans += entropy.find_keyed(text)
+        if self._personal.kinds:
+            spans += self._personal.find(text)
         if not spans:
-            return text
-        shields = [Span(*match.span(), "") for match in _PLACEHOLDER.finditer(text)]
-        spans = [span for span in spans if not _within(span, shields)]
+            return []
+        shields = [Span(*match.span(), "") for match in PLACEHOLDER.finditer(text)]
+        outside = [span for span in spans if not within(span, shields)]
+        # One that reaches into a placeholder takes it along, and one beside it does not.
+        return [span for span in merged([*outside, *shields]) if span.kind] if outside else []
+
+    def _replaced(self, text: str, spans: list[Span]) -> str:
         pieces, at = [], 0
-        for start, end, kind in _merged([*spans, *shields]):
-            if kind:
-                pieces += [text[at:start], f"[redacted:{kind}]"]
-                at = end
+        for span in spans:
+            instead = self._placeholder(span, text[span.start : span.end])
+            if _is_json_number(text, span):
+                instead = f'"{instead}"'
+            pieces += [text[at : span.start], instead]
+            at = span.end
         return "".join([*pieces, text[at:]])
+
+    def _placeholder(self, span: Span, value: str) -> str:
+        if self._keeper is None or span.fixed or PLACEHOLDER.search(value):
+            return placeholder(span.kind)
+        return self._keeper.keep(span.kind, value)
 
     def _known_spans(self, text: str) -> Iterator[Span]:
         for form in self._known:
-            start = text.find(form)
-            while start >= 0:
-                yield Span(start, start + len(form), _KNOWN)
-                start = text.find(form, start + 1)
+            yield from _occurrences(text, form, KNOWN, fixed=True)
+        if self._keeper is not None:
+            self._want(self._keeper)
+        for kind, form in self._wanted:
+            yield from _occurrences(text, form, kind, fixed=False)
+
+    def _want(self, keeper: Keeper) -> None:
+        """Take up what the keeper has come to know."""
+        for kind, value in keeper.wanted[self._wanted_count :]:
+            forms = [value] if kind in PERSONAL_KINDS else dict.fromkeys(_forms(value))
+            self._wanted += [(kind, form) for form in forms]
+        self._wanted_count = len(keeper.wanted)
 
 
-def _texts(value: Json) -> list[str]:
-    """All texts in a value, keys included."""
-    found: list[str] = []
-    todo: list[Json] = [value]
-    for item in todo:  # which grows meanwhile
-        if isinstance(item, str):
-            found.append(item)
-        elif item is None or isinstance(item, int | float):
-            continue  # asked before the slower question whether it is a mapping
-        elif isinstance(item, dict | Mapping):
-            found.extend([key for key in item if isinstance(key, str)])
-            todo.extend(item.values())
-        elif isinstance(item, list | tuple):
-            todo.extend(item)
-    return found
+def _occurrences(text: str, form: str, kind: str, *, fixed: bool) -> Iterator[Span]:
+    start = text.find(form)
+    while start >= 0:
+        yield Span(start, start + len(form), kind, fixed)
+        start = text.find(form, start + 1)
 
 
-def _merged(spans: list[Span]) -> Iterator[Span]:
-    """The spans with those that overlap made one, of the first kind that has a name."""
-    spans.sort(key=lambda span: (span.start, -span.end))
-    current: Span | None = None
-    for span in spans:
-        if current is None or span.start >= current.end:
-            if current is not None:
-                yield current
-            current = span
-        else:
-            end = max(current.end, span.end)
-            current = Span(current.start, end, current.kind or span.kind)
-    if current is not None:
-        yield current
+_BEFORE_A_VALUE = re.compile(r"[:,\[]\s{0,8}\Z")
+_AFTER_A_VALUE = re.compile(r"\s{0,8}[,}\]]")
 
 
-def _within(span: Span, shields: Sequence[Span]) -> bool:
-    index = bisect_right(shields, span.start, key=lambda shield: shield.start) - 1
-    return index >= 0 and span.end <= shields[index].end
+def _is_json_number(text: str, span: Span) -> bool:
+    """Whether the piece is a number of a JSON text, in which a placeholder must be quoted."""
+    return (
+        text[span.start : span.end].isdigit()
+        and text.lstrip()[:1] in ("{", "[")
+        and _BEFORE_A_VALUE.search(text[max(0, span.start - 9) : span.start]) is not None
+        and _AFTER_A_VALUE.match(text, span.end) is not None
+    )
 
 
 def _forms(secret: str) -> Iterator[str]:

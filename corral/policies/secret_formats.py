@@ -1,9 +1,9 @@
 """Where a text holds something that has the format of a secret.
 
 The formats are those of detect-secrets' plugins, by the patterns in their ``denylist``, and some
-that it does not know or finds only in part. Left out are its entropy, keyword and address
-plugins, which find too much that is none, and patterns that take quadratic time on a text made
-for that; ours below take linear time, for tool results are not to be trusted.
+that it does not know or finds only in part. Left out are its keyword and address plugins, which
+find too much that is none (its entropy is used by ``entropy.py``), and patterns that take quadratic
+time on a text made for that; ours below take linear time, for tool results are not to be trusted.
 
 Most texts hold no secret, so a cheap check comes first: a token is a run of 16 or more characters
 with digits or capital letters in it. detect-secrets takes half a second to import
@@ -21,13 +21,7 @@ from importlib import import_module
 from itertools import zip_longest
 from typing import NamedTuple
 
-
-class Span(NamedTuple):
-    """A piece of a text, by its bounds, and what kind of secret it is."""
-
-    start: int
-    end: int
-    kind: str
+from corral.policies.spans import Span
 
 
 @dataclass(frozen=True)
@@ -223,7 +217,7 @@ _CLASSES = bytes(
 _RUN = b"a" * 16
 _BEFORE = 16
 _CAPITAL = re.compile(r"[A-Z]")
-_DIGIT = re.compile(r"[0-9]")
+_CAPITAL_OR_DIGIT = re.compile(r"[A-Z0-9]")
 _NO_HEX = re.compile(r"[g-z]")
 _TAIL = re.compile(r"[A-Za-z0-9_-]*+")
 
@@ -252,8 +246,9 @@ def _token_runs(text: str) -> list[str]:
     while start >= 0:
         end = mask.find(b" ", start)
         end = len(mask) if end < 0 else end
-        if _CAPITAL.search(text, start, end) or (
-            _DIGIT.search(text, start, end) and _NO_HEX.search(text, start, end)
+        telling = _CAPITAL_OR_DIGIT.search(text, start, end)
+        if telling and (
+            _CAPITAL.search(text, telling.start(), end) or _NO_HEX.search(text, start, end)
         ):
             pieces.append(text[max(0, start - _BEFORE) : end + 1])
         start = mask.find(_RUN, end)

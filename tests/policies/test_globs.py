@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corral.policies.globs import compile_glob, escape, match_segments
+from corral.policies.globs import (
+    compile_glob,
+    escape,
+    glob_covers,
+    is_literal,
+    match_segments,
+    segments_cover,
+    unescape,
+)
 
 
 @pytest.mark.parametrize(
@@ -84,3 +92,42 @@ def test_no_text_makes_matching_slow() -> None:
     assert not compile_glob("*a*a*a*a*a*b").matches("a" * 20_000)
     assert not match_segments(["**", "a"] * 10 + ["b"], ["a"] * 2_000)
     assert time.process_time() - started < 2
+
+
+@settings(deadline=None, max_examples=400)
+@given(
+    wider=st.text(alphabet="ab*?\\", max_size=6),
+    narrower=st.text(alphabet="ab*?\\", max_size=6),
+    text=st.text(alphabet="ab*?\\", max_size=6),
+)
+def test_a_pattern_that_covers_another_matches_all_that_it_does(
+    wider: str, narrower: str, text: str
+) -> None:
+    if glob_covers(wider, narrower) and compile_glob(narrower).matches(text):
+        assert compile_glob(wider).matches(text)
+
+
+@settings(deadline=None, max_examples=400)
+@given(
+    wider=st.lists(st.sampled_from(["**", "*", "a", "a*", "b"]), max_size=4),
+    narrower=st.lists(st.sampled_from(["**", "*", "a", "a*", "b"]), max_size=4),
+    segments=st.lists(st.sampled_from(["a", "ab", "b"]), max_size=4),
+)
+def test_the_same_of_segments(wider: list[str], narrower: list[str], segments: list[str]) -> None:
+    if segments_cover(wider, narrower) and match_segments(narrower, segments):
+        assert match_segments(wider, segments)
+
+
+@pytest.mark.parametrize(
+    ("wider", "narrower", "expected"),
+    [("*", "a*b", True), ("a*", "ab?", True), ("a?", "a*", False), ("*a*", "bab", True)],
+)
+def test_what_covers_what(wider: str, narrower: str, expected: bool) -> None:
+    assert glob_covers(wider, narrower) is expected
+
+
+@given(text=st.text())
+def test_a_literal_pattern_is_the_text_that_it_matches(text: str) -> None:
+    assert is_literal(escape(text))
+    assert unescape(escape(text)) == text
+    assert not is_literal(f"{escape(text)}*")

@@ -5,36 +5,23 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from corral.policies.limits import RunLimits, Spent, check_model_call
+from corral.policies.limits import RunLimits, Spent, check_step
 
 
 def test_the_defaults() -> None:
     assert RunLimits() == RunLimits(max_steps=12, max_tokens=None, max_repeats=3)
 
 
-@pytest.mark.parametrize(
-    ("limits", "spent", "words"),
-    [
-        (RunLimits(), Spent(), None),
-        (RunLimits(max_steps=2), Spent(steps=1), None),
-        (RunLimits(max_steps=2), Spent(steps=2), "step limit is 2 (max_steps)"),
-        (RunLimits(max_steps=2), Spent(steps=3), "made 3 model calls"),
-        (RunLimits(max_tokens=100), Spent(input_tokens=60, output_tokens=39), None),
-        (
-            RunLimits(max_tokens=100),
-            Spent(input_tokens=60, output_tokens=40),
-            "token limit is 100 (max_tokens)",
-        ),
-        (RunLimits(), Spent(steps=1, input_tokens=10**9), None),
-    ],
-)
-def test_the_next_model_call(limits: RunLimits, spent: Spent, words: str | None) -> None:
-    reason = check_model_call(limits, spent)
-    if words is None:
-        assert reason is None
-    else:
-        assert reason is not None
-        assert words in reason
+@pytest.mark.parametrize(("most", "steps", "may"), [(12, 0, True), (2, 1, True), (2, 2, False)])
+def test_the_next_step_of_an_agent(most: int, steps: int, may: bool) -> None:
+    reason = check_step(RunLimits(max_steps=most), steps, "reader")
+    assert reason is None if may else "reader has made 2 model calls" in str(reason)
+
+
+def test_the_reason_names_the_limit() -> None:
+    reason = check_step(RunLimits(max_steps=2), 3, "reader")
+    assert reason is not None
+    assert reason.endswith("its step limit is 2 (max_steps).")
 
 
 def test_what_was_spent_adds_up() -> None:

@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
+from corral.policies.facts import ToolCall
+from corral.policies.layers import Layered, decide
 from corral.policies.presets import DEFAULT, PRESETS
-from corral.policies.rules import Action, Rule, ToolCall, decide
+from corral.policies.rules import Action, Rule
 
 READ, WRITE, RUN = "files__read_file", "files__write_file", "python__run_code"
 MAIL = "mail__send"
@@ -15,11 +17,11 @@ def act(
     preset: str, name: str, *, read_only: bool = False, sandboxed: bool = True, **args: Any
 ) -> Action:
     made = ToolCall(name, args, read_only=read_only, sandboxed=sandboxed, workspace="/w")
-    return decide(PRESETS[preset], made).action
+    return decide(Layered.of(PRESETS[preset]), made).action
 
 
 def test_the_presets_by_name() -> None:
-    assert list(PRESETS) == ["read-only", "ask", "workspace"]
+    assert list(PRESETS) == ["read-only", "ask", "workspace", "trusted"]
     assert all(policy.name == name for name, policy in PRESETS.items())
     assert DEFAULT in PRESETS
 
@@ -30,6 +32,7 @@ def test_the_presets_by_name() -> None:
         ("read-only", ("allow", "deny", "deny", "deny", "allow")),
         ("ask", ("allow", "ask", "ask", "ask", "allow")),
         ("workspace", ("allow", "allow", "allow", "ask", "allow")),
+        ("trusted", ("allow", "allow", "allow", "allow", "allow")),
     ],
 )
 def test_what_each_does_in_the_folder(preset: str, expected: tuple[Action, ...]) -> None:
@@ -60,14 +63,14 @@ def test_workspace_asks_when_one_of_our_tools_is_not_in_the_sandbox() -> None:
 )
 def test_each_denies_writing_policy_and_git_files(preset: str, path: str) -> None:
     made = ToolCall(WRITE, {"path": path}, read_only=False, sandboxed=True, workspace="/w")
-    decision = decide(PRESETS[preset], made, [Rule(action="allow")])
+    decision = decide(Layered.of(PRESETS[preset]), made, [Rule(action="allow")])
     assert decision.action == "deny"
     assert decision.reason
 
 
 def test_read_only_says_what_to_do() -> None:
     made = ToolCall(WRITE, {"path": "a"}, read_only=False, sandboxed=True, workspace="/w")
-    decision = decide(PRESETS["read-only"], made, [Rule(action="allow")])
+    decision = decide(Layered.of(PRESETS["read-only"]), made, [Rule(action="allow")])
     assert decision.action == "deny"
     assert "--policy ask" in decision.reason
     assert decision.rule == "rule 2 of read-only"

@@ -8,16 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from corral.policies.rules import (
-    Action,
-    Policy,
-    Rule,
-    ToolCall,
-    always_rule,
-    decide,
-    describe,
-    matches,
-)
+from corral.policies.conditions import describe
+from corral.policies.facts import ToolCall
+from corral.policies.layers import Layered, decide
+from corral.policies.matching import matches
+from corral.policies.rules import Action, Policy, Rule
 
 WORKSPACE = "/work/space"
 WRITE = "files__write_file"
@@ -31,8 +26,8 @@ def named(argument: str, value: str) -> ToolCall:
     return ToolCall(WRITE, {argument: value}, read_only=False, sandboxed=True, workspace=WORKSPACE)
 
 
-def policy(*rules: Rule) -> Policy:
-    return Policy("corral.toml", rules)
+def policy(*rules: Rule) -> Layered:
+    return Layered.of(Policy("corral.toml", rules))
 
 
 def fits(action: Action, pattern: str, path: str) -> bool:
@@ -62,8 +57,9 @@ class TestDecide:
     def test_the_rules_of_the_base_come_after_the_policy_s_own(self) -> None:
         base = Policy("strict", (Rule(action="deny"),))
         own = Policy("mine.toml", (Rule(tool=WRITE, action="allow"),), base=base)
-        assert decide(own, call(path="a")).rule == "rule 1 of mine.toml"
-        assert decide(own, call("x__y")).rule == "rule 1 of strict"
+        layered = Layered.of(own)
+        assert decide(layered, call(path="a")).rule == "rule 1 of mine.toml"
+        assert decide(layered, call("x__y")).rule == "rule 1 of strict"
 
     def test_a_deny_also_holds_for_what_is_read_only(self) -> None:
         assert decide(policy(Rule(action="deny")), call(read_only=True)).action == "deny"
@@ -110,39 +106,8 @@ class TestDecide:
     def test_no_rule_lets_an_agent_write_the_file_of_its_policy(self) -> None:
         strict = Policy("rules.toml", files=("/work/space/conf/rules.toml",))
         mine = Policy("settings", (Rule(action="allow"),), base=strict)
-        assert decide(mine, call(path="conf/Rules.toml")).action == "deny"
-        assert decide(mine, call(path="conf/other.toml")).action == "allow"
-
-
-class TestStandingRules:
-    def test_they_turn_an_ask_into_an_allow(self) -> None:
-        standing = [Rule(tool=WRITE, args={"path": "reports/**"}, action="allow")]
-        decision = decide(policy(), call(path="reports/a"), standing)
-        assert decision.action == "allow"
-        assert decision.rule is not None
-        assert "your standing rule" in decision.rule
-        asked = policy(Rule(action="ask"))
-        assert decide(asked, call(path="reports/a"), standing).action == "allow"
-        assert decide(asked, call(path="other/a"), standing).action == "ask"
-
-    def test_one_that_denies_wins_over_one_that_allows(self) -> None:
-        standing = [Rule(action="allow"), Rule(tool=WRITE, action="deny")]
-        assert decide(policy(), call(path="a"), standing).action == "deny"
-
-    @settings(deadline=None)
-    @given(
-        path=st.text(max_size=20),
-        pattern=st.sampled_from(["**", "*", "reports/**", "corral.toml", "/**"]),
-        tool=st.sampled_from(["*", WRITE]),
-    )
-    def test_they_never_undo_a_deny(self, path: str, pattern: str, tool: str) -> None:
-        denying = policy(Rule(tool=WRITE, action="deny"))
-        standing = [
-            Rule(tool=tool, action="allow"),
-            Rule(args={"path": pattern}, action="allow"),
-            always_rule(call(path=path)),
-        ]
-        assert decide(denying, call(path=path), standing).action == "deny"
+        assert decide(Layered.of(mine), call(path="conf/Rules.toml")).action == "deny"
+        assert decide(Layered.of(mine), call(path="conf/other.toml")).action == "allow"
 
 
 class TestPathArguments:
@@ -340,68 +305,6 @@ class TestOtherArguments:
         rule = Rule(args={"x": "*"}, exact_args=True, action="allow")
         assert matches(rule, call(x=1))
         assert not matches(rule, call(x=1, force=True))
-
-
-class TestAlways:
-    @pytest.mark.parametrize(
-        ("given_call", "args"),
-        [
-            (call(path="a/b/c.txt", content="x"), {"path": "a/b/**", "content": "*"}),
-            (call(path="c.txt", content="*"), {"path": "c.txt", "content": "*"}),
-            (call(path=f"{WORKSPACE}/a/c.txt"), {"path": "a/**"}),
-            (call(cwd="a", command="ls *"), {"cwd": "a/**", "command": r"ls \*"}),
-            (call(cwd="."), {"cwd": "."}),
-            (call(path="a*/b?.txt"), {"path": r"a\*/**"}),
-            (call(path="./~x"), {"path": "./~x"}),
-            (call(to="a@b", content="hi"), {"to": "a@b", "content": "hi"}),
-            (call(n=5, o={"b": 1}), {"n": "5", "o": '{"b":1}'}),
-            (call(paths=["a/1", "a/2"]), {"paths": "a/**"}),
-            (call("python__run_code", code="1", timeout=5), {}),
-            (call("x__run", code="1", cwd="a", mode="w"), {"cwd": "a/**"}),
-        ],
-    )
-    def test_the_rule_it_adds(self, given_call: ToolCall, args: dict[str, str]) -> None:
-        rule = always_rule(given_call)
-        assert (rule.tool, rule.args, rule.action) == (given_call.name, args, "allow")
-        assert matches(rule, given_call)
-
-    def test_it_holds_for_the_folder_and_not_beyond(self) -> None:
-        rule = always_rule(call(path="reports/a.md", content="1"))
-        assert matches(rule, call(path="reports/2026/b.md", content="2"))
-        assert not matches(rule, call(path="other/a.md", content="1"))
-        assert not matches(rule, call(path="reports/../other/a.md", content="1"))
-        assert not matches(rule, call(path="reports/a.md", content="1", force=True))
-        assert not matches(rule, call("files__delete", path="reports/a.md", content="1"))
-
-    def test_content_that_holds_a_path_of_its_own_stays_as_it_is(self) -> None:
-        edits = [{"path": "a/x", "new": "1"}]
-        rule = always_rule(call(path="a/b", edits=edits))
-        assert matches(rule, call(path="a/b", edits=edits))
-        assert not matches(rule, call(path="a/b", edits=[{"path": "c/x", "new": "1"}]))
-
-    @pytest.mark.parametrize("path", ["../x", "/etc/passwd", "~/x", "a\0b", "x.", "../../**"])
-    def test_it_never_holds_outside_the_workspace(self, path: str) -> None:
-        assert not matches(always_rule(call(path=path)), call(path=path))
-
-    @settings(deadline=None)
-    @given(
-        args=st.dictionaries(
-            st.sampled_from(["path", "dir", "files", "content", "query", "n"]),
-            st.one_of(
-                st.none(),
-                st.integers(),
-                st.text(max_size=8),
-                st.lists(st.text(alphabet="ab/.*", max_size=6), max_size=3),
-            ),
-        ),
-    )
-    def test_it_survives_storage_and_lets_no_path_out(self, args: dict[str, Any]) -> None:
-        rule = always_rule(call(**args))
-        assert Rule.model_validate_json(rule.model_dump_json()) == rule
-        assert describe(rule).isprintable()
-        escaping = {name: "../x" for name in args if name in ("path", "dir", "files")}
-        if escaping:
-            assert not matches(rule, call(**{**args, **escaping}))
 
 
 @pytest.mark.parametrize(

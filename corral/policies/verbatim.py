@@ -1,0 +1,173 @@
+"""Values that stand in a text as they are: what the user has asked for, word by word.
+
+A value counts as taken from a text only as a whole: ``example.com`` does not stand in
+``bob@example.com``, nor ``5`` in ``15``. Upper and lower case at the start of words and different
+spaces between them are the same value; anything else is another one.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any
+from urllib.parse import urlsplit
+
+from corral.jsontypes import Json
+
+MAX_VALUE = 4_000
+"""The longest value that is looked for, in characters; a longer one is taken from nowhere."""
+
+# Letters of scripts that put no space between words count as boundaries.
+_WORD = r"[^\W\u0e00-\u0eff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]"
+_BEFORE = rf"(?<!{_WORD})(?<![@./\\:+%~=&?#*-])(?<!\d,)"
+_AFTER = rf"(?!{_WORD})(?![@/\\%~=&#*+-])(?![.:?!,]{_WORD})(?!['\u2019](?![sS]\b){_WORD})"
+_NUMBER = re.compile(r"(?<![\w.,=&/%])[-+\u2212]?\d[\d.,'\u2019\u00a0\u202f]*")
+_GROUPED = (  # where a comma groups thousands, and where a point does
+    re.compile(r"([-+]?\d{1,3}(?:[,'\u2019\u00a0\u202f]\d{3})+|[-+]?\d+)(?:\.(\d+))?"),
+    re.compile(r"([-+]?\d{1,3}(?:[.'\u2019\u00a0\u202f]\d{3})+|[-+]?\d+)(?:,(\d+))?"),
+)
+_WEB = re.compile(r"https?://", re.IGNORECASE)
+
+
+def stands_in(value: Json, texts: Sequence[str]) -> bool:
+    """Whether a value, and all that it is made of, stands in one of the texts.
+
+    ``None``, an empty text and an empty list say nothing, so they stand anywhere. A boolean stands
+    nowhere.
+    """
+    return all(_leaf_stands_in(leaf, texts) for leaf in leaves(value))
+
+
+def text_stands_in(value: str, texts: Sequence[str]) -> bool:
+    """Whether a text stands in one of the others, as a whole."""
+    if not value:
+        return True
+    if len(value) > MAX_VALUE:
+        return False
+    return any(_found(form, text) for form in _forms(value) for text in texts)
+
+
+def number_stands_in(value: float, texts: Sequence[str]) -> bool:
+    """Whether a number stands in one of the texts, however it groups its digits."""
+    if not math.isfinite(value):
+        return False
+    wanted = Decimal(str(value))
+    return any(wanted in _numbers(text) for text in texts)
+
+
+def link_stands_in(url: str, texts: Sequence[str]) -> bool:
+    """Whether a text holds a link to ``url``: the whole address, or its path on a site it names."""
+    unescaped = [html.unescape(text) for text in texts]
+    if text_stands_in(url, unescaped):
+        return True
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    if not _WEB.match(url) or len(parts.path) < 2 or "@" in parts.netloc:
+        return False
+    origin = f"{parts.scheme}://{parts.netloc}"
+    path = url[len(origin) :]
+    return names_site(origin, unescaped) and text_stands_in(path, unescaped)
+
+
+def names_site(origin: str, texts: Sequence[str]) -> bool:
+    """Whether a text holds an address on the site ``https://host:port``, or just its host."""
+    host = re.sub(_WEB, "", origin)
+    wanted = re.compile(
+        rf"(?:(?<![\w.@/\\:%+~-]){re.escape(origin)}|{_BEFORE}{re.escape(host)})"
+        rf"(?=[/?#]|{_AFTER})(?![.:@]{_WORD})(?!-)",
+        re.IGNORECASE,
+    )
+    return any(wanted.search(text) for text in texts)
+
+
+def leaves(value: Json) -> Iterator[Json]:
+    """The texts, numbers, booleans and nulls that a value is made of; keys are texts of it, too."""
+    todo: list[Any] = [value]
+    while todo:
+        one = todo.pop()
+        if isinstance(one, dict):
+            todo.extend(one)
+            todo.extend(one.values())
+        elif isinstance(one, list | tuple):
+            todo.extend(one)
+        else:
+            yield one
+
+
+def _leaf_stands_in(leaf: Json, texts: Sequence[str]) -> bool:
+    match leaf:
+        case None | "":
+            return True
+        case bool():
+            return False
+        case str():
+            return text_stands_in(leaf, texts)
+        case int() | float():
+            return number_stands_in(leaf, texts)
+        case _:
+            return False
+
+
+def _forms(value: str) -> tuple[str, ...]:
+    """The ways in which people write a value: an address without its scheme, a path without ./."""
+    plain = unicodedata.normalize("NFC", value)
+    forms = [plain]
+    site = _WEB.sub("", plain, count=1) if _WEB.match(plain) else None
+    if site is not None:
+        forms += [plain.removesuffix("/"), site, site.removesuffix("/")]
+    elif plain.startswith("./"):
+        forms.append(plain[2:])
+    return tuple(dict.fromkeys(form for form in forms if form))
+
+
+def _found(value: str, text: str) -> bool:
+    for source in _readings(text):
+        for found in _pattern(value).finditer(source):
+            if _same(found[0], value):
+                return True
+    return False
+
+
+@lru_cache(maxsize=256)
+def _pattern(value: str) -> re.Pattern[str]:
+    before = _BEFORE if not value[0].isspace() and _needs_boundary(value[0]) else ""
+    after = _AFTER if _needs_boundary(value[-1]) else ""
+    return re.compile(f"{before}{re.escape(value)}{after}", re.IGNORECASE)
+
+
+def _needs_boundary(character: str) -> bool:
+    return not unicodedata.category(character).startswith("Z")
+
+
+@lru_cache(maxsize=256)
+def _readings(text: str) -> tuple[str, ...]:
+    """A text as it is, and with one space wherever it has several or a line ends."""
+    plain = unicodedata.normalize("NFC", text)
+    spaced = " ".join(plain.split())
+    return (plain,) if spaced == plain else (plain, spaced)
+
+
+def _same(found: str, value: str) -> bool:
+    """Whether a value is what was found, but for the case that it is usually written in."""
+    usual = (found.lower(), found.upper(), found.title(), found.capitalize())
+    return value == found or value in usual or value == found[:1].upper() + found[1:]
+
+
+@lru_cache(maxsize=256)
+def _numbers(text: str) -> frozenset[Decimal]:
+    """The numbers in a text, each in every way in which its commas and points can be read."""
+    found: set[Decimal] = set()
+    for match in _NUMBER.finditer(text):
+        written = match[0].replace("\u2212", "-").rstrip(".,'\u2019\u00a0\u202f")
+        for grouped in _GROUPED:
+            if reading := grouped.fullmatch(written):
+                whole = re.sub(r"[^\d+-]", "", reading[1])
+                found.add(Decimal(f"{whole}.{reading[2] or 0}"))
+    return frozenset(found)
