@@ -19,15 +19,21 @@ if TYPE_CHECKING:
     from corral.agents.app import Corral, open  # noqa: A004  read as corral.open
     from corral.agents.exchange import replay_file
     from corral.agents.kit import Kit, step
-    from corral.agents.options import Approved, Denied, Fork, Given, RunOptions
+    from corral.agents.options import Fork, RunOptions
     from corral.agents.spec import Agent
     from corral.agents.sync import SyncCorral, open_sync
     from corral.errors import CorralError
+    from corral.policies.budgets import Budget
+    from corral.policies.checks import Check, check
     from corral.policies.limits import RunLimits
+    from corral.policies.prices import Price
+    from corral.policies.rules import Policy, Rule
+    from corral.runtime.approvers import ModelApprover
     from corral.runtime.config import Settings, load_settings
     from corral.runtime.models.hosted import HostedModel
     from corral.runtime.models.scripted import ScriptedModel
     from corral.runtime.nested import subgraph
+    from corral.runtime.replies import Always, Approved, Denied, Given, Stopped
     from corral.runtime.retention import Retention
     from corral.runtime.views import Approval, EffectView, ReplayReport, RunResult, RunView
     from corral.tools.functions import tool
@@ -36,25 +42,34 @@ __version__ = VERSION
 
 _HOMES = {
     "Agent": "corral.agents.spec",
+    "Always": "corral.runtime.replies",
     "Approval": "corral.runtime.views",
-    "Approved": "corral.agents.options",
+    "Approved": "corral.runtime.replies",
+    "Budget": "corral.policies.budgets",
+    "Check": "corral.policies.checks",
     "Corral": "corral.agents.app",
     "CorralError": "corral.errors",
-    "Denied": "corral.agents.options",
+    "Denied": "corral.runtime.replies",
     "EffectView": "corral.runtime.views",
     "Fork": "corral.agents.options",
-    "Given": "corral.agents.options",
+    "Given": "corral.runtime.replies",
     "HostedModel": "corral.runtime.models.hosted",
     "Kit": "corral.agents.kit",
+    "ModelApprover": "corral.runtime.approvers",
+    "Price": "corral.policies.prices",
+    "Policy": "corral.policies.rules",
     "ReplayReport": "corral.runtime.views",
     "Retention": "corral.runtime.retention",
+    "Rule": "corral.policies.rules",
     "RunLimits": "corral.policies.limits",
     "RunOptions": "corral.agents.options",
     "RunResult": "corral.runtime.views",
     "RunView": "corral.runtime.views",
     "ScriptedModel": "corral.runtime.models.scripted",
     "Settings": "corral.runtime.config",
+    "Stopped": "corral.runtime.replies",
     "SyncCorral": "corral.agents.sync",
+    "check": "corral.policies.checks",
     "load_settings": "corral.runtime.config",
     "open": "corral.agents.app",
     "open_sync": "corral.agents.sync",
@@ -66,8 +81,11 @@ _HOMES = {
 
 __all__ = [
     "Agent",
+    "Always",
     "Approval",
     "Approved",
+    "Budget",
+    "Check",
     "Corral",
     "CorralError",
     "Denied",
@@ -76,15 +94,21 @@ __all__ = [
     "Given",
     "HostedModel",
     "Kit",
+    "ModelApprover",
+    "Policy",
+    "Price",
     "ReplayReport",
     "Retention",
+    "Rule",
     "RunLimits",
     "RunOptions",
     "RunResult",
     "RunView",
     "ScriptedModel",
     "Settings",
+    "Stopped",
     "SyncCorral",
+    "check",
     "load_settings",
     "open",
     "open_sync",

@@ -13,6 +13,9 @@
     │   └── DivergenceError   the graph asked for something else than the journal holds
     └── ControlFlow           not a failure: the run ends or pauses here on purpose
         ├── LimitReached      a step, token or repetition limit stopped the run
+        │   ├── OutOfTime     a model call was broken off at the limit of a budget's time
+        │   └── BudgetReached a budget is used up, and there is an answer as far as it went
+        ├── CheckFailed       a check refused what went in or came out
         └── StoppedByUser     a human stopped the run at a question
 
 A message says what happened and to what; ``hint`` says what to do next. The command line
@@ -93,7 +96,30 @@ class LimitReached(ControlFlow):
     exit_code = 4
 
 
+class OutOfTime(LimitReached):
+    """A model call was broken off because the time that its budget allows was over."""
+
+
+class BudgetReached(LimitReached):
+    """A budget is used up, and who works on it ends with what there is.
+
+    ``scope`` is the path, with ``/``, of the sub-agent's task that ends; empty for the run. What
+    it has found so far is its ``answer``.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", scope: str = "", answer: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.scope = scope
+        self.answer = answer
+
+
+class CheckFailed(ControlFlow):
+    """A check refused the prompt or the model's answer, or could not be made."""
+
+    exit_code = 4
+
+
 class StoppedByUser(ControlFlow):
-    """A human answered a question by stopping the run; it can be resumed."""
+    """A human answered a question by stopping the run: it ends there, and its thread can go on."""
 
     exit_code = 4

@@ -12,6 +12,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from corral.agents.answering import Answering
 from corral.agents.fingerprint import (
     changes,
     fingerprint,
@@ -19,12 +20,15 @@ from corral.agents.fingerprint import (
     require_own_code,
     require_own_graph,
 )
-from corral.agents.options import Approved, Approver, Denied, Fork, Given, RunOptions
-from corral.agents.policy_files import absolute_policy, load_policy
+from corral.agents.options import Fork, RunOptions
+from corral.agents.patience import agent_terms
+from corral.agents.policy_files import Chosen
 from corral.agents.programs import build_program
 from corral.agents.roster import Roster
 from corral.agents.services import AgentServices, Shared
+from corral.agents.shielding import Shielding
 from corral.agents.spec import Agent
+from corral.agents.spending import Spending, noted, stored_budget
 from corral.errors import ConflictError, UsageError
 from corral.jsontypes import JsonObject
 from corral.memory.store import MemoryStore
@@ -43,12 +47,13 @@ from corral.runtime.fork import check_past, fork_point, replaced_entry
 from corral.runtime.migrate import open_database
 from corral.runtime.origin import changed_by_moving
 from corral.runtime.program import Program, State
-from corral.runtime.records import Records
+from corral.runtime.records import Records, records_of
 from corral.runtime.replay import base_state, replay
+from corral.runtime.replies import Always, Stopped
 from corral.runtime.rewind import Rewinder
 from corral.runtime.rewind_report import RewindReport
 from corral.runtime.runs import NewRun, RunRow
-from corral.runtime.secrets import known_secrets
+from corral.runtime.secrets import redactor_of
 from corral.runtime.stations.facts import PolicyRules
 from corral.runtime.views import Approval, ReplayReport, RunResult, ServerView
 
@@ -61,8 +66,8 @@ async def open(settings: Settings | None = None) -> AsyncIterator[Corral]:  # no
     """
     settings = settings or load_settings()
     database = await open_database(settings.database)
-    redactor = Redactor(known_secrets(settings))
-    opened = Corral(settings, Records(database, redactor), redactor)
+    redactor = redactor_of(settings)
+    opened = Corral(settings, records_of(settings, database, redactor), redactor)
     try:
         yield opened
     finally:
@@ -83,6 +88,9 @@ class Corral:
         self._engine = Engine(records.database)
         self._redactor = redactor
         self._roster = Roster(settings, redactor)
+        self._shielding = Shielding(settings, records.database, redactor)
+        self._answers = Answering(records, self._shared.model)
+        self._spending = Spending(settings, self._shared.model)
 
     async def stream(self, prompt: str, options: RunOptions = RunOptions()) -> Events:
         """Start a run and yield what it does, ``RunFinished`` last.
@@ -98,10 +106,13 @@ class Corral:
         if options.thread is not None:
             thread = options.thread
             self._require_workspace(await database.read(lambda c: runs.workspace_of(c, thread)))
-        policy = absolute_policy(options.policy)
-        new = self._new_run(agent, program, self._stored(prompt), policy)
+        policy = Chosen.by(options.policy, options.rules)
+        new = self._new_run(agent, program, prompt, policy)
         new = replace(new, thread=options.thread or new.thread)
+        new = noted(new, options.budget, options.tags)
         terms = await self._terms(agent, policy, options.limits, new.thread)
+        terms = replace(terms, budgets=self._spending.terms(agent, options.budget))
+        new = replace(new, prompt=_stored(prompt, terms.redactor))
         events = self._engine.start(program, new, terms)
         async with aclosing(self._with_approver(events, options)) as told:
             async for event in told:
@@ -111,7 +122,7 @@ class Corral:
         """Go on with a run after a crash, an answered approval, a limit or a failure.
 
         Of ``options`` the agent is needed only when it has Python functions or a model object of
-        its own; ``limits`` and ``policy`` replace those that the run began with. Raises
+        its own; ``limits``, ``policy`` and ``budget`` replace those that the run began with. Raises
         ``UsageError`` before anything is done.
         """
         events = self._resumed(run, options)
@@ -173,22 +184,22 @@ class Corral:
         return await self.records.approvals(run=run)
 
     async def approve(
-        self, approval: str, *, args: JsonObject | None = None, always: bool = False
+        self, approval: str, *, args: JsonObject | None = None, always: Always | bool = False
     ) -> Approval:
-        """Let a call be made; then ``resume`` its run. See ``Records.approve``."""
-        rule = None
-        if always:
-            pending = await self.records.approval(approval)
-            rule = pending.always
-        return await self.records.approve(approval, args=args, always=rule)
+        """Let a call be made; then ``resume`` its run. See ``Records.answer``."""
+        return await self.records.approve(approval, args=args, always=always)
 
-    async def deny(self, approval: str, reason: str) -> Approval:
-        """Refuse a call; then ``resume`` its run. See ``Records.deny``."""
-        return await self.records.deny(approval, reason)
+    async def deny(self, approval: str, reason: str, *, always: Always | bool = False) -> Approval:
+        """Refuse a call; then ``resume`` its run. See ``Records.answer``."""
+        return await self.records.deny(approval, reason, always=always)
 
     async def give(self, approval: str, result: str) -> Approval:
-        """Say what a call in doubt gave; then ``resume`` its run. See ``Records.give``."""
+        """Give the result in the tool's place; then ``resume`` its run. See ``Records.answer``."""
         return await self.records.give(approval, result)
+
+    async def stop(self, approval: str, reason: str = Stopped.reason) -> Approval:
+        """Stop the run at a question. See ``Records.answer``."""
+        return await self.records.stop(approval, reason)
 
     async def rewind(
         self, thread: str, to: int | str, *, files: bool = True, dry_run: bool = False
@@ -248,13 +259,13 @@ class Corral:
         services.open_model()
         return build_program(services)
 
-    def _new_run(self, agent: Agent, program: Program, prompt: str, policy: str | None) -> NewRun:
+    def _new_run(self, agent: Agent, program: Program, prompt: str, policy: Chosen) -> NewRun:
         """A run of this agent in a new thread of this workspace."""
         return NewRun(
             thread=runs.new_thread_id(),
             agent=agent.name,
             model=program.model,
-            spec={"agent": agent.to_spec(), "policy": policy, **own_code(agent)},
+            spec={"agent": agent.to_spec(), **policy.to_spec(), **own_code(agent)},
             graph_version=program.version,
             prompt=prompt,
             workspace=str(self.settings.workspace),
@@ -269,19 +280,28 @@ class Corral:
         return await self.records.database.read(lambda c: runs.load(c, run))
 
     async def _terms(
-        self, agent: Agent, policy: str | None, limits: RunLimits | None, thread: str
+        self,
+        agent: Agent,
+        policy: Chosen,
+        limits: RunLimits | None,
+        thread: str,
+        run: str | None = None,
     ) -> Terms:
         workspace = str(_existing(self.settings.workspace))
-        standing = await self.records.standing_rules(workspace)
+        standing = await self.records.standing_rules(workspace, thread, run)
+        shield = await self._shielding.of(thread, self._shared.sandboxed)
         rules = PolicyRules(
-            policy=load_policy(self.settings, policy),
+            policy=policy.load(self.settings),
             standing=tuple(Rule.model_validate(rule) for rule in standing),
             sandboxed=self._shared.sandboxed,
             workspace=workspace,
             thread=thread,
+            remote=self._shared.remote,
+            rewindable=self.settings.snapshots.enabled,
         )
-        limits = limits or agent.limits or self.settings.limits
-        return Terms(limits, rules, self._redactor, self.settings.snapshots)
+        settings = self.settings
+        agents = agent_terms(agent, settings, limits)
+        return Terms(agents.limits, rules, shield, settings.snapshots, agents, settings.approvals)
 
     async def _forked(
         self, run: str, fork: Fork, options: RunOptions
@@ -303,19 +323,21 @@ class Corral:
         if fork.agent is None:
             require_own_code(row, agent)
         program = self._opened(agent)
-        policy = absolute_policy(options.policy) or row.spec["policy"]
-        prompt = row.prompt if fork.prompt is None else self._stored(fork.prompt)
+        policy = Chosen.by(options.policy, options.rules, row.spec)
+        prompt = row.prompt if fork.prompt is None else fork.prompt
         new = replace(self._new_run(agent, program, prompt, policy), left=left)
         if fork.result is not None:
             replaced = replaced_entry(point.entry, fork.result, self._redactor)
             new = replace(new, replaced=replaced)
+        budget = stored_budget(row.spec, options.budget)
+        new = noted(new, budget, options.tags)
+        await self._shielding.share(row.thread, new.thread)
         terms = await self._terms(agent, policy, options.limits, new.thread)
+        terms = replace(terms, budgets=self._spending.terms(agent, budget))
+        new = replace(new, prompt=_stored(prompt, terms.redactor))
         if base := await base_state(database, self._program(parent), row):
             await self._engine.seed(program, new.thread, base)
         return new, terms, program
-
-    def _stored(self, prompt: str) -> str:
-        return self._redactor.text(prompt.encode("utf-8", "replace").decode())
 
     async def _resumed(self, run: str, options: RunOptions) -> Events:
         """One resume, without asking the approver."""
@@ -323,8 +345,10 @@ class Corral:
         self._require_workspace(row.workspace)
         agent = self._roster.of_run(row, options)
         require_own_code(row, agent)
-        policy = options.policy or row.spec["policy"]
-        terms = await self._terms(agent, policy, options.limits, row.thread)
+        policy = Chosen.by(options.policy, options.rules, row.spec)
+        terms = await self._terms(agent, policy, options.limits, row.thread, row.id)
+        budget = stored_budget(row.spec, options.budget)
+        terms = replace(terms, budgets=self._spending.terms(agent, budget))
         program = self._opened(agent)
         async with aclosing(self._engine.resume(program, row.id, terms)) as events:
             async for event in events:
@@ -346,28 +370,11 @@ class Corral:
                     else:
                         yield event
             assert finished is not None
-            result = finished.result
-            asked = result.approvals if result.status == "paused" else ()
-            if options.approver is None or not await self._ask(options.approver, asked):
-                yield finished
+            ended = await self._answers.ended(finished.result, options)
+            if ended is not None:
+                yield RunFinished(ended)
                 return
-            events = self._resumed(result.run, options)
-
-    async def _ask(self, approver: Approver, approvals: tuple[Approval, ...]) -> bool:
-        """Put the questions to the approver; whether it answered any."""
-        answered = False
-        for approval in approvals:
-            match await approver(approval):
-                case Approved(args, always):
-                    await self.approve(approval.id, args=args, always=always)
-                case Denied(reason):
-                    await self.deny(approval.id, reason)
-                case Given(given):
-                    await self.give(approval.id, given)
-                case None:
-                    continue
-            answered = True
-        return answered
+            events = self._resumed(finished.result.run, options)
 
 
 def _existing(workspace: Path) -> Path:
@@ -377,6 +384,10 @@ def _existing(workspace: Path) -> Path:
             hint="Make it, or choose another with --workspace DIR.",
         )
     return workspace
+
+
+def _stored(prompt: str, redactor: Redactor) -> str:
+    return redactor.text(prompt.encode("utf-8", "replace").decode())
 
 
 async def _drain(events: AsyncIterator[Event]) -> RunResult:

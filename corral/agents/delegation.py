@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from corral.agents.typed_answer import TypedAnswer
+from corral.errors import BudgetReached
 from corral.jsontypes import JsonObject
 from corral.runtime.context import perform
 from corral.runtime.effects import Attempt, Effect, Guard, Outcome
@@ -26,6 +28,11 @@ class SubAgent(Protocol):
     @property
     def spec(self) -> ToolSpec:
         """What the agent that delegates is told of it."""
+        ...
+
+    @property
+    def typed(self) -> TypedAnswer | None:
+        """The type of its answers; ``None`` for free text."""
         ...
 
     def program(self) -> Program:
@@ -75,8 +82,14 @@ def delegation(to: SubAgent, args: JsonObject, call_id: str = "") -> Effect:
     async def execute(attempt: Attempt) -> Outcome:
         program = to.program()
         await program.prepare()
-        state = await invoke(program.graph(), program.initial(str(args["task"]), attempt.path))
-        return Outcome(_answer(program.output(state)))
+        task = await program.admit(str(args["task"]))
+        try:
+            state = await invoke(program.graph(), program.initial(task, attempt.path))
+        except BudgetReached as reached:
+            if reached.scope != f"{attempt.path}/":
+                raise
+            return _outcome(to, reached.answer)  # only this agent's own budget is used up
+        return _outcome(to, program.output(state))
 
     spec = to.spec
     return Effect(
@@ -85,6 +98,7 @@ def delegation(to: SubAgent, args: JsonObject, call_id: str = "") -> Effect:
         request={"agent": spec.tool, "args": args},
         execute=execute,
         pure=True,
+        closed=to.typed is not None and to.typed.is_closed,
         guard=Guard(
             spec,
             args,
@@ -94,6 +108,14 @@ def delegation(to: SubAgent, args: JsonObject, call_id: str = "") -> Effect:
             call_id=call_id,
         ),
     )
+
+
+def _outcome(to: SubAgent, answer: str) -> Outcome:
+    """What whoever gave the task gets: of an answer of a declared type the value alone."""
+    if to.typed is None:
+        return Outcome(_answer(answer))
+    text, is_error = to.typed.settle(answer)
+    return Outcome(_answer(text, is_error=is_error))
 
 
 def _answer(text: str, *, is_error: bool = False) -> JsonObject:

@@ -14,11 +14,10 @@ from corral.agents.app import open as open_corral
 from corral.agents.imports import import_file
 from corral.agents.options import RunOptions
 from corral.agents.roster import Roster
-from corral.policies.redaction import Redactor
 from corral.runtime.config import Settings, load_settings
 from corral.runtime.export.jsonl import Exported, Written, write_jsonl
 from corral.runtime.export.state import state_lines
-from corral.runtime.secrets import known_secrets
+from corral.runtime.secrets import redactor_of
 from corral.runtime.views import ReplayReport
 
 
@@ -45,7 +44,7 @@ def replay_file(path: Path | str, options: RunOptions = RunOptions()) -> ReplayR
     """
     if isinstance(options.agent, str):
         settings = load_settings()
-        agent = Roster(settings, Redactor(known_secrets(settings))).agent(
+        agent = Roster(settings, redactor_of(settings)).agent(
             options.agent, options.model
         )
         options = replace(options, agent=agent)

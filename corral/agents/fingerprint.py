@@ -53,6 +53,7 @@ def own_code(agent: Agent) -> JsonObject:
     """What of an agent lives only in the program that made it."""
     return {
         "functions": [_name(function) for one in agent.team() for function in one.functions],
+        "checks": [check.name for one in agent.team() for check in one.checks if check.code],
         "own_model": agent.chat_model is not None,
         "own_graph": agent.graph is not None,
     }
@@ -63,6 +64,8 @@ def require_own_code(row: RunRow, agent: Agent) -> None:
     functions = row.spec.get("functions")
     if functions and not any(one.functions for one in agent.team()):
         missing = f"Python functions ({', '.join(functions)})"
+    elif absent := _absent_checks(row, agent):
+        missing = f"checks ({', '.join(absent)})"
     elif row.spec.get("own_model") and agent.chat_model is None:
         missing = f"a model object ({row.model})"
     elif row.spec.get("own_graph") and agent.graph is None:
@@ -74,6 +77,12 @@ def require_own_code(row: RunRow, agent: Agent) -> None:
         hint="Resume it there, with the same agent: "
         f"c.resume({row.id!r}, RunOptions(agent=agent)). `corral cancel {row.id}` gives it up.",
     )
+
+
+def _absent_checks(row: RunRow, agent: Agent) -> list[str]:
+    """The checks whose functions are not at hand: without them nothing goes on."""
+    here = {check.name for one in agent.team() for check in one.checks if check.function}
+    return [name for name in row.spec.get("checks", ()) if name not in here]
 
 
 def require_own_graph(row: RunRow, agent: Agent) -> None:

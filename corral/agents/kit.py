@@ -21,7 +21,6 @@ from typing import Any
 from langchain_core.messages import (
     AIMessage,
     BaseMessage,
-    HumanMessage,
     SystemMessage,
     ToolMessage,
 )
@@ -32,12 +31,15 @@ from corral.agents.services import AgentServices
 from corral.agents.spec import Agent
 from corral.errors import UsageError
 from corral.jsontypes import Json, JsonObject, canonical, digest
+from corral.memory.labelled import labelled
+from corral.policies.labels import PUBLIC
 from corral.runtime.calls import Ask, ask_model, prepare, use_tool
+from corral.runtime.checking import admitted
 from corral.runtime.context import current_run, perform
 from corral.runtime.effects import Attempt, Effect, Outcome
 from corral.runtime.models.contract import Sampling
 from corral.runtime.nested import scoped
-from corral.runtime.program import State, last_answer
+from corral.runtime.program import State, asked, last_answer
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,10 @@ class Kit:
     async def ask(self, messages: Sequence[BaseMessage], *, tools: bool = True) -> AIMessage:
         """Ask the agent's model, after its instructions. Raises ``ModelError``."""
         setting = await prepare(self.agent.name, self.services.model_ref, self.services)
-        head = [SystemMessage(self.agent.instructions)] if self.agent.instructions else []
+        typed = self.agent.typed
+        texts = (self.agent.instructions, typed.instructions if typed else None)
+        text = "\n\n".join(filter(None, texts))
+        head = [labelled(SystemMessage(text), PUBLIC)] if text else []
         ask = Ask(
             model=self.services.model_ref,
             messages=[*head, *messages],
@@ -129,6 +134,10 @@ class GraphProgram:
         """See ``Program.prepare``: before a node can ask for several things at once."""
         await prepare(self.name, self.model, self.kit.services)
 
+    async def admit(self, prompt: str) -> str:
+        """See ``Program.admit``."""
+        return await admitted(prompt, self.kit.services.checks)
+
     def graph(self) -> StateGraph[Any, Any, Any, Any]:
         """The caller's graph."""
         assert self.kit.agent.graph is not None
@@ -136,11 +145,13 @@ class GraphProgram:
 
     def initial(self, prompt: str, run: str) -> State:
         """The user's message, with an id that is the same however often the run starts."""
-        return {"messages": [HumanMessage(prompt, id=f"{run}:prompt")]}
+        return {"messages": [asked(prompt, run)]}
 
     def output(self, state: State) -> str:
         """The text of the newest answer since the user's last message."""
-        return last_answer(state.get("messages", ()))
+        answer = last_answer(state.get("messages", ()))
+        typed = self.kit.agent.typed
+        return typed.settle(answer)[0] if typed else answer
 
     def check_complete(self, turns: int) -> None:
         """A scripted model with turns left over raises here."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from corral.errors import UsageError
 from corral.jsontypes import JsonObject
 from corral.memory.store import MAX_FACT, MemoryStore, Source
-from corral.runtime.context import current_run
+from corral.policies.labels import PUBLIC
+from corral.runtime.context import current_label, current_run
 from corral.tools.contract import CallOptions, ToolResult, ToolSpec
 
 SERVER = "memory"
@@ -69,14 +70,19 @@ class MemoryTools:
         if tool == "recall":
             found = await self._store.recall(str(args["query"]))
             lines = [f"- {memory.text}" for memory in found]
-            return ToolResult("\n".join(lines) or "Nothing is remembered about that.")
+            label = PUBLIC.join(*(memory.provenance for memory in found))
+            text = "\n".join(lines) or "Nothing is remembered about that."
+            return ToolResult(text, label=label.to_json())
         run = current_run.get()
         source = Source(self._agent, run.thread, run.run)
         try:
-            memory = await self._store.remember(str(args["fact"]), source, options.idempotency_key)
+            fact, key = str(args["fact"]), options.idempotency_key
+            memory = await self._store.remember(fact, source, key, current_label.get())
         except UsageError as error:
-            return ToolResult(str(error), is_error=True)
-        return ToolResult(f"Remembered: {memory.text}", structured={"id": memory.id})
+            return ToolResult(str(error), is_error=True, label=PUBLIC.to_json())
+        return ToolResult(
+            f"Remembered: {memory.text}", structured={"id": memory.id}, label=PUBLIC.to_json()
+        )
 
     async def aclose(self) -> None:
         """Nothing to stop."""

@@ -7,33 +7,14 @@ from dataclasses import dataclass
 
 from corral.agents.spec import Agent
 from corral.jsontypes import JsonObject
+from corral.policies.budgets import Budget
 from corral.policies.limits import RunLimits
+from corral.policies.rules import Policy, Rule
+from corral.runtime.approvers import ModelApprover
+from corral.runtime.replies import Reply
 from corral.runtime.views import Approval
 
-
-@dataclass(frozen=True)
-class Approved:
-    """An approver's yes: with other arguments, and for always, if it says so."""
-
-    args: JsonObject | None = None
-    always: bool = False
-
-
-@dataclass(frozen=True)
-class Denied:
-    """An approver's no; the model is told ``reason``."""
-
-    reason: str
-
-
-@dataclass(frozen=True)
-class Given:
-    """An approver's result for a call in doubt (``kind == "in_doubt"``), as the tool gave it."""
-
-    result: str
-
-
-Approver = Callable[[Approval], Awaitable[Approved | Denied | Given | None]]
+Approver = Callable[[Approval], Awaitable[Reply | None]]
 """Asked for each approval of a run; ``None`` leaves it pending and the run paused."""
 
 
@@ -42,15 +23,23 @@ class RunOptions:
     """How a run differs from the settings.
 
     ``agent`` is an ``Agent`` or the name of a configured one. ``thread`` goes on with a
-    conversation. ``approver`` answers approvals in this process.
+    conversation. ``rules`` are a layer below all others, which can only narrow. ``approver``
+    answers approvals in this process: a function of yours, or a ``ModelApprover``. With ``wait`` a
+    paused run is gone on with once all its questions were answered from elsewhere. ``budget`` is
+    the run's: what it says of ``[budgets.run]`` is said anew. ``tags`` are what ``corral budget``
+    can add up by.
     """
 
     agent: Agent | str | None = None
     model: str | None = None
     thread: str | None = None
-    policy: str | None = None
+    policy: str | Policy | None = None
+    rules: tuple[Rule, ...] = ()
     limits: RunLimits | None = None
-    approver: Approver | None = None
+    approver: Approver | ModelApprover | None = None
+    wait: bool = False
+    budget: Budget | None = None
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

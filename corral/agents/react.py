@@ -20,6 +20,7 @@ from langgraph.types import Command, Send
 
 from corral.agents.reducer import add_messages
 from corral.agents.spec import DEFAULT_INSTRUCTIONS, Agent
+from corral.agents.typed_answer import asks_again
 from corral.memory.compaction import (
     accept_summary,
     estimate_tokens,
@@ -27,8 +28,10 @@ from corral.memory.compaction import (
     plan,
     summary_request,
 )
+from corral.memory.labelled import labelled
 from corral.memory.store import facts_message
 from corral.memory.view import ThreadView
+from corral.policies.labels import PUBLIC, Label
 from corral.runtime.calls import (
     Ask,
     Services,
@@ -38,8 +41,9 @@ from corral.runtime.calls import (
     recall_facts,
     use_tool,
 )
+from corral.runtime.checking import admitted
 from corral.runtime.models.contract import Sampling, ToolChoice
-from corral.runtime.program import State, last_answer
+from corral.runtime.program import State, asked, last_answer
 
 VERSION = "react/1"
 
@@ -82,9 +86,9 @@ def next_step(message: AIMessage) -> Answer | CallTools:
 
 
 @lru_cache(maxsize=64)
-def _system(text: str) -> tuple[SystemMessage, int]:
+def _system(text: str, label: Label) -> tuple[SystemMessage, int]:
     """The system message with this text, and its tokens: the same one at every step."""
-    message = SystemMessage(text)
+    message = labelled(SystemMessage(text), label)
     return message, estimate_tokens([message])
 
 
@@ -109,11 +113,12 @@ class ReactProgram:
 
     def initial(self, prompt: str, run: str) -> State:
         """The user's message, with an id that is the same however often the run starts."""
-        return {"messages": [HumanMessage(prompt, id=f"{run}:prompt")]}
+        return {"messages": [asked(prompt, run)]}
 
     def output(self, state: State) -> str:
         """The text of the newest answer since the user's last message."""
-        return last_answer(state.get("messages", ()))
+        answer = last_answer(state.get("messages", ()))
+        return self.agent.typed.settle(answer)[0] if self.agent.typed else answer
 
     def check_complete(self, turns: int) -> None:
         """A scripted model with turns left over raises here."""
@@ -123,6 +128,10 @@ class ReactProgram:
         """See ``Program.prepare``."""
         await prepare(self.agent.name, self.model, self.services)
 
+    async def admit(self, prompt: str) -> str:
+        """See ``Program.admit``."""
+        return await admitted(prompt, self.services.checks)
+
     @cached_property
     def _sampling(self) -> Sampling:
         return Sampling(**self.agent.sampling.model_dump())
@@ -130,7 +139,7 @@ class ReactProgram:
     def graph(self) -> StateGraph[Any, Any, Any, Any]:
         """The run loop."""
         graph = StateGraph(ReactState)
-        graph.add_node("model", self._call_model, destinations=("tools", END))
+        graph.add_node("model", self._call_model, destinations=("model", "tools", END))
         graph.add_node("tools", self._call_tool, input_schema=ToolTask)
         graph.add_edge(START, "model")
         graph.add_edge("tools", "model")
@@ -153,7 +162,12 @@ class ReactProgram:
         update: ReactState = {"messages": [answer], **compacted}
         match next_step(answer):
             case Answer():
-                return Command(update=update, goto=END)
+                typed = self.agent.typed
+                again = typed.again(state["messages"], answer) if typed else None
+                if again is None:
+                    return Command(update=update, goto=END)
+                update["messages"] = [answer, again]
+                return Command(update=update, goto="model")
             case CallTools(calls):
                 tasks = [
                     ToolTask(call=call, result_id=f"{answer.id}/{index}")
@@ -173,7 +187,7 @@ class ReactProgram:
     ) -> tuple[list[BaseMessage], ReactState]:
         """What the model is sent, and the state update of a compaction that it needed."""
         messages: list[BaseMessage] = list(state["messages"])
-        system, tokens = _system(await self._instructions(messages))
+        system, tokens = _system(*await self._instructions(messages))
         overhead = tokens + setting.definition_tokens
         budget = message_budget(setting.context_window, overhead=overhead)
         summary, covered = state.get("summary"), state.get("covered", 0)
@@ -188,23 +202,29 @@ class ReactProgram:
             compacted = {"summary": summary, "covered": covered}
         return [system, *self.view.whole(messages, summary, covered, budget)], compacted
 
-    async def _instructions(self, messages: list[BaseMessage]) -> str:
+    async def _instructions(self, messages: list[BaseMessage]) -> tuple[str, Label]:
+        """The agent's instructions with what is remembered, and the label of that."""
         instructions = self.agent.instructions or DEFAULT_INSTRUCTIONS
+        if self.agent.typed is not None:
+            instructions = f"{instructions}\n\n{self.agent.typed.instructions}"
         if not self.agent.facts:
-            return instructions
+            return instructions, PUBLIC
 
         def query() -> str:
             return str(next(m for m in reversed(messages) if isinstance(m, HumanMessage)).text)
 
         facts = await recall_facts(query, self.agent.facts, self.services)
         notes = facts_message(facts)
-        return f"{instructions}\n\n{notes}" if notes else instructions
+        label = PUBLIC.join(*(fact.provenance for fact in facts))
+        return (f"{instructions}\n\n{notes}" if notes else instructions), label
 
     def _tool_choice(self, messages: list[AnyMessage]) -> ToolChoice:
         match self.agent.tool_choice:
             case "auto" | "none" as choice:
                 return choice
             case "first":
-                return "required" if isinstance(messages[-1], HumanMessage) else "none"
+                newest = messages[-1]
+                begins = isinstance(newest, HumanMessage) and not asks_again(newest)
+                return "required" if begins else "none"
             case other:
                 assert_never(other)

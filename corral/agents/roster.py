@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from corral.agents.options import RunOptions
 from corral.agents.spec import DEFAULT_NAME, Agent
 from corral.errors import ConfigError, NotFoundError
+from corral.policies.checks import Check
 from corral.policies.redaction import Redactor
 from corral.runtime.config import Settings
 from corral.runtime.runs import RunRow
@@ -50,7 +53,11 @@ class Roster:
             self._complete(one, one.model or default, (*above, agent.name)) for one in members
         )
         _require_own_names(agent.name, team)
-        return agent.model_copy(update={**clean, "model": own or model, "agents": team})
+        checks = tuple(dict.fromkeys((*self._settings.checks, *agent.checks)))
+        _require_own_check_names(agent.name, checks)
+        return agent.model_copy(
+            update={**clean, "model": own or model, "agents": team, "checks": checks}
+        )
 
     def _configured(self, name: str | None) -> Agent:
         config = self._settings.agents.get(name or DEFAULT_NAME)
@@ -62,6 +69,15 @@ class Roster:
         raise NotFoundError(
             f"There is no agent {name!r}.",
             hint=f"The agents are: {names}. Add [agents.{name}] to corral.toml to make it.",
+        )
+
+
+def _require_own_check_names(name: str, checks: Sequence[Check]) -> None:
+    names = [check.name for check in checks]
+    if len(set(names)) != len(names):
+        raise ConfigError(
+            f"Two checks of the agent {name!r} have the same name: {', '.join(names)}.",
+            hint="Give each a name of its own: they are told apart by it in the journal.",
         )
 
 

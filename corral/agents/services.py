@@ -13,14 +13,18 @@ from corral.agents.delegation import Delegates, SubAgent, as_tool, delegation
 from corral.agents.memory_tools import SERVER as MEMORY
 from corral.agents.memory_tools import MemoryTools
 from corral.agents.spec import Agent
+from corral.agents.typed_answer import TypedAnswer
 from corral.errors import ConfigError, NotFoundError
 from corral.jsontypes import JsonObject
 from corral.memory.store import MemoryStore
+from corral.runtime.checking import bound
 from corral.runtime.config import Settings
-from corral.runtime.effects import Effect
+from corral.runtime.effects import Bound, Effect
 from corral.runtime.models.contract import ChatModel, Sampling
+from corral.runtime.models.hosted import HostedModel
 from corral.runtime.models.local import LocalModel
 from corral.runtime.models.registry import ModelOptions, open_model
+from corral.runtime.models.withholding import Withholding
 from corral.runtime.program import Program
 from corral.sandbox.backends import select_backend
 from corral.sandbox.contract import SandboxBackend
@@ -52,10 +56,13 @@ class Shared:
     @property
     def sandboxed(self) -> frozenset[str]:
         """The servers that run inside the sandbox."""
-        if self.settings.sandbox == "none":
-            return frozenset()
-        inside = (name for name, config in self.settings.mcp.items() if config.sandbox)
-        return frozenset({*BUILTIN_SERVERS, *inside})
+        return self.settings.sandboxed_servers
+
+    @property
+    def remote(self) -> frozenset[str]:
+        """The servers that are reached over the network."""
+        mcp = self.settings.mcp
+        return frozenset(name for name, config in mcp.items() if config.url is not None)
 
     def model(self, ref: str) -> ChatModel:
         """The model of a reference, opened once. Raises ``NotFoundError`` and ``ConfigError``."""
@@ -68,9 +75,17 @@ class Shared:
                 environ=os.environ,
                 threads=settings.threads,
                 gpu_layers=settings.gpu_layers,
+                price=settings.prices.get(ref),
             )
-            self._models[ref] = open_model(ref, options)
+            self._models[ref] = self.shown(open_model(ref, options))
         return self._models[ref]
+
+    def shown(self, model: ChatModel) -> ChatModel:
+        """The model, kept from seeing what the settings withhold from hosted ones."""
+        redaction = self.settings.redaction
+        if redaction.hosted and isinstance(model, HostedModel):
+            return Withholding(model, redaction.withheld())
+        return model
 
     def provider(self, name: str) -> ToolProvider:
         """A tool server by name. Raises ``NotFoundError``."""
@@ -181,7 +196,8 @@ class AgentServices:
     @property
     def model(self) -> ChatModel:
         """The agent's model, opened at the first use."""
-        return self.agent.chat_model or self.shared.model(self.model_ref)
+        own = self.agent.chat_model
+        return self.shared.shown(own) if own else self.shared.model(self.model_ref)
 
     def open_model(self) -> None:
         """Open the model, without loading it. Raises for a missing file, script or key."""
@@ -217,6 +233,22 @@ class AgentServices:
             hint=f"Its sub-agents are: {known}. Add it to Agent(agents=(…)).",
         )
 
+    @property
+    def checks(self) -> tuple[Bound, ...]:
+        """What looks at what goes into the agent and comes out of it."""
+        return self._checks
+
+    @cached_property
+    def _checks(self) -> tuple[Bound, ...]:
+        return bound(self.agent.checks, self)
+
+    def judge(self, model: str | None) -> AgentServices:
+        """See ``Services.judge``."""
+        if model is None:
+            return self
+        agent = self.agent.model_copy(update={"chat_model": None})
+        return replace(self, agent=agent, model_ref=model)
+
     def delegation(self, spec: ToolSpec, args: JsonObject, call_id: str) -> Effect | None:
         """See ``Services.delegation``."""
         if spec.server != AGENTS:
@@ -240,6 +272,10 @@ class _SubAgent:
     @property
     def spec(self) -> ToolSpec:
         return as_tool(self.agent.name, self.agent.description)
+
+    @property
+    def typed(self) -> TypedAnswer | None:
+        return self.agent.typed
 
     def program(self) -> Program:
         model = self.agent.model or self.outer.model_ref

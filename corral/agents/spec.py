@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import ConfigDict, Field, SkipValidation
+from pydantic import BeforeValidator, ConfigDict, Field, SkipValidation
 
+from corral.agents.typed_answer import TypedAnswer, answer_schema
 from corral.jsontypes import JsonObject
 from corral.runtime.config import AgentConfig
 from corral.runtime.models.contract import ChatModel
@@ -33,9 +34,11 @@ class Agent(AgentConfig):
     ``functions`` are plain Python functions that become tools; they are this process's own, so
     a run that used them is resumed by handing over the same agent again. ``chat_model`` is used
     instead of opening ``model``: anything that satisfies ``ChatModel``, such as
-    ``ScriptedModel`` or ``HostedModel.from_langchain(...)``. ``agents`` are the agents that it may
-    give tasks to, themselves or by the names that they have in the settings. ``graph`` builds a
-    graph of the caller's own, instead of the ReAct loop, from the ``corral.Kit`` that it is given.
+    ``ScriptedModel`` or ``HostedModel.from_langchain(...)``. ``agents`` are the agents that it
+    may give tasks to, themselves or by the names that they have in the settings. ``returns`` is
+    the type of its answers, a pydantic model or a JSON Schema: whoever gives it a task gets a
+    value of that type and nothing else that it has read. ``graph`` builds a graph of the
+    caller's own, instead of the ReAct loop, from the ``corral.Kit`` that it is given.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
@@ -47,7 +50,13 @@ class Agent(AgentConfig):
         default=None, exclude=True, repr=False
     )
 
+    returns: Annotated[Any, BeforeValidator(answer_schema)] = None
     graph: SkipValidation[GraphBuilder | None] = Field(default=None, exclude=True, repr=False)
+
+    @property
+    def typed(self) -> TypedAnswer | None:
+        """The type of its answers; ``None`` for free text."""
+        return None if self.returns is None else TypedAnswer(self.returns)
 
     def team(self) -> Iterator[Agent]:
         """This agent, and all that it may give tasks to, directly or not."""

@@ -16,6 +16,7 @@ from corral.errors import UsageError
 from corral.jsontypes import JsonObject
 from corral.runtime.config import Settings
 from corral.runtime.events import Event, Events
+from corral.runtime.replies import Always, Stopped
 from corral.runtime.rewind_report import RewindReport
 from corral.runtime.views import Approval, EffectView, ReplayReport, RunResult, RunView
 
@@ -99,14 +100,18 @@ class SyncCorral:
         return _wait(self._loop, self._corral.approvals(run))
 
     def approve(
-        self, approval: str, *, args: JsonObject | None = None, always: bool = False
+        self, approval: str, *, args: JsonObject | None = None, always: Always | bool = False
     ) -> Approval:
         """See ``Corral.approve``."""
         return _wait(self._loop, self._corral.approve(approval, args=args, always=always))
 
-    def deny(self, approval: str, reason: str) -> Approval:
+    def deny(self, approval: str, reason: str, *, always: Always | bool = False) -> Approval:
         """See ``Corral.deny``."""
-        return _wait(self._loop, self._corral.deny(approval, reason))
+        return _wait(self._loop, self._corral.deny(approval, reason, always=always))
+
+    def stop(self, approval: str, reason: str = Stopped.reason) -> Approval:
+        """See ``Corral.stop``."""
+        return _wait(self._loop, self._corral.stop(approval, reason))
 
     def give(self, approval: str, result: str) -> Approval:
         """See ``Corral.give``."""

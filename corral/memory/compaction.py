@@ -32,7 +32,9 @@ from langchain_core.messages import (
 from corral.jsontypes import canonical
 from corral.memory.fit import fit, opener, water_level
 from corral.memory.history import repair
+from corral.memory.labelled import joined_label, labelled
 from corral.memory.tokens import estimate_tokens, message_tokens, shorten
+from corral.policies.labels import PUBLIC, Label
 
 __all__ = [
     "Compaction",
@@ -70,13 +72,14 @@ class Compaction:
 
     ``old`` are the messages that the new summary takes in, after ``summary``, the previous one.
     Afterwards the summary stands for the first ``covered`` messages of the thread. ``budget`` is
-    the token budget that the plan was made for.
+    the token budget that the plan was made for, and ``label`` that of all that is summarised.
     """
 
     summary: str | None
     old: tuple[BaseMessage, ...]
     covered: int
     budget: int
+    label: Label = PUBLIC
 
     @property
     def summary_tokens(self) -> int:
@@ -118,7 +121,8 @@ def plan(
     chosen = _choose(messages, cuts, budget)
     end = covered + _readable(messages[covered:chosen], budget)
     cut = max((cut for cut in cuts if cut <= end), default=cuts[0])
-    return Compaction(summary, tuple(messages[covered:cut]), cut, budget)
+    old = tuple(messages[covered:cut])
+    return Compaction(summary, old, cut, budget, joined_label(messages[:cut]))
 
 
 def visible(
@@ -138,7 +142,7 @@ def visible(
     head: list[BaseMessage] = []
     if summary:
         text = summary if budget is None else shorten(summary, _summary_tokens(budget) * 2)
-        head.append(HumanMessage(_SUMMARY_NOTE + text))
+        head.append(labelled(HumanMessage(_SUMMARY_NOTE + text), joined_label(messages[:covered])))
     pinned = opener(messages, covered)
     if pinned is not None:
         head.append(pinned)
@@ -154,7 +158,7 @@ def summary_request(compaction: Compaction) -> list[BaseMessage]:
     """
     # Two tokens for three words is below what English takes: the answer stays under the limit.
     words = max(40, compaction.summary_tokens * 2 // 3)
-    system = SystemMessage(_INSTRUCTION.format(words=words))
+    system = labelled(SystemMessage(_INSTRUCTION.format(words=words)), PUBLIC)
     parts = [f"Summary so far:\n{compaction.summary}\n\n"] if compaction.summary else []
     room = compaction.budget - estimate_tokens([system]) - 64
     if parts:
@@ -163,7 +167,7 @@ def summary_request(compaction: Compaction) -> list[BaseMessage]:
     record = _transcript(compaction.old, room).replace("</record>", "")
     parts.append(f"<record>\n{record}\n</record>\n\n")
     parts.append("Write the summary of all of this now.")
-    return [system, HumanMessage("".join(parts))]
+    return [system, labelled(HumanMessage("".join(parts)), compaction.label)]
 
 
 def accept_summary(compaction: Compaction, answer: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
 from corral.jsontypes import Json
+from corral.memory.labelled import labelled
 from corral.memory.tokens import (
     PER_MESSAGE,
     call_tokens,
@@ -16,6 +17,7 @@ from corral.memory.tokens import (
     message_tokens,
     shorten,
 )
+from corral.policies.labels import PUBLIC
 
 _LEAST = 64
 """Tokens to which one message is abridged before whole messages are left out."""
@@ -38,7 +40,7 @@ def fit(
         cut = next((cut for cut in cuts if _least(rest[cut:]) <= room), cuts[-1])
         note = f"[{cut} earlier messages left out: the model's context window is too small]"
         pinned = opener(rest, cut)
-        head = [*head, HumanMessage(note), *([pinned] if pinned else [])]
+        head = [*head, labelled(HumanMessage(note), PUBLIC), *([pinned] if pinned else [])]
         kept = rest[cut:]
     everything = head + kept
     level = water_level([message_tokens(message) for message in everything], budget)

@@ -10,6 +10,9 @@ from collections.abc import Sequence
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 
+from corral.memory.labelled import labelled
+from corral.policies.labels import PUBLIC
+
 NOT_EXECUTED = (
     "not executed, or cut off so that nobody knows: the run ended before this call had a result"
 )
@@ -55,7 +58,10 @@ def _answers(messages: Sequence[BaseMessage]) -> dict[int, dict[str, ToolMessage
 def _results(message: AIMessage, answers: dict[str, ToolMessage]) -> list[ToolMessage]:
     return [
         answers.get(call["id"])
-        or ToolMessage(NOT_EXECUTED, tool_call_id=call["id"], name=call["name"], status="error")
+        or labelled(
+            ToolMessage(NOT_EXECUTED, tool_call_id=call["id"], name=call["name"], status="error"),
+            PUBLIC,
+        )
         for call in message.tool_calls
         if call["id"]
     ]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,10 +14,11 @@ from sqlalchemy import ColumnElement, Connection, Row, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from corral.errors import NotFoundError, UsageError
-from corral.jsontypes import JsonObject, digest
+from corral.jsontypes import JsonObject, canonical, digest
 from corral.memory import changes
 from corral.memory.ranking import rank, terms
 from corral.memory.tables import memories
+from corral.policies.labels import UNKNOWN, Label
 from corral.storage import Storage
 
 MAX_FACT = 1000
@@ -34,7 +36,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Memory:
-    """One fact. Times are ISO 8601 in UTC; ``updated_at`` is when it was last told."""
+    """One fact. Times are ISO 8601 in UTC; ``updated_at`` is when it was last told.
+
+    ``label`` says where it came from, as ``Label.to_json``; without one nothing is known of that.
+    """
 
     id: str
     text: str
@@ -43,6 +48,13 @@ class Memory:
     run: str
     created_at: str
     updated_at: str
+    label: JsonObject | None = field(default=None, hash=False)
+
+    @property
+    def provenance(self) -> Label:
+        """Where it came from, and whom it can be shown to."""
+        known = Label.from_json(self.label)
+        return replace(known, sources=("memory", *known.sources))
 
     def to_json(self) -> JsonObject:
         """All fields as a JSON object; ``from_json`` reads it back."""
@@ -65,11 +77,12 @@ class MemoryStore:
         # Terms by text: they are counted once a process.
         self._terms: dict[str, Counter[str]] = {}
 
-    async def remember(self, text: str, source: Source, key: str) -> Memory:
+    async def remember(self, text: str, source: Source, key: str, label: Label = UNKNOWN) -> Memory:
         """Store a fact and return it, or the one that is already there.
 
         ``key`` is the effect's idempotency key: the same key again gives the same memory and
-        stores nothing. A text that the agent already knows is refreshed, not stored twice.
+        stores nothing. A text that the agent already knows is refreshed, not stored twice, and
+        keeps its label unless it is now told by somebody who is trusted.
         Raises ``UsageError`` for an empty or over-long text.
         """
         fact = _checked(text)
@@ -84,6 +97,7 @@ class MemoryStore:
             "run": source.run,
             "created_at": now,
             "updated_at": now,
+            "label": canonical(label.to_json()),
         }
         return await self._storage.write(lambda connection: _insert(connection, values))
 
@@ -183,8 +197,11 @@ def _insert(connection: Connection, values: dict[str, str]) -> Memory:
             memories.c.fingerprint == values["fingerprint"]
         )
         before = _row(connection, same)
-        told = {name: values[name] for name in ("updated_at", "thread", "run")}
-        connection.execute(update(memories).where(same).values(told))
+        trusted = not Label.from_json(json.loads(values["label"])).untrusted
+        told = ("updated_at", "thread", "run", *(("label",) if trusted else ()))
+        connection.execute(
+            update(memories).where(same).values({name: values[name] for name in told})
+        )
         by_key = by_key | same
     stored = _row(connection, by_key)
     if stored is None:
@@ -243,4 +260,6 @@ def _memory(row: Row[Any]) -> Memory:
 
 
 def _of(columns: JsonObject) -> Memory:
-    return Memory(**{name: str(columns[name]) for name in Memory.__dataclass_fields__})
+    texts = {name: str(columns[name]) for name in Memory.__dataclass_fields__ if name != "label"}
+    label = columns.get("label")
+    return Memory(**texts, label=json.loads(label) if label else None)

@@ -7,20 +7,23 @@ journal ends in the same transaction, so that there is no answer without its rec
 from __future__ import annotations
 
 import json
-import secrets
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, assert_never
 
-from sqlalchemy import Column, ColumnElement, Connection, Row, insert, select, update
+from sqlalchemy import Column, ColumnElement, Connection, Row, select, update
 
 from corral.errors import ConflictError, NotFoundError, UsageError
 from corral.jsontypes import JsonObject, canonical
-from corral.policies.rules import Rule
+from corral.policies.rules import Action
+from corral.runtime import standing
 from corral.runtime.clock import milliseconds_between, now
+from corral.runtime.effects import Spend
 from corral.runtime.entries import Text
 from corral.runtime.lease import is_held
+from corral.runtime.listing import approval_view
 from corral.runtime.origin import require_made_here
-from corral.runtime.tables import approvals, effects, runs, standing_rules, threads
+from corral.runtime.replies import STOPPED_AT, Approved, Denied, Given, Reply, Stopped, always_of
+from corral.runtime.tables import approvals, effects, runs, threads
 from corral.runtime.views import ApprovalStatus
 from corral.tools.contract import SEPARATOR, ToolSpec
 
@@ -44,33 +47,113 @@ def find_thread(connection: Connection, thread: str) -> str:
     return _unique(connection, threads.c.id, thread, "thread")
 
 
-def approve(
-    connection: Connection, approval: str, args: JsonObject | None, always: JsonObject | None
-) -> Row[Any]:
-    """Let a call be made. See ``Records.approve``."""
+@dataclass(frozen=True)
+class Signed:
+    """Who answers (see ``views.Approval``), and what finding the answer has used."""
+
+    by: str = "user"
+    spend: Spend = field(default_factory=Spend)
+
+
+USER = Signed("user")
+
+
+def answer(connection: Connection, approval: str, reply: Reply, signed: Signed = USER) -> Row[Any]:
+    """Answer a question, once. See ``Records.answer``."""
     row = _pending(connection, approval)
-    if args is not None:
-        _check_args(row, args)
+    always = always_of(reply)
     if always is not None:
-        _refuse_if_in_doubt(row, "A rule for such calls")
-        _add_rule(connection, row, always)
-    return _answer(connection, row, _Answer("approved", args=args))
+        action: Action = "allow" if isinstance(reply, Approved) else "deny"
+        workspace = _workspace(connection, row)
+        rule = standing.chosen_rule(approval_view(row), always, action, workspace)
+        standing.add(connection, row, always, rule)
+    match reply:
+        case Approved(args):
+            if args is not None:
+                _check_args(row, args)
+            said = _Answer("approved", args=args)
+        case Denied(reason):
+            said = _Answer("denied", reason=reason)
+        case Given(result):
+            _require_call(row)
+            said = _Answer("given", result=result)
+        case Stopped(reason):
+            said = _Answer("stopped", reason=reason)
+        case _:
+            assert_never(reply)
+    answered = _answer(connection, row, said, signed)
+    if isinstance(reply, Stopped):
+        _stop(connection, answered)
+    return answered
 
 
-def deny(connection: Connection, approval: str, reason: str) -> Row[Any]:
-    """Refuse a call. See ``Records.deny``."""
-    return _answer(connection, _pending(connection, approval), _Answer("denied", reason=reason))
+def _workspace(connection: Connection, row: Row[Any]) -> str:
+    query = select(threads.c.workspace).where(threads.c.id == row.thread_id)
+    return str(connection.execute(query).scalar_one())
 
 
-def give(connection: Connection, approval: str, result: str) -> Row[Any]:
-    """Take ``result`` for what a call in doubt gave. See ``Records.give``."""
-    row = _pending(connection, approval)
-    if row.kind != "in_doubt":
+def _require_call(row: Row[Any]) -> None:
+    if row.kind not in ("tool", "in_doubt"):
         raise UsageError(
-            f"The call of {row.tool} has not been made, so it has no result.",
-            hint=f"Let it be made with `corral approve {row.id}`, or refuse it with `corral deny`.",
+            f"The question {row.id} is not about a call's result: there is none to give.",
+            hint=f"Answer it with `corral approve {row.id}` or `corral deny {row.id}`.",
         )
-    return _answer(connection, row, _Answer("given", result=result))
+
+
+def _stop(connection: Connection, row: Row[Any]) -> None:
+    """End the run of a question, now or, if a process still runs it, when that comes there."""
+    close_questions(connection, approvals.c.run_id == row.run_id, "the run was stopped")
+    lease = select(threads.c.lease).where(threads.c.id == row.thread_id)
+    if is_held(connection.execute(lease).scalar()):
+        return
+    error = f"{STOPPED_AT} {row.tool}: {row.answer_reason}"
+    connection.execute(
+        update(runs)
+        .where(runs.c.id == row.run_id, runs.c.status.in_(("paused", "running")))
+        .values(status="stopped", error=error, finished_at=now())
+    )
+
+
+def spend_on(connection: Connection, approval: str, spend: Spend, advice: JsonObject) -> None:
+    """Count what somebody used who did not answer after all, and keep what they said of it."""
+    row = find_approval(connection, approval)
+    context = json.loads(row.context or "{}")
+    context["advice"] = [*context.get("advice", []), advice]
+    connection.execute(
+        update(approvals).where(approvals.c.id == row.id).values(context=canonical(context))
+    )
+    entry = (effects.c.run_id == row.run_id, effects.c.path == row.path)
+    connection.execute(update(effects).where(*entry).values(_more(spend)))
+
+
+def _more(spend: Spend) -> dict[str, Any]:
+    """The columns of an entry with ``spend`` on top of what is there."""
+    return {
+        "input_tokens": effects.c.input_tokens + spend.input_tokens,
+        "output_tokens": effects.c.output_tokens + spend.output_tokens,
+        "cost_usd": effects.c.cost_usd + spend.cost_usd,
+    }
+
+
+def overdue() -> ColumnElement[bool]:
+    """The questions that nobody has answered in time, of runs that can go on here."""
+    made_here = select(runs.c.id).where(runs.c.id == approvals.c.run_id, runs.c.origin.is_(None))
+    late = approvals.c.expires_at <= now()
+    return (approvals.c.status == "pending") & late & made_here.exists()
+
+
+def expire(connection: Connection) -> list[Row[Any]]:
+    """Deny what is overdue; the questions that were."""
+    late = connection.execute(select(approvals).where(overdue())).all()
+    signed = Signed("timeout")
+    return [
+        _answer(connection, row, _Answer("denied", reason=_nobody(row.expires_at)), signed)
+        for row in late
+    ]
+
+
+def _nobody(expires_at: str) -> str:
+    return f"nobody answered by {expires_at[:16].replace('T', ' ')} UTC"
 
 
 def cancel(connection: Connection, run: str) -> str:
@@ -104,7 +187,7 @@ def close_questions(connection: Connection, of: ColumnElement[bool], reason: str
     """Deny the questions that nobody will ever need an answer to."""
     pending = select(approvals).where(of, approvals.c.status == "pending")
     for question in connection.execute(pending).all():
-        _answer(connection, question, _Answer("denied", reason=reason))
+        _answer(connection, question, _Answer("denied", reason=reason), Signed("corral"))
 
 
 def find_approval(connection: Connection, approval: str) -> Row[Any]:
@@ -127,24 +210,39 @@ def _pending(connection: Connection, approval: str) -> Row[Any]:
         )
     if row.status != "pending":
         raise ConflictError(
-            f"The approval {row.id} was answered ({row.status}) at {row.answered_at}; "
-            "that answer stands.",
+            f"The approval {row.id} was answered ({row.status}) at {row.answered_at}"
+            f"{_by(row)}; that answer stands.",
+            hint=f"Go on with `corral resume {row.run_id}`.",
+        )
+    if row.expires_at is not None and row.expires_at <= now():
+        raise ConflictError(
+            f"The approval {row.id} was to be answered by {row.expires_at}, and counts as denied.",
             hint=f"Go on with `corral resume {row.run_id}`.",
         )
     return row
 
 
-def _refuse_if_in_doubt(row: Row[Any], what: str) -> None:
-    if row.kind == "in_doubt":
-        raise UsageError(
-            f"{what} cannot answer whether the call of {row.tool} happened.",
-            hint="Retry it as it was, give its result, or fail it; nothing was answered.",
-        )
+def _by(row: Row[Any]) -> str:
+    return f" by {row.answered_by}" if row.answered_by else ""
 
 
 def _check_args(row: Row[Any], args: JsonObject) -> None:
-    # Its idempotency key stands for these arguments: a tool that knows the key ignores others.
-    _refuse_if_in_doubt(row, "Other arguments")
+    if row.kind == "loop":
+        raise UsageError(
+            "Whether an agent may go on as it does has no arguments to edit.",
+            hint="Approve it as it is, or deny it with a reason; nothing was answered.",
+        )
+    if row.kind == "loop":
+        raise UsageError(
+            f"The question {row.id} is whether {row.tool} may go on; it takes no other arguments.",
+            hint="Let it go on as it is, or deny it and say what to do instead.",
+        )
+    if row.kind == "in_doubt":
+        # Its idempotency key stands for its arguments: a tool that knows the key ignores others.
+        raise UsageError(
+            f"Other arguments cannot answer whether the call of {row.tool} happened.",
+            hint="Retry it as it was, give its result, or fail it; nothing was answered.",
+        )
     from corral.tools.schemas import validate_args  # heavy: jsonschema, only for edits
 
     server, _, tool = row.tool.partition(SEPARATOR)
@@ -153,22 +251,6 @@ def _check_args(row: Row[Any], args: JsonObject) -> None:
         raise UsageError(
             problem, hint="Nothing was answered; correct the arguments and approve again."
         )
-
-
-def _add_rule(connection: Connection, row: Row[Any], always: JsonObject) -> None:
-    try:
-        rule = Rule.model_validate({**always, "action": "allow"})
-    except ValueError as error:
-        raise UsageError(f"The rule for `always` cannot be understood: {error}") from error
-    workspace = select(threads.c.workspace).where(threads.c.id == row.thread_id).scalar_subquery()
-    connection.execute(
-        insert(standing_rules).values(
-            id=secrets.token_hex(6),
-            workspace=workspace,
-            rule=rule.model_dump_json(),
-            created_at=now(),
-        )
-    )
 
 
 @dataclass(frozen=True)
@@ -186,7 +268,7 @@ class _Answer:
         return said if self.result is None else {**said, "result": self.result}
 
 
-def _answer(connection: Connection, row: Row[Any], answer: _Answer) -> Row[Any]:
+def _answer(connection: Connection, row: Row[Any], answer: _Answer, signed: Signed) -> Row[Any]:
     """Store the answer, and end the question's entry in the journal with it."""
     answered_at = now()
     connection.execute(
@@ -195,12 +277,13 @@ def _answer(connection: Connection, row: Row[Any], answer: _Answer) -> Row[Any]:
         .values(
             status=answer.status,
             answered_at=answered_at,
+            answered_by=signed.by,
             answer_args=None if answer.args is None else canonical(answer.args),
             answer_reason=answer.reason,
             answer_result=answer.result,
         )
     )
-    result = Text.of(answer.to_json())
+    result = Text.of(answer.to_json() | {"by": signed.by})
     connection.execute(
         update(effects)
         .where(effects.c.run_id == row.run_id, effects.c.path == row.path)
@@ -209,6 +292,7 @@ def _answer(connection: Connection, row: Row[Any], answer: _Answer) -> Row[Any]:
             result=result.inline,
             result_blob=result.store(connection),
             duration_ms=milliseconds_between(row.created_at, answered_at),
+            **_more(signed.spend),
         )
     )
     return connection.execute(select(approvals).where(approvals.c.id == row.id)).one()
@@ -221,7 +305,8 @@ def _unique(connection: Connection, column: Column[Any], start: str, what: str) 
     if start in found:
         return start
     if not found:
-        raise NotFoundError(f"There is no {what} {start!r}.", hint=f"See `corral {what}s`.")
+        gone = " A question goes when its run is removed." if what == "approval" else ""
+        raise NotFoundError(f"There is no {what} {start!r}.", hint=f"See `corral {what}s`.{gone}")
     if len(found) > 1:
         raise NotFoundError(f"Several {what}s begin with {start!r}.", hint="Give more of the id.")
     return str(found[0])

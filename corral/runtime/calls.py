@@ -7,17 +7,21 @@ made with (``Services``) is touched only inside ``execute``, which a replay neve
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Protocol
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
-from corral.errors import ModelError, ToolServerError
+from corral.errors import CheckFailed, ModelError, ToolServerError
 from corral.jsontypes import JsonObject, canonical, digest
+from corral.memory.labelled import labelled
 from corral.memory.store import Memory
 from corral.memory.tokens import estimate_tokens
+from corral.policies.labels import KEY as LABEL
+from corral.policies.labels import PUBLIC, Label
 from corral.runtime.context import current_run, perform
-from corral.runtime.effects import Attempt, Effect, Guard, Outcome, Spend
+from corral.runtime.effects import Attempt, Bound, Effect, Guard, Outcome, Spend
 from corral.runtime.events import Notice, TextDelta
 from corral.runtime.messages import decode, encode, well_formed, with_own_call_ids
 from corral.runtime.models.contract import (
@@ -32,6 +36,8 @@ from corral.runtime.models.hosted_answer import invalid_args
 from corral.tools.contract import CallOptions, ToolResult, ToolSpec
 from corral.tools.pool import Catalog
 from corral.tools.schemas import validate_args
+
+ABOUT_CHECKS = "See `corral trace` for what was refused; change the prompt or the check."
 
 
 class Tools(Protocol):
@@ -75,6 +81,15 @@ class Services(Protocol):
     @property
     def tool_timeout(self) -> float:
         """Seconds that a tool call may take."""
+        ...
+
+    @property
+    def checks(self) -> tuple[Bound, ...]:
+        """What looks at what goes into the agent and comes out of it."""
+        ...
+
+    def judge(self, model: str | None) -> Services:
+        """What a check's judge is asked with: the named model, or the agent's own."""
         ...
 
     def delegation(self, spec: ToolSpec, args: JsonObject, call_id: str) -> Effect | None:
@@ -122,15 +137,19 @@ async def _prepare(agent: str, model: str, services: Services) -> Setting:
     request = {"agent": agent, "model": model}
     outcome = await perform(Effect("prepare", agent, request, execute, once="prepare"))
     specs = outcome.value["tools"]
-    shown = [
-        [spec["server"], spec["tool"], spec["description"], spec["input_schema"]] for spec in specs
-    ]
+    tools = tuple(ToolSpec.from_json(spec) for spec in specs)
     return Setting(
-        tools=tuple(ToolSpec.from_json(spec) for spec in specs),
+        tools=tools,
         context_window=outcome.value["context_window"],
         tools_digest=digest(specs)[:16],
-        definition_tokens=estimate_tokens(canonical(shown)) if specs else 0,
+        definition_tokens=_definition_tokens(tools),
     )
+
+
+def _definition_tokens(tools: Sequence[ToolSpec]) -> int:
+    """Estimated tokens that the definitions of tools take of a request."""
+    shown = [[spec.server, spec.tool, spec.description, spec.input_schema] for spec in tools]
+    return estimate_tokens(canonical(shown)) if tools else 0
 
 
 async def recall_facts(query: Callable[[], str], limit: int, services: Services) -> list[Memory]:
@@ -163,6 +182,20 @@ class Ask:
 
 async def ask_model(ask: Ask, services: Services) -> AIMessage:
     """Ask the model and stream its text to the run's listeners. Raises ``ModelError``."""
+    effect = asking(ask, services)
+    if ask.purpose == "answer":
+        again = partial(_asking_again, ask, services)
+        effect = replace(effect, checks=services.checks, again=again)
+    value = (await perform(effect)).value
+    if "blocked" in value:
+        raise CheckFailed(value["blocked"], hint=ABOUT_CHECKS)
+    message = decode(value["message"], id=value["id"])
+    assert isinstance(message, AIMessage)
+    return labelled(message, Label.from_json(value.get(LABEL)))
+
+
+def asking(ask: Ask, services: Services) -> Effect:
+    """The effect of asking a model."""
 
     async def execute(attempt: Attempt) -> Outcome:
         request = ModelRequest(
@@ -177,7 +210,7 @@ async def ask_model(ask: Ask, services: Services) -> AIMessage:
         async for chunk in services.model.stream(request):
             match chunk:
                 case TextChunk(text):
-                    if ask.purpose == "answer":
+                    if ask.purpose == "answer" and attempt.aloud:
                         emit(TextDelta(text, attempt.path))
                 case FinalChunk():
                     final = chunk
@@ -206,16 +239,26 @@ async def ask_model(ask: Ask, services: Services) -> AIMessage:
         "tool_choice": ask.tool_choice,
         "sampling": dict(vars(ask.sampling)),
     }
-    effect = Effect("model", ask.model, request, execute, transcript=ask.messages)
-    value = (await perform(effect)).value
-    message = decode(value["message"], id=value["id"])
-    assert isinstance(message, AIMessage)
-    return message
+    return Effect(
+        kind="model",
+        name=ask.model,
+        request=request,
+        execute=execute,
+        transcript=ask.messages,
+        estimate=lambda: estimate_tokens(ask.messages) + _definition_tokens(ask.tools),
+    )
+
+
+def _asking_again(ask: Ask, services: Services, refused: str, why: str) -> Effect:
+    answer = [AIMessage(refused)] if refused else []
+    note = _note(f"This answer was not accepted, for {why}. Answer again, so that it is.")
+    return asking(replace(ask, messages=[*ask.messages, *answer, note], purpose="again"), services)
 
 
 def _note(text: str) -> BaseMessage:
     # Not a system message: some providers take none but the first.
-    return HumanMessage(f"[Note from the runtime, not from the user: {text}]")
+    note = HumanMessage(f"[Note from the runtime, not from the user: {text}]")
+    return labelled(note, PUBLIC)
 
 
 async def use_tool(
@@ -237,14 +280,16 @@ async def use_tool(
         effect = services.delegation(spec, args, call_id) or _tool_effect(
             spec, args, services, call_id
         )
+        effect = replace(effect, checks=services.checks)
     value = (await perform(effect)).value
-    return ToolMessage(
+    message = ToolMessage(
         content=value["text"],
         tool_call_id=str(call.get("id") or ""),
         name=name,
         status="error" if value["is_error"] else "success",
         id=message_id,
     )
+    return labelled(message, Label.from_json(value.get(LABEL)))
 
 
 def _problem(name: str, spec: ToolSpec | None, args: JsonObject, setting: Setting) -> str | None:

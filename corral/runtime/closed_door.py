@@ -7,13 +7,14 @@ from collections.abc import Callable
 from langgraph.types import interrupt
 
 from corral.errors import DivergenceError, RunError
-from corral.jsontypes import digest
+from corral.jsontypes import JsonObject, digest
+from corral.policies.labels import unlabelled
 from corral.runtime.context import inside
 from corral.runtime.divergence import describe
 from corral.runtime.effects import Attempt, Effect, Outcome
 from corral.runtime.entries import Entry
 from corral.runtime.journal import Journal
-from corral.runtime.paths import in_words
+from corral.runtime.paths import asked_about, in_words, is_about_another
 from corral.runtime.turns import Turns
 
 PREPARE = "prepare"
@@ -71,7 +72,7 @@ class ClosedDoor:
             outcome = await effect.execute(Attempt(path, path, 0))
         if entry is None:
             return outcome
-        if entry.status == "finished" and digest(outcome.value) != digest(entry.result):
+        if entry.status == "finished" and _says(outcome.value) != _says(entry.result or {}):
             raise self._diverged(
                 f"At {in_words(path)} ({path}) {entry.name} gives {outcome.value} "
                 f"now and gave {entry.result}."
@@ -99,17 +100,26 @@ class ClosedDoor:
     def missed(self) -> list[Entry]:
         """Recorded effects that the graph did not ask for, oldest first.
 
-        A question to a human belongs to the call that it was about and is met with it.
+        A question to a human and what a check took belong to the effect that they were about, and
+        are met with it.
         """
         return [
             entry
             for entry in self._journal.entries()
             if entry.status in ("finished", "failed")
             and entry.path not in self.recalled
-            and not (entry.kind == "approval" and self._met(entry))
+            and not self._met_with_another(entry.path)
         ]
 
-    def _met(self, question: Entry) -> bool:
-        call = question.path.removesuffix("/approval").partition("/in_doubt/")[0]
-        asked = self._journal.find(call)
-        return call in self.recalled or asked is None or asked.status in ("started", "waiting")
+    def _met_with_another(self, path: str) -> bool:
+        while is_about_another(path):
+            path = asked_about(path)
+            asked = self._journal.find(path)
+            if path in self.recalled or asked is None or asked.status in ("started", "waiting"):
+                return True
+        return False
+
+
+def _says(value: JsonObject) -> str:
+    """What an outcome says, by its digest; a replay lets nothing happen and needs no labels."""
+    return digest(unlabelled(value))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from corral.jsontypes import Json, JsonObject, canonical, digest
+from corral.policies.labels import unlabelled
 from corral.runtime.alignment import Couple, Level, align, is_shared
 from corral.runtime.outline import milliseconds, outline
 from corral.runtime.paths import node
@@ -262,6 +263,7 @@ def _asked(effect: EffectView, request: JsonObject, prompt: Sequence[Json]) -> d
 def _given(kind: str, result: Json) -> dict[str, Json]:
     if not isinstance(result, dict) or "damaged" in result:
         return {"result": result}
+    result = unlabelled(result)
     match kind, result:
         case "model", {"message": dict(message)}:
             return {**_answer(message), "stop reason": result.get("stop_reason")}

@@ -15,7 +15,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -25,9 +32,19 @@ from pydantic_settings import (
 
 from corral.errors import ConfigError
 from corral.jsontypes import JsonObject
+from corral.policies.budgets import Budget, Budgets
+from corral.policies.checks import Check
 from corral.policies.limits import RunLimits
-from corral.policies.rules import Rule
+from corral.policies.loops import LoopSettings
+from corral.policies.prices import Price
+from corral.policies.rules import LayerName, Policy, Rule
+from corral.runtime.approval_settings import ApprovalSettings
+from corral.runtime.budget_settings import tightened
+from corral.runtime.policy_layers import file_layer, has_layer, without_layer
 from corral.runtime.project_file import restrain
+from corral.runtime.provenance_settings import ProvenanceSettings
+from corral.runtime.redaction_settings import RedactionSettings, with_users_own
+from corral.tools.builtin import BUILTIN_SERVERS
 from corral.tools.config import ServerConfig, check_server_name
 
 PROJECT_FILE = "corral.toml"
@@ -78,7 +95,17 @@ class AgentConfig(BaseModel):
     )
     facts: int = Field(default=5, ge=0, description="Remembered facts given to a run.")
     limits: RunLimits | None = None
+    loops: LoopSettings | None = None
+    budget: Budget | None = Field(
+        default=None, description="What it may spend on one task, as in [budgets.run]."
+    )
     sampling: SamplingConfig = SamplingConfig()
+    returns: JsonObject | None = Field(
+        default=None, description="A JSON Schema that its answers fit; free text when left out."
+    )
+    checks: tuple[Check, ...] = Field(
+        default=(), description="What looks at its prompts, answers, calls and results."
+    )
 
 
 class SnapshotConfig(BaseModel):
@@ -144,6 +171,11 @@ class Settings(BaseSettings):
     policy: str = Field(default="ask", description="A preset's name or a policy file.")
     rules: tuple[Rule, ...] = Field(default=(), description="Rules before those of the policy.")
     limits: RunLimits = RunLimits()
+    loops: LoopSettings = LoopSettings()
+    budgets: Budgets = Budgets()
+    prices: dict[str, Price] = Field(
+        default_factory=dict, description="Prices of models, in US dollars for a million tokens."
+    )
     sampling: SamplingConfig = SamplingConfig()
     retention: RetentionConfig = RetentionConfig()
     tool_timeout: float = Field(default=120.0, gt=0, description="Seconds for one tool call.")
@@ -154,6 +186,12 @@ class Settings(BaseSettings):
         default="bubblewrap", description="none runs tools unconfined, with your own rights."
     )
     snapshots: SnapshotConfig = SnapshotConfig()
+    approvals: ApprovalSettings = ApprovalSettings()
+    provenance: ProvenanceSettings = ProvenanceSettings()
+    redaction: RedactionSettings = RedactionSettings()
+    checks: tuple[Check, ...] = Field(
+        default=(), description="What looks at prompts, answers, calls and results of all agents."
+    )
     otlp_endpoint: str | None = Field(
         default=None, description="An OpenTelemetry collector that runs are sent to as they go on."
     )
@@ -162,7 +200,7 @@ class Settings(BaseSettings):
     )
     mcp: dict[str, ServerConfig] = Field(default_factory=dict, description="External servers.")
     agents: dict[str, AgentConfig] = Field(default_factory=dict)
-    rules_from: str = Field(default="", description="Set by load_settings: where rules stand.")
+    _policies: tuple[Policy, ...] = PrivateAttr(default=())
 
     @model_validator(mode="before")
     @classmethod
@@ -182,6 +220,19 @@ class Settings(BaseSettings):
                     hint="Choose another name.",
                 )
         return self
+
+    @property
+    def policies(self) -> tuple[Policy, ...]:
+        """The rules of the configuration files, the most important file first."""
+        return self._policies
+
+    @property
+    def sandboxed_servers(self) -> frozenset[str]:
+        """The tool servers that run in the sandbox; one that is reached by a URL never does."""
+        if self.sandbox == "none":
+            return frozenset()
+        inside = (name for name, server in self.mcp.items() if server.command and server.sandbox)
+        return frozenset({*BUILTIN_SERVERS, *inside})
 
     @property
     def database(self) -> str:
@@ -227,10 +278,14 @@ def load_settings(overrides: Mapping[str, Any] = {}) -> Settings:
     """
     workspace = Path(overrides.get("workspace") or _here()).expanduser()
     found = list(_read_files(overrides.get("config"), workspace))
-    token = _files.set(tuple(data for _, data in found))
+    layered = [(path, data, _layer(path, overrides, workspace)) for path, data in found]
+    token = _files.set(tuple(without_layer(data, layer) for _, data, layer in layered))
     try:
-        with_rules = [str(path) for path, data in found if "rules" in data]
-        return Settings(**{"rules_from": ", ".join(with_rules), **overrides})
+        settings = Settings(**overrides)
+        settings._policies = tuple(
+            file_layer(path, data, layer) for path, data, layer in layered if has_layer(data, layer)
+        )
+        return settings
     except ValidationError as error:
         raise _explained(error, found) from error
     except SettingsError as error:
@@ -243,6 +298,12 @@ def load_settings(overrides: Mapping[str, Any] = {}) -> Settings:
         _files.reset(token)
 
 
+def _layer(path: Path, overrides: Mapping[str, Any], workspace: Path) -> LayerName:
+    """Whose rules stand in a file. A file that the user names is the user's, wherever it is."""
+    is_project = path == workspace / PROJECT_FILE and path != overrides.get("config")
+    return "project" if is_project else "user"
+
+
 def user_file() -> Path:
     """The user's own configuration file; it need not exist."""
     return platformdirs.user_config_path("corral") / "config.toml"
@@ -250,13 +311,17 @@ def user_file() -> Path:
 
 def _read_files(named: Path | None, workspace: Path) -> Iterator[tuple[Path, JsonObject]]:
     """The files that there are, the most important one first."""
+    users: list[tuple[Path, JsonObject]] = []
+    if user_file().is_file():
+        users = [(user_file(), _read(user_file()))]
     if named is not None:
         yield named, _read(named)
     project = workspace / PROJECT_FILE
     if project.is_file() and project != named:
-        yield project, restrain(project, _read(project), user_file())
-    if user_file().is_file():
-        yield user_file(), _read(user_file())
+        own = restrain(project, _read(project), user_file())
+        theirs = users[0][1] if users else {}
+        yield project, with_users_own(tightened(own, theirs), theirs)
+    yield from users
 
 
 def _read(path: Path) -> JsonObject:
@@ -295,18 +360,24 @@ def _explained(error: ValidationError, files: list[tuple[Path, JsonObject]]) -> 
     return ConfigError(f"{where}: {name}: {problem['msg']}.", hint="See docs/configuration.md.")
 
 
+_SECTIONS: dict[str, type[BaseModel]] = {
+    "mcp": ServerConfig,
+    "agents": AgentConfig,
+    "limits": RunLimits,
+    "loops": LoopSettings,
+    "rules": Rule,
+    "retention": RetentionConfig,
+    "prices": Price,
+    "snapshots": SnapshotConfig,
+    "approvals": ApprovalSettings,
+    "provenance": ProvenanceSettings,
+    "redaction": RedactionSettings,
+    "checks": Check,
+}
+"""What stands under each name at the top of a file."""
+
+
 def _names(keys: list[str]) -> list[str]:
-    model: type[BaseModel] = Settings
-    if keys[0] == "mcp":
-        model = ServerConfig
-    elif keys[0] == "agents":
-        model = AgentConfig
-    elif keys[0] == "limits":
-        model = RunLimits
-    elif keys[0] == "rules":
-        model = Rule
-    elif keys[0] == "retention":
-        model = RetentionConfig
-    elif keys[0] == "snapshots":
-        model = SnapshotConfig
-    return list(model.model_fields)
+    if keys[0] == "budgets":
+        return list((Budgets if len(keys) < 3 else Budget).model_fields)
+    return list(_SECTIONS.get(keys[0], Settings).model_fields)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from langgraph.config import get_config
 
 from corral.errors import RunError, UsageError
+from corral.policies.labels import UNKNOWN, Label
 from corral.runtime.effects import Effect, Outcome
 from corral.runtime.events import Event
 from corral.runtime.messages import CallIds
@@ -69,6 +70,9 @@ class Scope:
 
 current_scope: ContextVar[Scope] = ContextVar("corral_scope")
 """The graph that is executing here."""
+
+current_label: ContextVar[Label] = ContextVar("corral_label", default=UNKNOWN)
+"""The label of what the effect that is executing here was asked for with."""
 
 
 class Door(Protocol):
@@ -151,6 +155,16 @@ def inside(path: str, *, agent: bool = False) -> Iterator[None]:
         yield
     finally:
         current_scope.reset(token)
+
+
+@contextmanager
+def asked_with(label: Label) -> Iterator[None]:
+    """What happens in the body was asked for with contents of this label."""
+    token = current_label.set(label)
+    try:
+        yield
+    finally:
+        current_label.reset(token)
 
 
 async def perform(effect: Effect) -> Outcome:

@@ -1,7 +1,7 @@
 """The door: every effect of every run comes through here, and through all of its stations.
 
-    recall ─► loops ─► budget ─► policy ─► keep workspace ─► journal "started"
-           ─► execute ─► redact ─► journal "finished" ─► settle
+    recall ─► checks ─► loops ─► budget ─► policy ─► keep workspace ─► journal "started"
+           ─► execute ─► checks ─► redact ─► journal "finished" ─► settle
 
 A graph is otherwise pure, so exactly-once, budgets, approvals at any depth, redaction, the
 trace and offline replay are each one station here and nothing anywhere else.
@@ -20,10 +20,18 @@ from pathlib import Path
 import structlog
 from langgraph.errors import GraphBubbleUp
 
-from corral.errors import ControlFlow, CorralError, DivergenceError, RunError
+from corral.errors import (
+    BudgetReached,
+    ControlFlow,
+    CorralError,
+    DivergenceError,
+    OutOfTime,
+    RunError,
+)
 from corral.jsontypes import JsonObject
+from corral.policies.labels import KEY as LABEL
 from corral.policies.redaction import Redactor
-from corral.runtime.context import inside
+from corral.runtime.context import asked_with, inside
 from corral.runtime.divergence import describe
 from corral.runtime.effects import Attempt, Effect, Outcome, Settled
 from corral.runtime.entries import Entry
@@ -74,28 +82,52 @@ class LiveDoor:
 
     async def _pass(self, effect: Effect, path: str, identity: str, entry: Entry | None) -> Outcome:
         """From the stations on: nothing is known yet of how it ends."""
+        while True:
+            try:
+                return await self._through(effect, path, identity, entry)
+            except OutOfTime:  # the budget station says next time whether it may go on
+                entry = self.journal.find(path)
+
+    async def _through(
+        self, effect: Effect, path: str, identity: str, entry: Entry | None
+    ) -> Outcome:
         try:
+            checked = await self.stations.shield.before(effect, path)
+            if isinstance(checked, Settled):
+                return await self._record(path, effect, identity, checked)
+            effect = checked if checked is effect else self._cleaned(checked)
             notes = await self.stations.watch.check(effect, path)
             if isinstance(notes, Settled):
-                return await self._record(path, effect, identity, notes.outcome)
+                return await self._record(path, effect, identity, notes)
             grant = await self.stations.meter.reserve(effect, path)
-        except ControlFlow:
+        except ControlFlow as stop:
             await self.recall.quiet()
+            if isinstance(stop, BudgetReached) and stop.scope:  # what ends is part of the run
+                failed = await self.journal.start(path, effect, identity)
+                await self.journal.fail(failed, self._redacted(stop), 0.0)
             raise
         try:
-            cleared = await self.stations.gate.clear(effect, path, entry)
+            cleared = await self._cleared(effect, path, entry)
             if isinstance(cleared, Settled):
-                return await self._record(path, effect, identity, cleared.outcome)
+                return await self._record(path, effect, identity, cleared)
             if cleared is not effect:  # a human has edited the arguments
-                cleared = self._cleaned(cleared)
+                cleared = replace(self._cleaned(cleared), checks=effect.checks)
             grant = replace(grant, notes=(*notes, *grant.notes))
             return await self._execute(path, cleared, identity, grant)
         finally:
             await self.stations.meter.release(path)
 
-    async def _record(self, path: str, effect: Effect, identity: str, outcome: Outcome) -> Outcome:
-        """Journal an outcome that needed no execution: a refusal."""
+    async def _cleared(self, effect: Effect, path: str, entry: Entry | None) -> Effect | Settled:
+        try:
+            return await self.stations.gate.clear(effect, path, entry)
+        except ControlFlow:
+            await self.recall.quiet()
+            raise
+
+    async def _record(self, path: str, effect: Effect, identity: str, how: Settled) -> Outcome:
+        """Journal an outcome that needs no execution: a refusal, or a result given by hand."""
         entry = await self.journal.start(path, effect, identity)
+        outcome = self._labelled(effect, path, how.outcome, made=how.was_made)
         return await self._finish(entry, outcome, 0.0)
 
     async def _execute(self, path: str, effect: Effect, identity: str, grant: Grant) -> Outcome:
@@ -106,9 +138,10 @@ class LiveDoor:
             with nullcontext() if effect.pure else self.recall.under_way(path):
                 entry = await self.journal.start(path, effect, identity)
                 if effect.guard is not None:
-                    self.emit(ToolStarted(effect.name, effect.guard.args, path))
+                    self.emit(ToolStarted(effect.name, effect.request["args"], path))
                 outcome = await self._make(entry, effect, grant, began)
                 took = _since(began)
+                outcome = self._labelled(effect, path, outcome, made=True)
                 done = await self._finish(entry, outcome, took)
                 await self.stations.meter.settle(path, done.spend, took)
                 return done
@@ -121,11 +154,20 @@ class LiveDoor:
         path = entry.path
         turn = self.journal.turns(path)
         attempt = Attempt(
-            f"{self.journal.run}:{path}", path, turn, grant.max_output_tokens, grant.notes
+            key=f"{self.journal.run}:{path}",
+            path=path,
+            turn=turn,
+            max_output_tokens=grant.max_output_tokens,
+            notes=grant.notes,
+            place=lambda: self.journal.place_about(path),
         )
+        context = self.stations.tracker.context(effect, path)
+        if effect.pure:
+            self.stations.tracker.begins(path, context)
         try:
-            with inside(path, agent=effect.pure):
-                return await effect.execute(attempt)
+            with inside(path, agent=effect.pure), asked_with(context):
+                async with self.stations.meter.in_time(grant):
+                    return await self.stations.shield.make(effect, attempt)
         except CorralError as error:
             failure = self._redacted(error)
             await self.journal.fail(entry, failure, _since(began))
@@ -145,9 +187,16 @@ class LiveDoor:
         # What is stored is also what the graph goes on with: a replay must see the same.
         outcome = Outcome(self._clean(outcome.value), outcome.spend)
         async with self.recall.ending(entry.path):
-            await self.journal.finish(entry, outcome, duration_ms)
+            ended = await self.journal.finish(entry, outcome, duration_ms)
+        self.stations.tracker.saw(ended)
         self._tell(entry, outcome, duration_ms)
         return outcome
+
+    def _labelled(self, effect: Effect, path: str, outcome: Outcome, *, made: bool) -> Outcome:
+        label = self.stations.tracker.label(effect, path, outcome, made=made)
+        if label is None:
+            return outcome
+        return replace(outcome, value={**outcome.value, LABEL: label.to_json()})
 
     def _cleaned(self, effect: Effect) -> Effect:
         request = self._clean(effect.request)
@@ -159,7 +208,11 @@ class LiveDoor:
         return clean
 
     def _redacted(self, error: CorralError) -> CorralError:
-        return type(error)(self.redactor.text(error.message), hint=self.redactor.text(error.hint))
+        clean = self.redactor.text
+        message, hint = clean(error.message), clean(error.hint)
+        if isinstance(error, BudgetReached):
+            return BudgetReached(message, hint=hint, scope=error.scope, answer=clean(error.answer))
+        return type(error)(message, hint=hint)
 
     def _tell(self, entry: Entry, outcome: Outcome, duration_ms: float) -> None:
         value, spend = outcome.value, outcome.spend

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from corral.jsontypes import JsonObject
+from corral.policies.checks import Check
 from corral.tools.contract import ToolSpec
 
 if TYPE_CHECKING:
@@ -32,13 +33,18 @@ class Outcome:
     spend: Spend = field(default_factory=Spend)
 
 
+def _nowhere() -> str:
+    raise AssertionError("nothing is made about an effect that is not made itself")
+
+
 @dataclass(frozen=True)
 class Attempt:
     """One try at an effect.
 
     ``key`` is the same on every try, ``path`` is where in the graph, ``turn`` counts the model
     calls that the run already holds. A model may give at most ``max_output_tokens``, and is told
-    the ``notes``: neither is part of what identifies the effect.
+    the ``notes``: neither is part of what identifies the effect. What is said ``aloud`` reaches the
+    user while it is made. ``place`` gives the path for the next effect that is about this one.
     """
 
     key: str
@@ -46,6 +52,8 @@ class Attempt:
     turn: int
     max_output_tokens: int | None = None
     notes: tuple[str, ...] = ()
+    aloud: bool = True
+    place: Callable[[], str] = _nowhere
 
 
 @dataclass(frozen=True)
@@ -65,6 +73,14 @@ class Guard:
 
 
 @dataclass(frozen=True)
+class Bound:
+    """A check of an agent's; ``ask`` is how its judge is asked about a text, if it has one."""
+
+    check: Check
+    ask: Callable[[str], Effect] | None = None
+
+
+@dataclass(frozen=True)
 class Effect:
     """One effect, not yet made.
 
@@ -73,6 +89,10 @@ class Effect:
     that it may be made again when nobody knows whether it happened. ``once`` names an effect
     that a graph makes a single time, wherever in it it is asked for first. ``pure`` says that
     all it does it does through effects of its own, as a sub-agent: a replay makes it again.
+    ``closed``: what it gives is of a type that no instruction fits into. ``estimate`` says how many
+    tokens of input a model call takes, rather too many than too few.
+    ``checks`` look at what goes in and comes out; ``again`` is the effect of asking a model once
+    more, given the text that was refused and why.
     """
 
     kind: EffectKind
@@ -84,10 +104,18 @@ class Effect:
     guard: Guard | None = None
     once: str | None = None
     pure: bool = False
+    closed: bool = False
+    estimate: Callable[[], int] | None = None
+    checks: tuple[Bound, ...] = ()
+    again: Callable[[str, str], Effect] | None = None
 
 
 @dataclass(frozen=True)
 class Settled:
-    """An effect that is not made: it was refused, or its result was given by hand."""
+    """An effect that is not made: it was refused, or its result was given by hand.
+
+    ``was_made``: it is one that was cut off, and its result is what it gave, told by a human.
+    """
 
     outcome: Outcome
+    was_made: bool = False

@@ -12,7 +12,7 @@ import asyncio
 import traceback
 from collections.abc import Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -21,13 +21,15 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import GraphOutput
 from sqlalchemy import Connection
 
-from corral.errors import ControlFlow, CorralError
+from corral.errors import BudgetReached, ControlFlow, CorralError
 from corral.policies.limits import RunLimits
 from corral.policies.redaction import Redactor
+from corral.policies.requests import request_label
 from corral.runtime import runs
+from corral.runtime.approval_settings import ApprovalSettings
 from corral.runtime.checkpoints import DatabaseSaver
 from corral.runtime.config import SnapshotConfig
-from corral.runtime.context import RunContext, Scope, current_run, current_scope
+from corral.runtime.context import RunContext, Scope, asked_with, current_run, current_scope
 from corral.runtime.database import Database
 from corral.runtime.door import LiveDoor
 from corral.runtime.events import Event, Events, RunFinished, RunStarted
@@ -38,8 +40,12 @@ from corral.runtime.recall import Recall
 from corral.runtime.records import Records
 from corral.runtime.runs import STOPPED_BY_USER, Ending, NewRun, RunRow
 from corral.runtime.snapshots.keeper import Keeper
+from corral.runtime.stations.accounts import BudgetTerms
 from corral.runtime.stations.facts import PolicyRules
+from corral.runtime.stations.loop_guard import AgentTerms
 from corral.runtime.stations.opened import StationTerms, open_stations
+from corral.runtime.stations.questions import Asking
+from corral.runtime.stations.shield import ShieldTerms
 from corral.runtime.views import RunResult, Totals
 
 log = structlog.get_logger()
@@ -56,12 +62,20 @@ _RECURSION_LIMIT = 1_000_000  # the door's step limit ends a run long before
 
 @dataclass(frozen=True)
 class Terms:
-    """On what terms a run is executed: limits, rules, what is redacted and what is kept."""
+    """On what terms a run is executed: limits, budgets, rules, what is redacted and kept."""
 
     limits: RunLimits
     rules: PolicyRules
-    redactor: Redactor
+    shield: ShieldTerms
     snapshots: SnapshotConfig
+    agents: AgentTerms
+    approvals: ApprovalSettings = field(default_factory=ApprovalSettings)
+    budgets: BudgetTerms = field(default_factory=BudgetTerms)
+
+    @property
+    def redactor(self) -> Redactor:
+        """What takes secrets out of whatever the run stores."""
+        return self.shield.redactor
 
 
 class Engine:
@@ -166,8 +180,16 @@ class _Execution:
         """Execute the graph from where the run stands."""
         terms, run = self.terms, self.run
         current_hold.set(Hold(run.thread, self.lease))
+        asking = Asking(
+            run.thread, run.agent, run.prompt, terms.limits, terms.redactor, terms.approvals
+        )
         stations = await open_stations(
-            self.journal, self.database, StationTerms(terms.limits, terms.rules), emit
+            self.journal,
+            self.database,
+            StationTerms(
+                terms.limits, terms.rules, asking, terms.budgets, terms.agents, terms.shield
+            ),
+            emit,
         )
         keeper = Keeper(
             self.database, terms.snapshots, terms.rules.workspace, run.thread, run.id, emit
@@ -179,10 +201,12 @@ class _Execution:
         current_scope.set(Scope(base_step=run.base.step))
         config = _config(run.thread)
         begun = await self._has_begun(config)
-        state = None if begun else self.program.initial(run.prompt, run.id)
         config["metadata"] = {"corral_run": run.id}
         try:
             await self.program.prepare()
+            prompt = run.prompt if begun else await self.program.admit(run.prompt)
+            with asked_with(request_label(run.prompt)):
+                state = None if begun else self.program.initial(prompt, run.id)
             return await self.graph.ainvoke(state, config, durability="exit", version="v2")
         finally:
             await context.end()
@@ -232,6 +256,8 @@ class _Execution:
         match error:
             case None:
                 return Ending("completed", output, None)
+            case BudgetReached(answer=answer):
+                return Ending("stopped", redact(answer), redact(error.message))
             case ControlFlow():
                 return Ending("stopped", output, redact(error.message))
             case CorralError():

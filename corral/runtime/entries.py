@@ -14,11 +14,14 @@ from typing import Any, Protocol, TypeVar
 from sqlalchemy import Column, Connection, Row, bindparam, insert, select, update
 
 from corral.errors import (
+    BudgetReached,
     CorralError,
     LimitReached,
     ModelError,
+    OutOfTime,
     RunError,
     SandboxError,
+    StoppedByUser,
     StorageError,
     ToolServerError,
 )
@@ -26,7 +29,7 @@ from corral.jsontypes import Json, JsonObject, canonical
 from corral.runtime import blobs
 from corral.runtime.clock import now
 from corral.runtime.effects import Outcome, Spend
-from corral.runtime.paths import comes_after
+from corral.runtime.paths import asked_about, comes_after
 from corral.runtime.statements import Statement
 from corral.runtime.tables import effects, runs
 
@@ -35,8 +38,14 @@ ENDED = ("finished", "failed", "cancelled")
 
 _ERRORS: dict[str, type[CorralError]] = {
     kind.__name__: kind
-    for kind in (RunError, ModelError, ToolServerError, SandboxError, StorageError, LimitReached)
+    for kind in (
+        *(RunError, ModelError, ToolServerError, SandboxError, StorageError),
+        *(LimitReached, OutOfTime, BudgetReached, StoppedByUser),
+    )
 }
+
+_TOLD = ("scope", "answer")
+"""What is stored of a ``BudgetReached`` besides the words of every error."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +77,15 @@ class Entry:
         result = self.result or {}
         if self.status == "failed":
             kind = _ERRORS.get(str(result.get("type")), RunError)
-            raise kind(str(result.get("error", "")), hint=str(result.get("hint", "")))
+            told = {key: str(result[key]) for key in ("hint", *_TOLD) if key in result}
+            raise kind(str(result.get("error", "")), **told)
         return Outcome(result, self.spend)
+
+
+def failure(error: CorralError) -> JsonObject:
+    """An error as the result of the entry that it ended; ``Entry.outcome`` raises it again."""
+    told: JsonObject = {key: getattr(error, key) for key in _TOLD if hasattr(error, key)}
+    return {"type": type(error).__name__, "error": error.message, "hint": error.hint, **told}
 
 
 @dataclass(frozen=True)
@@ -175,12 +191,12 @@ def shared(rows: Sequence[JournalRowT], left: Parting) -> list[JournalRowT]:
         and not follows(row, at)
     ]
     settled = [*kept, at]
-    calls = {row.path for row in kept if row.kind in ("tool", "agent")}
+    calls = {row.path for row in kept if row.kind != "approval"}
     return [
         row
         for row in kept
         if (row.status == "finished" or has_consequences(row, settled))
-        and (row.kind != "approval" or _call(row.path) in calls)
+        and (row.kind != "approval" or asked_about(row.path) in calls)
     ]
 
 
@@ -197,10 +213,6 @@ def follows(later: JournalRow, earlier: JournalRow) -> bool:
     if later.kind == "approval" or (later.asked or later.seq) <= (earlier.seen or 0):
         return False
     return comes_after(later.path, earlier.path)
-
-
-def _call(question: str) -> str:
-    return question.removesuffix("/approval").partition("/in_doubt/")[0]
 
 
 def contents_of(connection: Connection, rows: Iterable[Row[Any]]) -> dict[str, bytes]:

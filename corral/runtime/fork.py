@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from corral.errors import DivergenceError, UsageError
 from corral.jsontypes import JsonObject, digest
+from corral.policies.labels import KEY, USER
 from corral.policies.redaction import Redactor
 from corral.runtime.database import Database
 from corral.runtime.effects import Spend
@@ -67,7 +68,7 @@ async def check_past(
 
 def replaced_entry(entry: Entry, given: str | JsonObject, redactor: Redactor) -> Entry:
     """The entry with a result given by hand. Raises ``UsageError`` for a kind that has none."""
-    result = redactor.json(_result_of(entry, given))
+    result = redactor.json({**_result_of(entry, given), KEY: USER.to_json()})
     assert isinstance(result, dict)
     return replace(entry, status="finished", result=result, spend=Spend(), duration_ms=0.0)
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
+from itertools import count
 
 from langchain_core.messages import BaseMessage
 from sqlalchemy import Connection
@@ -19,7 +20,6 @@ from sqlalchemy import Connection
 from corral.errors import CorralError, StorageError
 from corral.jsontypes import JsonObject, digest
 from corral.policies.limits import Spent
-from corral.policies.loops import CallHistory, CallRecord
 from corral.runtime.clock import now
 from corral.runtime.database import Database
 from corral.runtime.effects import Effect, Outcome
@@ -29,15 +29,17 @@ from corral.runtime.entries import (
     Text,
     changed_since,
     end_entry,
+    failure,
     has_consequences,
     inherited,
     insert_entry,
     load_entries,
     restart_entry,
 )
+from corral.runtime.histories import Histories, in_order_of_ends
 from corral.runtime.lease import fence
 from corral.runtime.messages import Transcripts
-from corral.runtime.paths import node, scope
+from corral.runtime.paths import asked_about, is_about_another, node, scope
 
 _CHANGED_BY = {"model", "agent", "prompt", "instructions", "machine"}
 """What a fork can change of the requests that its parent's model calls were made with."""
@@ -75,10 +77,11 @@ class Journal:
         self._turns: Counter[str] = Counter()
         self.is_over = False
         self.spent = Spent()
-        self.calls = CallHistory()
+        self.histories = Histories()
         for entry in sorted(entries, key=lambda entry: entry.seq):
             if entry.kind == "model":
                 self._transcripts.load(node(entry.path), entry.seq, entry.request)
+        for entry in in_order_of_ends(entries):
             self._count(entry)
 
     @classmethod
@@ -108,15 +111,25 @@ class Journal:
         """Whether there are effects inside of this one, other than questions about it."""
         inside = f"{path}/"
         return any(
-            other.startswith(inside) and entry.kind != "approval"
+            other.startswith(inside) and entry.kind != "approval" and asked_about(other) != path
             for other, entry in self._by_path.items()
         )
 
     def turns(self, path: str) -> int:
-        """How many model calls the agent that asks at ``path`` has had answered."""
-        return self._turns[self._agent(path)]
+        """How many model calls the agent that asks at ``path`` has had answered.
 
-    def _agent(self, path: str) -> str:
+        One that is being checked counts: its judge, and its next try, come after it.
+        """
+        checked = self._by_path.get(asked_about(path)) if is_about_another(path) else None
+        during = checked is not None and checked.kind == "model" and checked.status == "started"
+        return self._turns[self.agent_scope(path)] + during
+
+    def place_about(self, path: str) -> str:
+        """The next free path for what a check of the effect at ``path`` takes."""
+        places = (f"{path}/check/{number}" for number in count(1))
+        return next(place for place in places if place not in self._by_path)
+
+    def agent_scope(self, path: str) -> str:
         """The scope of the agent that asks: of the run's own, or of the sub-agent around."""
         around = scope(path)
         while around:
@@ -294,7 +307,7 @@ class Journal:
             if not colon or run in mine or not run.startswith("r-")
         ]
 
-    async def finish(self, entry: Entry, outcome: Outcome, duration_ms: float) -> None:
+    async def finish(self, entry: Entry, outcome: Outcome, duration_ms: float) -> Entry:
         """Record what the effect gave; a killed process does not lose it once this returns.
 
         It is flushed with what comes next that must be: the start of a call that must not happen
@@ -307,11 +320,12 @@ class Journal:
         )
         self._count(done)
         await self._end(done)
+        return done
 
     async def fail(self, entry: Entry, error: CorralError, duration_ms: float) -> None:
         """Record that the effect failed, and how; a resume makes it again."""
-        result = {"type": type(error).__name__, "error": error.message, "hint": error.hint}
-        await self._end(self._ended(replace(entry, status="failed", result=result), duration_ms))
+        failed = replace(entry, status="failed", result=failure(error))
+        await self._end(self._ended(failed, duration_ms))
 
     def cancel(self, path: str, duration_ms: float) -> None:
         """Record that the graph, or who stopped it, did not wait for the end of an effect.
@@ -365,16 +379,14 @@ class Journal:
         if entry.status not in ("finished", "cancelled") or not entry.result:
             return
         is_model = entry.kind == "model"
-        self._turns[self._agent(entry.path)] += is_model
+        self._turns[self.agent_scope(entry.path)] += is_model
         self.spent = self.spent.plus(
             steps=int(is_model),
             input_tokens=entry.spend.input_tokens,
             output_tokens=entry.spend.output_tokens,
             cost_usd=entry.spend.cost_usd,
         )
-        if entry.kind == "tool":
-            args = digest(entry.request.get("args"))
-            self.calls.append(CallRecord(entry.name, args, digest(entry.result)))
+        self.histories.add(entry, self.agent_scope(asked_about(entry.path)))
 
 
 def in_doubt(entry: Entry) -> bool:

@@ -140,4 +140,10 @@ def approval_view(row: Row[Any]) -> Approval:
         answer_result=row.answer_result,
         path=row.path,
         answered_at=row.answered_at,
+        context=json.loads(row.context) if row.context else {},
+        edited=row.answer_args is not None,
+        answered_by=row.answered_by,
+        expires_at=row.expires_at,
+        asked_of=row.asked_of,
+        escalated_at=row.escalated_at,
     )

@@ -22,6 +22,7 @@ from langchain_core.messages import (
 
 from corral.errors import StorageError
 from corral.jsontypes import JsonObject, canonical, digest
+from corral.policies.labels import KEY as LABEL
 
 _TYPES: dict[str, type[BaseMessage]] = {
     "human": HumanMessage,
@@ -32,13 +33,19 @@ _TYPES: dict[str, type[BaseMessage]] = {
 
 
 def encode(message: BaseMessage) -> JsonObject:
-    """A message as JSON: its type and what differs from the type's defaults, without its id.
+    """A message as JSON: its type and what differs from the type's defaults.
 
-    An id names a message within one thread; it is no part of what a model reads.
+    Its id names it within one thread, and its label says where it came from: neither is part of
+    what a model reads.
     """
     data = message.model_dump(
         mode="json", exclude_defaults=True, exclude={"id", "type", "usage_metadata"}
     )
+    extra = data.get("additional_kwargs")
+    if extra and LABEL in extra:
+        data["additional_kwargs"] = {key: one for key, one in extra.items() if key != LABEL}
+        if not data["additional_kwargs"]:
+            del data["additional_kwargs"]
     return {"type": message.type, **data}
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from corral.runtime.paths import places, scope
+from corral.runtime.paths import asked_about, places, scope
 from corral.runtime.views import EffectView
 
 OPEN = ("started", "waiting")
@@ -104,11 +104,6 @@ def outline(effects: Iterable[EffectView], until: float | None = None) -> Graph:
     for effect in effects:
         builder.add(effect)
     return builder.finish()
-
-
-def asked_about(path: str) -> str:
-    """The path of the effect that a question at ``path`` is about."""
-    return path.removesuffix("/approval").partition("/in_doubt/")[0]
 
 
 def milliseconds(time: str | None) -> float | None:

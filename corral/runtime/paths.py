@@ -3,7 +3,9 @@
     3.tools[1]#0            superstep 3, node tools, Send 1, first effect of that task
     3.tools[1]#0/2.model#1  the same inside of the graph (a sub-agent's) that this effect runs
     prepare                 an effect that a run makes once, wherever it is asked for first
-    3.tools[1]#0/approval   a question about the effect before the slash
+    3.tools[1]#0/approval   a question about the effect before the slash; so are in_doubt/1,
+                            budget/1 and loop/1; check/1 is what a check of it took: a judge's
+                            answer, or the model's next try
 
 Paths are made of what a graph does and of nothing else: no clock, no ids of LangGraph's, no order
 in which parallel branches happen to end.
@@ -16,6 +18,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 _PLACE = re.compile(r"(\d{1,9})\.(.+)#(\d{1,9})")
+_QUESTION = re.compile(r"/(?:approval|(?:in_doubt|budget|loop|check)/\d{1,9})\Z")
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,16 @@ def root(path: str) -> str:
     return task if mark else ""
 
 
+def asked_about(path: str) -> str:
+    """The effect that a question is about; the path itself, if it is not a question's."""
+    return _QUESTION.sub("", path)
+
+
+def is_about_another(path: str) -> bool:
+    """Whether a graph never asks for it: a question, or what a check of another effect took."""
+    return asked_about(path) != path
+
+
 def is_place(path: str) -> bool:
     """Whether a task asked for the effect, and not a graph for one that it makes once."""
     return _PLACE.fullmatch(path[path.rfind("/") + 1 :]) is not None
@@ -48,6 +61,12 @@ def is_place(path: str) -> bool:
 def scope(path: str) -> str:
     """The graph that asked: the path of the effect it runs inside, with ``/``, or nothing."""
     return path[: path.rfind("/") + 1]
+
+
+def scopes(path: str) -> list[str]:
+    """The graphs around an effect other than the run's own, outermost first: see ``scope``."""
+    around = scope(path)
+    return [*scopes(around[:-1]), around] if around else []
 
 
 def task(path: str) -> str:

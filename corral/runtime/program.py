@@ -11,6 +11,9 @@ from typing import Any, Protocol
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langgraph.graph import StateGraph
 
+from corral.memory.labelled import labelled
+from corral.runtime.context import current_label
+
 State = dict[str, Any]
 
 
@@ -36,6 +39,13 @@ class Program(Protocol):
         """Look up what the graph works with, before its first node. Awaited inside of the run."""
         ...
 
+    async def admit(self, prompt: str) -> str:
+        """The prompt as the agent's checks let it in. Raises ``CheckFailed``.
+
+        Awaited inside of the run.
+        """
+        ...
+
     def graph(self) -> StateGraph[Any, Any, Any, Any]:
         """The graph, not yet compiled."""
         ...
@@ -51,6 +61,11 @@ class Program(Protocol):
     def check_complete(self, turns: int) -> None:
         """Called when the graph has ended after ``turns`` model calls; may raise ``RunError``."""
         ...
+
+
+def asked(prompt: str, run: str) -> HumanMessage:
+    """A prompt as a message: with an id that stays, and the label of who asks for it here."""
+    return labelled(HumanMessage(prompt, id=f"{run}:prompt"), current_label.get())
 
 
 def last_answer(messages: Sequence[BaseMessage]) -> str:

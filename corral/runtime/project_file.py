@@ -15,36 +15,42 @@ from typing import Any
 from corral.errors import ConfigError
 from corral.jsontypes import JsonObject
 from corral.policies.presets import PRESETS
+from corral.runtime.redaction_settings import refused_in_project
 
 _USER_ONLY = (
     *("sandbox", "base_url", "database_url", "home", "workspace", "config"),
-    *("otlp_endpoint", "otlp_content", "snapshots", "retention"),
+    *("otlp_endpoint", "otlp_content", "snapshots", "retention", "approvals", "loops", "prices"),
+    "provenance",
 )
+
+_PRESETS = tuple(name for name in PRESETS if name != "trusted")
 
 
 def restrain(path: Path, data: JsonObject, user_file: Path) -> JsonObject:
     """The project's settings as far as they count.
 
-    A rule that allows counts only for calls that stay in the sandbox. Raises ``ConfigError``
-    that names the keys which belong into the user's own file.
+    Raises ``ConfigError`` that names the keys which belong into the user's own file. Its rules are
+    restrained where they are read (``policy_layers.py``).
     """
     refused = [*_settings(data), *_servers(path, data.get("mcp")), *_rules(data.get("rules"))]
+    refused += refused_in_project(data)
     if refused:
         raise ConfigError(
             f"{path} may not set {', '.join(refused)}: the file belongs to the project.",
             hint=f"If you want it, write it into your own {user_file}, or use --config {path}.",
         )
-    rules = data.get("rules")
-    if not isinstance(rules, list):
-        return data
-    return {**data, "rules": [_within_the_sandbox(rule) for rule in rules]}
+    return data
 
 
 def _settings(data: JsonObject) -> Iterator[str]:
     yield from (key for key in _USER_ONLY if key in data)
+    agents = data.get("agents")
+    for name, agent in agents.items() if isinstance(agents, dict) else ():
+        if isinstance(agent, dict) and "loops" in agent:
+            yield f"agents.{name}.loops"
     policy = data.get("policy")
-    if policy is not None and policy not in PRESETS:
-        yield "policy (other than a preset)"
+    if policy is not None and policy not in _PRESETS:
+        yield f"policy (other than {', '.join(_PRESETS)})"
 
 
 def _servers(path: Path, servers: Any) -> Iterator[str]:
@@ -63,9 +69,13 @@ def _servers(path: Path, servers: Any) -> Iterator[str]:
 
 def _rules(rules: Any) -> Iterator[str]:
     for number, rule in enumerate(rules if isinstance(rules, list) else (), start=1):
-        allows = isinstance(rule, dict) and rule.get("action") == "allow"
-        if allows and rule.get("sandboxed") is False:
+        if not isinstance(rule, dict) or rule.get("action") != "allow":
+            continue
+        if rule.get("sandboxed") is False:
             yield f"rule {number}: allow outside of the sandbox"
+        for key in ("untrusted", "private"):
+            if rule.get(key) is True:
+                yield f"rule {number}: allow with {key} = true"
 
 
 def _inside(folder: Path, text: Any) -> bool:
@@ -73,9 +83,3 @@ def _inside(folder: Path, text: Any) -> bool:
         return True  # the settings say what is wrong with it
     whole = os.path.realpath(folder / Path(text).expanduser())
     return whole == os.path.realpath(folder) or whole.startswith(f"{os.path.realpath(folder)}/")
-
-
-def _within_the_sandbox(rule: Any) -> Any:
-    if isinstance(rule, dict) and rule.get("action") == "allow":
-        return {**rule, "sandboxed": True}
-    return rule

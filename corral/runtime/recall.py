@@ -17,7 +17,7 @@ import structlog
 from corral.runtime.effects import Outcome
 from corral.runtime.entries import Entry
 from corral.runtime.journal import Journal
-from corral.runtime.paths import root
+from corral.runtime.paths import is_about_another, root
 
 log = structlog.get_logger()
 
@@ -110,7 +110,9 @@ def _order(journal: Journal) -> dict[str, str]:
     asked: Counter[str] = Counter()
     for entry in journal.entries():
         task = root(entry.path)
-        asked[task] += entry.kind != "approval"
+        if is_about_another(entry.path):
+            continue
+        asked[task] += 1
         if entry.ended and entry.status != "cancelled" and not journal.is_inside_finished(entry):
             ended.setdefault(task, []).append(entry)
     found: dict[str, str] = {}

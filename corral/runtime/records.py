@@ -6,23 +6,29 @@ answering an approval start fast.
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, assert_never
 
 from sqlalchemy import Connection, Row, Select, func, select
 
 from corral.errors import UsageError
 from corral.jsontypes import JsonObject
 from corral.policies.redaction import Redactor
-from corral.runtime import answers, deletion, retention
+from corral.runtime import answers, deletion, retention, standing
+from corral.runtime.approval_settings import ApprovalSettings
 from corral.runtime.database import Database
+from corral.runtime.escalation import catch_up
+from corral.runtime.file_change import warnings_of
 from corral.runtime.listing import approval_view, effect_views, run_views
 from corral.runtime.migrate import open_database
-from corral.runtime.secrets import known_secrets
-from corral.runtime.tables import approvals, runs, standing_rules, threads
-from corral.runtime.views import Approval, EffectView, RunView, ThreadView
+from corral.runtime.past_calls import would_match
+from corral.runtime.replies import Always, Approved, Denied, Given, Reply, Stopped
+from corral.runtime.rule_text import parse_rule
+from corral.runtime.secrets import redactor_of
+from corral.runtime.tables import approvals, runs, threads
+from corral.runtime.views import Approval, EffectView, PastCall, RunView, StandingRule, ThreadView
 from corral.tools.text import clean
 
 if TYPE_CHECKING:
@@ -38,9 +44,14 @@ async def open_records(settings: Settings) -> AsyncIterator[Records]:
     """Open the database of ``settings`` for looking and for answering."""
     database = await open_database(settings.database)
     try:
-        yield Records(database, Redactor(known_secrets(settings)))
+        yield records_of(settings, database, redactor_of(settings))
     finally:
         await database.aclose()
+
+
+def records_of(settings: Settings, database: Database, redactor: Redactor) -> Records:
+    """The records of a database that is open, with what ``settings`` say about questions."""
+    return Records(database, redactor, settings.approvals, settings.sandboxed_servers)
 
 
 class Records:
@@ -48,12 +59,21 @@ class Records:
 
     Runs and approvals are named by their id, by any unique beginning of it, or as ``last``. Raises
     ``NotFoundError`` for unknown ones and ``StorageError`` when the database cannot be used.
-    ``redactor`` knows what must not be stored with an answer.
+    ``redactor`` knows what must not be stored with an answer, ``questions`` what becomes of those
+    that nobody answers, and ``sandboxed`` names the servers in the sandbox.
     """
 
-    def __init__(self, database: Database, redactor: Redactor) -> None:
+    def __init__(
+        self,
+        database: Database,
+        redactor: Redactor,
+        questions: ApprovalSettings | None = None,
+        sandboxed: frozenset[str] = frozenset(),
+    ) -> None:
         self.database = database
         self._redactor = redactor
+        self._questions = questions or ApprovalSettings()
+        self._sandboxed = sandboxed
 
     async def threads(self, *, limit: int = 50) -> list[ThreadView]:
         """The threads, the most recently used first."""
@@ -104,66 +124,104 @@ class Records:
         return await self.database.read(work)
 
     async def approvals(
-        self, *, run: str | None = None, status: str | None = "pending"
+        self, *, run: str | None = None, status: str | None = "pending", asked_of: str | None = None
     ) -> list[Approval]:
-        """The questions to humans, oldest first; ``status=None`` for the answered ones too."""
+        """The questions to humans, oldest first; ``status=None`` for the answered ones too.
+
+        ``asked_of`` leaves those that were escalated to that name. What is overdue is denied first.
+        """
+        await self.catch_up()
         query = select(approvals).order_by(approvals.c.created_at, approvals.c.id)
-        if status is not None:
-            query = query.where(approvals.c.status == status)
-        if run is not None:
-            query = query.where(approvals.c.run_id == run)
+        wanted = {
+            approvals.c.status: status,
+            approvals.c.run_id: run,
+            approvals.c.asked_of: asked_of,
+        }
+        for column, value in wanted.items():
+            if value is not None:
+                query = query.where(column == value)
         return [approval_view(row) for row in await self._all(query)]
 
     async def approval(self, approval: str) -> Approval:
-        """One question, answered or not."""
-        return await self.database.read(
+        """One question, answered or not, with what is not any more as it was when it was asked."""
+        await self.catch_up()
+        found = await self.database.read(
             lambda connection: approval_view(answers.find_approval(connection, approval))
         )
+        return replace(found, warnings=warnings_of(found))
+
+    async def catch_up(self) -> None:
+        """Deny the questions that are overdue, and escalate those that have waited long enough."""
+        await catch_up(self.database, self._questions)
+
+    async def answer(
+        self, approval: str, reply: Reply, signed: answers.Signed = answers.USER
+    ) -> Approval:
+        """Answer a question, once: its run goes on with the answer when it is resumed.
+
+        Raises ``ConflictError`` when it was answered before or is overdue, and ``UsageError`` when
+        edited arguments do not fit the tool's schema or hold a secret (they would be stored), when
+        a rule for "always" cannot be understood or does not fit its own call, and when a result has
+        more than ``MAX_GIVEN`` characters. Then nothing is answered.
+        """
+        told = self._stored(reply)
+        warnings = (await self.approval(approval)).warnings
+        row = await self.database.write(
+            lambda connection: answers.answer(connection, approval, told, signed)
+        )
+        return replace(approval_view(row), warnings=warnings)
+
+    def _stored(self, reply: Reply) -> Reply:
+        """A reply as it is kept: without secrets."""
+        match reply:
+            case Approved(args, always):
+                if args is not None and self._redactor.json(args) != args:
+                    raise UsageError(
+                        "The arguments hold a secret, and what is approved is stored.",
+                        hint="Give the secret to the tool's server in its environment instead.",
+                    )
+                return Approved(args, self._without_secret(always))
+            case Denied(reason, always):
+                return Denied(self._redactor.text(reason), self._without_secret(always))
+            case Given(result):
+                return Given(self._redactor.text(clean(_bounded(result))))
+            case Stopped(reason):
+                return Stopped(self._redactor.text(reason))
+            case _:
+                assert_never(reply)
+
+    def _without_secret(self, always: Always | bool) -> Always | bool:
+        rule = always.rule if isinstance(always, Always) else None
+        if isinstance(rule, str | dict) and self._redactor.json(rule) != rule:
+            raise UsageError(
+                "The rule holds a secret, and rules are stored.",
+                hint="Put a * in its place, or answer without a rule.",
+            )
+        return always
 
     async def approve(
-        self,
-        approval: str,
-        *,
-        args: JsonObject | None = None,
-        always: JsonObject | None = None,
+        self, approval: str, *, args: JsonObject | None = None, always: Always | bool = False
     ) -> Approval:
-        """Let the call be made, with edited ``args`` if given.
+        """Let the call be made, with edited ``args`` if given. Raises as ``answer``."""
+        return await self.answer(approval, Approved(args, always))
 
-        ``always`` adds a rule (``{"tool": …, "args": {…}}``) that lets such calls through in
-        this workspace from now on. Raises ``ConflictError`` when the question was answered
-        before, ``UsageError`` when ``args`` do not fit the tool's schema or hold a secret: they
-        would be stored.
-        """
-        if args is not None and self._redactor.json(args) != args:
-            raise UsageError(
-                "The arguments hold a secret, and what is approved is stored.",
-                hint="Give the secret to the tool's server in its environment instead.",
-            )
-        return await self.database.write(
-            lambda connection: approval_view(answers.approve(connection, approval, args, always))
-        )
-
-    async def deny(self, approval: str, reason: str) -> Approval:
-        """Refuse the call; the model is told ``reason``. Raises as ``approve``."""
-        told = self._redactor.text(reason)
-        return await self.database.write(
-            lambda connection: approval_view(answers.deny(connection, approval, told))
-        )
+    async def deny(self, approval: str, reason: str, *, always: Always | bool = False) -> Approval:
+        """Refuse the call; the model is told ``reason``. Raises as ``answer``."""
+        return await self.answer(approval, Denied(reason, always))
 
     async def give(self, approval: str, result: str) -> Approval:
-        """Take ``result`` for what a call in doubt gave; the call is not made again.
+        """Take ``result`` for what the call gave; it is not made. Raises as ``answer``."""
+        return await self.answer(approval, Given(result))
 
-        Raises as ``approve``, and ``UsageError`` for a call that is not in doubt, or a result of
-        more than ``MAX_GIVEN`` characters.
-        """
-        if len(result) > MAX_GIVEN:
-            raise UsageError(
-                f"The result has {len(result):,} characters; a model can read {MAX_GIVEN:,}.",
-                hint="Give the part of it that the agent needs to go on.",
-            )
-        told = self._redactor.text(clean(result))
-        return await self.database.write(
-            lambda connection: approval_view(answers.give(connection, approval, told))
+    async def stop(self, approval: str, reason: str = Stopped.reason) -> Approval:
+        """Stop the run at this question. Raises as ``answer``."""
+        return await self.answer(approval, Stopped(reason))
+
+    async def preview(self, rule: JsonObject | str, workspace: str) -> list[PastCall]:
+        """The calls of this workspace's newest runs that a rule fits, newest first."""
+        table = parse_rule(rule) if isinstance(rule, str) else rule
+        return await self.database.read(
+            lambda connection: would_match(connection, table, workspace, self._sandboxed)
         )
 
     async def cancel(self, run: str) -> RunView:
@@ -194,14 +252,30 @@ class Records:
         """Delete a thread for good, with all that belongs to it. See ``deletion.delete_thread``."""
         return await deletion.delete_thread(self.database, thread, with_forks=with_forks)
 
-    async def standing_rules(self, workspace: str) -> list[JsonObject]:
-        """The rules that "always" has added in a workspace, oldest first."""
-        query = (
-            select(standing_rules.c.rule)
-            .where(standing_rules.c.workspace == workspace)
-            .order_by(standing_rules.c.created_at)
+    async def standing_rules(
+        self, workspace: str, thread: str | None = None, run: str | None = None
+    ) -> list[JsonObject]:
+        """The rules that "always" has added and that hold for a run now, oldest first."""
+        return await self.database.read(
+            lambda connection: standing.applying(connection, workspace, thread, run)
         )
-        return [json.loads(row.rule) for row in await self._all(query)]
+
+    async def rules(self, workspace: str | None = None) -> list[StandingRule]:
+        """All rules that "always" has added, or those of a workspace and of the user."""
+        return await self.database.read(lambda c: standing.listed(c, workspace))
+
+    async def forget_rule(self, rule: str) -> StandingRule:
+        """Remove a rule that "always" has added."""
+        return await self.database.write(lambda c: standing.remove(c, rule))
 
     async def _all(self, query: Select[Any]) -> Sequence[Row[Any]]:
         return await self.database.read(lambda connection: connection.execute(query).all())
+
+
+def _bounded(result: str) -> str:
+    if len(result) > MAX_GIVEN:
+        raise UsageError(
+            f"The result has {len(result):,} characters; a model can read {MAX_GIVEN:,}.",
+            hint="Give the part of it that the agent needs to go on.",
+        )
+    return result

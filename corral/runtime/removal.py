@@ -16,6 +16,7 @@ from sqlalchemy import ColumnElement, Connection, delete, exists, func, or_, sel
 
 from corral.runtime.clock import ago
 from corral.runtime.lease import is_held
+from corral.runtime.spending import forget_thread, keep_sums
 from corral.runtime.tables import (
     approvals,
     checkpoint_writes,
@@ -25,7 +26,9 @@ from corral.runtime.tables import (
     runs,
     snapshot_folders,
     snapshots,
+    standing_rules,
     threads,
+    vault,
 )
 
 UNFINISHED = ("running", "paused")
@@ -47,10 +50,18 @@ def chunks(values: Iterable[str]) -> Iterator[list[str]]:
 def remove_runs(connection: Connection, ids: Collection[str]) -> None:
     """Delete runs with their journals, their questions and what was kept to rewind them."""
     for some in chunks(ids):
+        keep_sums(connection, some)
         connection.execute(delete(approvals).where(approvals.c.run_id.in_(some)))
+        _remove_rules(connection, "run", some)
         connection.execute(delete(effects).where(effects.c.run_id.in_(some)))
         _remove_snapshots(connection, snapshots.c.run_id.in_(some) & ~_by_a_rewind())
         connection.execute(delete(runs).where(runs.c.id.in_(some)))
+
+
+def _remove_rules(connection: Connection, scope: str, ids: Collection[str]) -> None:
+    """Forget the answers that humans have given ahead for these runs or threads."""
+    of_these = (standing_rules.c.scope == scope, standing_rules.c.scope_id.in_(ids))
+    connection.execute(delete(standing_rules).where(*of_these))
 
 
 def _by_a_rewind() -> ColumnElement[bool]:
@@ -77,8 +88,10 @@ def remove_thread(connection: Connection, thread: str) -> int:
     """Delete a thread, its runs and its conversation; how many checkpoints that were."""
     query = select(runs.c.id).where(runs.c.thread_id == thread)
     remove_runs(connection, list(connection.execute(query).scalars()))
+    forget_thread(connection, thread)
+    _remove_rules(connection, "thread", [thread])
     _remove_snapshots(connection, snapshots.c.thread_id == thread)
-    for table in (rewinds, approvals, checkpoint_writes):
+    for table in (rewinds, approvals, checkpoint_writes, vault):
         connection.execute(delete(table).where(table.c.thread_id == thread))
     removed = connection.execute(delete(checkpoints).where(checkpoints.c.thread_id == thread))
     connection.execute(delete(threads).where(threads.c.id == thread))

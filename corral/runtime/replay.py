@@ -101,8 +101,8 @@ async def _invoke(program: Program, run: RunRow, door: ClosedDoor, base: State) 
         step = metadata["step"] if metadata else step
     current_run.set(RunContext(run.id, run.thread, door, lambda _event: None))
     current_scope.set(Scope(base_step=step))
-    state: Any = program.initial(run.prompt, run.id)
     await program.prepare()
+    state: Any = program.initial(await program.admit(run.prompt), run.id)
     await graph.ainvoke(state, _THREAD, durability="exit")
     return dict((await graph.aget_state(_THREAD)).values)
 

@@ -53,6 +53,7 @@ class NewRun:
     code: JsonObject = field(default_factory=dict)
     left: Parting | None = None
     replaced: Entry | None = None
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,7 @@ def create(connection: Connection, new: NewRun, lease: str) -> RunRow:
             base_checkpoint=base.checkpoint,
             base_step=base.step,
             code=canonical(new.code),
+            tags=canonical(list(new.tags)) if new.tags else None,
             **_parting(new.left),
         )
     )

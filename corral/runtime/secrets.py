@@ -8,10 +8,17 @@ import re
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from corral.policies.redaction import Redactor
 from corral.runtime.config import Settings
 
 _SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)$", re.IGNORECASE)
 _SHORTEST = 8
+
+
+def redactor_of(settings: Settings) -> Redactor:
+    """What takes out all that must not be stored, as the settings say."""
+    sought = settings.redaction
+    return Redactor(known_secrets(settings), sought.sought(), keyed=sought.entropy)
 
 
 def known_secrets(settings: Settings) -> tuple[str, ...]:

@@ -148,6 +148,7 @@ approvals = Table(
     Column("escalated_at", String),
     UniqueConstraint("run_id", "path"),
     Index("approvals_by_status", "status", "created_at"),
+    Index("approvals_by_expiry", "status", "expires_at"),
 )
 
 standing_rules = Table(
@@ -172,13 +173,21 @@ reservations = Table(
     Column("id", String, primary_key=True),
     Column("run_id", String, nullable=False),
     Column("thread_id", String, nullable=False),
+    # The place of the call in its run, and whether it is being made (open) or was cut off, so
+    # that what was asked is paid for and nothing came of it (lost).
+    Column("path", Text, nullable=False),
+    Column("state", String, nullable=False),
     Column("day", String, nullable=False),
+    Column("agent", Text, nullable=False),
     Column("model", Text, nullable=False),
+    Column("tool", Text, nullable=False),
     Column("input_tokens", Integer, nullable=False),
     Column("output_tokens", Integer, nullable=False),
     Column("cost_usd", Float, nullable=False),
     Column("calls", Integer, nullable=False),
+    Column("steps", Integer, nullable=False),
     Column("created_at", String, nullable=False),
+    Index("reservations_by_run", "run_id"),
 )
 """What calls that are being made may use, where a budget is shared with other runs."""
 
@@ -197,6 +206,9 @@ spent_before = Table(
     Column("cost_usd", Float, nullable=False),
     Column("model_calls", Integer, nullable=False),
     Column("tool_calls", Integer, nullable=False),
+    Column("steps", Integer, nullable=False),
+    Column("active_seconds", Float, nullable=False),
+    Column("wall_seconds", Float, nullable=False),
     Index("spent_before_by_day", "day"),
 )
 """What runs that were removed have spent: a cap is not reset by cleaning up."""

@@ -15,7 +15,7 @@ from corral.runtime.effects import Outcome
 from corral.runtime.entries import Entry
 from corral.runtime.journal import Journal
 from corral.runtime.offline import OfflineLoop, Then
-from corral.runtime.paths import in_words
+from corral.runtime.paths import in_words, is_about_another
 
 SLACK = 5.0
 """Seconds by which the graph's clock may run ahead of when something is recorded to have ended."""
@@ -28,7 +28,7 @@ class Turns:
         self._journal = journal
         self._loop = loop
         self._order = sorted(
-            (entry for entry in journal.entries() if entry.ended),
+            (e for e in journal.entries() if e.ended and not is_about_another(e.path)),
             key=lambda entry: entry.ended or 0,
             reverse=True,
         )

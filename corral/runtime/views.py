@@ -41,11 +41,20 @@ class Totals(Record):
 class Approval(Record):
     """One question to a human: may this call be made?
 
-    ``kind`` is ``tool`` for a call that policy wants asked, and ``in_doubt`` for a call that was
-    cut off by a crash, so that nobody knows whether it happened: approving makes it again,
-    denying fails it, and ``give`` stores the result that it had. ``always`` is the rule that
-    "always" would add (``tool`` and ``args`` patterns). ``path`` is that of its entry in the
-    journal.
+    ``kind`` is ``tool`` for a call that policy wants asked, ``in_doubt`` for a call that was cut
+    off by a crash, so that nobody knows whether it happened (approving makes it again, denying
+    fails it, a given result is the one that it had), ``budget`` for a limit that approving raises,
+    and ``loop`` for an agent that goes round in circles. ``args`` are the edited ones once they
+    were approved so. ``path`` is that of its entry in the journal.
+
+    ``always`` is the rule that "always" adds, as a table without an action; empty where there can
+    be none, and ``suggestions`` are others. ``context`` is what was known when it was asked
+    (``stations/context.py`` lists it), and is empty for a question that an older Corral asked.
+
+    ``answered_by`` is ``user:NAME``, ``callback``, ``model:NAME``, ``timeout`` or ``corral``, where
+    a run that went on without the call answered. After ``expires_at`` an open question counts as
+    denied; ``asked_of`` is whom it was escalated to. ``warnings`` say what is not any more as it
+    was when it was asked.
     """
 
     id: str
@@ -62,6 +71,49 @@ class Approval(Record):
     answer_result: str | None = None
     path: str = ""
     answered_at: str | None = None
+    context: JsonObject = field(default_factory=dict)
+    edited: bool = False
+    answered_by: str | None = None
+    expires_at: str | None = None
+    asked_of: str | None = None
+    escalated_at: str | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def suggestions(self) -> tuple[JsonObject, ...]:
+        """Rules that "always" can add, from this exact call to wider ones: ``rule``, ``words``."""
+        return tuple(self.context.get("suggestions", ()))
+
+
+@dataclass(frozen=True)
+class StandingRule(Record):
+    """A rule that "always" has added: such calls are not asked about any more.
+
+    ``rule`` is its table and ``words`` say it. It holds in ``scope``: a ``run``, a ``thread``, a
+    ``project`` (``scope_id`` says which) or for the ``user`` everywhere; until ``until``, if it is
+    set. ``approval`` is the question that it came from. ``is_over``: it has ended.
+    """
+
+    id: str
+    rule: JsonObject
+    words: str
+    scope: str
+    scope_id: str
+    created_at: str
+    until: str | None = None
+    approval: str | None = None
+    is_over: bool = False
+
+
+@dataclass(frozen=True)
+class PastCall(Record):
+    """A tool call of an earlier run: what a rule would have decided about."""
+
+    run: str
+    seq: int
+    tool: str
+    args: JsonObject
+    started_at: str
 
 
 @dataclass(frozen=True)

@@ -61,17 +61,20 @@ class ToolResult:
 
     ``text`` is what the model reads, never longer than the pool's limit; ``dropped`` counts the
     characters that were cut from it. ``structured`` is the server's structured content after
-    validation against the tool's output schema, or ``None``.
+    validation against the tool's output schema, or ``None``. ``label`` says where the content came
+    from, where a tool of ours knows it (``corral.policies.labels``).
     """
 
     text: str
     structured: Json = None
     is_error: bool = False
     dropped: int = 0
+    label: JsonObject | None = field(default=None, hash=False)
 
     def to_json(self) -> JsonObject:
         """This result as a JSON object; ``from_json`` reads it back."""
-        return dict(self.__dict__)
+        given = dict(self.__dict__)
+        return given if self.label else {k: v for k, v in given.items() if k != "label"}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ToolResult:

@@ -12,11 +12,11 @@ from langchain_core.language_models.fake_chat_models import (
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
 from corral.errors import ModelError
+from corral.policies.prices import Price
 from corral.runtime.models.contract import ModelRequest, Sampling
 from corral.runtime.models.hosted import HostedModel
 from corral.runtime.models.hosted_answer import INVALID_ARGS, invalid_args, parse_args
 from corral.runtime.models.hosted_request import object_schema
-from corral.runtime.models.known_models import Price
 from corral.runtime.models.registry import ModelOptions, open_model
 from tests.models.wire.hosted import (
     ASKED,
@@ -154,7 +154,7 @@ async def test_other_servers_get_chat_completions_whatever_the_name() -> None:
 
 
 async def test_a_price_may_be_given() -> None:
-    options: dict[str, Any] = {"official": False, "price": Price(1, 2, cached=0)}
+    options: dict[str, Any] = {"official": False, "price": Price(input=1, output=2, cached=0)}
     async with serving("openai", shape("openai_text"), **options) as (model, _):
         _, final = await answer(model)
     assert final.usage.cost_usd == pytest.approx((176 * 1 + 34 * 2) / 1e6)

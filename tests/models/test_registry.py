@@ -8,7 +8,6 @@ import pytest
 
 from corral.errors import ConfigError, CorralError, ModelError, NotFoundError
 from corral.runtime.models.hosted import HostedModel
-from corral.runtime.models.known_models import price_of
 from corral.runtime.models.local import LocalModel
 from corral.runtime.models.registry import ModelOptions, describe_models, open_model
 from corral.runtime.models.scripted import ScriptedModel
@@ -151,30 +150,6 @@ def test_no_context_window_is_larger_than_in_langchains_profiles() -> None:
             assert window <= largest, name
             known += window == largest
     assert known > 40
-
-
-@pytest.mark.parametrize(
-    ("model", "dollars"),
-    [
-        ("gpt-4o-mini", 0.15),
-        ("gpt-4o-mini-2024-07-18", 0.15),
-        ("claude-haiku-4-5-20251001", 1.0),
-        ("gpt-4o-mini-tuned", 0.0),
-        ("unheard-of", 0.0),
-    ],
-)
-def test_prices_hold_for_snapshots_and_for_nothing_else(model: str, dollars: float) -> None:
-    usage = {"input_tokens": 1_000_000, "output_tokens": 0}
-    assert price_of(model).cost(usage) == pytest.approx(dollars)
-
-
-def test_a_price_tells_cached_input_apart() -> None:
-    usage = {
-        "input_tokens": 3_000_000,
-        "output_tokens": 1_000_000,
-        "input_token_details": {"cache_read": 1_000_000, "ephemeral_5m_input_tokens": 1_000_000},
-    }
-    assert price_of("claude-haiku-4-5").cost(usage) == pytest.approx(1 + 0.1 + 1.25 + 5)
 
 
 def test_opening_imports_no_sdk() -> None:

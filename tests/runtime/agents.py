@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 import corral
+from corral.runtime.events import Event, RunFinished
 from corral.runtime.models.contract import Chunk, ModelRequest
+from corral.runtime.views import RunResult
 
 Turn = Mapping[str, Any]
 
@@ -15,6 +17,13 @@ def turn(text: str = "", **calls: Any) -> Turn:
     """A turn that says ``text`` and calls ``functions__NAME`` for each keyword."""
     made = [{"name": f"functions__{name}", "args": args} for name, args in calls.items()]
     return {"text": text, "tool_calls": made}
+
+
+def result_of(events: Sequence[Event]) -> RunResult:
+    """How a run ended that was streamed to its end."""
+    last = events[-1]
+    assert isinstance(last, RunFinished)
+    return last.result
 
 
 def scripted(turns: Sequence[Turn], *functions: Callable[..., Any], **fields: Any) -> corral.Agent:

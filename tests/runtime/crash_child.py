@@ -298,7 +298,7 @@ async def finish(name: str, place: Place, *, replay: bool = True) -> End:
                 assert report.status == "identical", report.divergence
             story += [run.status, run.output, run.error, run.steps, run.usage]
             story += sorted(
-                (effect.path, effect.kind, effect.name, effect.status, str(effect.result))
+                (effect.path, effect.kind, effect.name, effect.status, _given(effect.result))
                 for effect in await c.records.trace(run.run)
                 if "in_doubt" not in effect.path
             )
@@ -308,6 +308,13 @@ async def finish(name: str, place: Place, *, replay: bool = True) -> End:
     doubts = frozenset(approval.status for approval in asked if approval.kind == "in_doubt")
     # To look twice does no harm.
     return End(story, Counter(place.calls()) - Counter(look=10), doubts)
+
+
+def _given(result: Any) -> str:
+    """What an effect gave, whoever said so."""
+    if isinstance(result, dict):
+        result = {name: value for name, value in result.items() if name != "given_by"}
+    return str(result)
 
 
 def _without(run: str, value: Any) -> Any:

@@ -10,7 +10,8 @@ import pytest
 import corral
 from corral.agents.policy_files import load_policy
 from corral.errors import ConfigError
-from corral.policies.rules import ToolCall, decide
+from corral.policies.facts import ToolCall
+from corral.policies.layers import decide
 from corral.runtime.config import Settings, load_settings, user_file
 from tests.runtime.agents import Ledger, Turn, scripted, turn
 
@@ -52,7 +53,10 @@ def test_the_file_named_by_a_flag_beats_the_project(workspace: Path, tmp_path: P
         ('[mcp.x]\ncommand = "x"\nwritable = ["~"]', "mcp.x.writable"),
         ('[mcp.x]\ncommand = "x"\ngrants = ["../other"]', "mcp.x.grants"),
         ('policy = "loose.toml"', "policy"),
+        ('policy = "trusted"', "policy"),
         ('[[rules]]\ntool = "*"\nsandboxed = false\naction = "allow"', "rule 1"),
+        ('[[rules]]\ntool = "*"\nuntrusted = true\naction = "allow"', "rule 1"),
+        ('[[rules]]\ntool = "*"\nprivate = true\naction = "allow"', "rule 1"),
         ('[mcp.x]\nurl = "https://e.invalid"\nheaders = {A = "${OPENAI_API_KEY}"}', "VARIABLE"),
     ],
 )
@@ -76,7 +80,7 @@ def test_a_projects_file_cannot_loosen_what_protects_the_user(
         ("[mcp.a]\nargs = []", "command or url", "docs"),
         ("[mcp.a]\ncommand = 'x'\nurl = 'http://x'", "not both", "docs"),
         ("[agents.a]\ninstruction = 'x'", "instruction", "instructions"),
-        ("[[rules]]\ntool = 'x'\naction = 'perhaps'", "rules", "docs"),
+        ("\n[[rules]]\ntool = 'x'\naction = 'perhaps'", "line 4: action", '"deny"'),
         ("model = [", "TOML", "Correct"),
     ],
 )
@@ -97,9 +101,8 @@ def test_policies_are_presets_or_files_and_the_settings_rules_come_first(
     file = write(tmp_path / "p.toml", '[[rules]]\ntool = "a__b"\naction = "deny"\n')
     settings = load_settings({"rules": [{"tool": "x__y", "action": "allow"}]})
     policy = load_policy(settings, str(file))
-    assert [rule.tool for rule in policy.rules] == ["x__y"]
-    assert policy.base is not None
-    assert [rule.tool for rule in policy.base.rules] == ["a__b"]
+    (layer,) = policy.layers
+    assert [one.rule.tool for one in layer.placed()] == ["x__y", "a__b"]
     with pytest.raises(ConfigError, match="cannot be read"):
         load_policy(settings, str(tmp_path / "missing.toml"))
     with pytest.raises(ConfigError, match="no policy"):

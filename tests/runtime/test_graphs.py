@@ -363,10 +363,10 @@ async def test_parallel_sub_agents_with_a_question_in_one(settings: Settings) ->
 
 async def test_the_limits_of_a_run_hold_in_its_sub_agents(allowing: Settings) -> None:
     agent = team(Calls(), both())
-    limits = corral.RunLimits(max_steps=3)
+    limits = corral.RunLimits(max_steps=2)
     async with corral.open(allowing) as c:
         stopped = await c.run("Go.", corral.RunOptions(agent=agent, limits=limits))
-        assert (stopped.status, stopped.steps) == ("stopped", 3)
+        assert (stopped.status, stopped.steps) == ("stopped", 6)  # two of each of three agents
         done = await c.resume(stopped.run, corral.RunOptions(agent=agent))
         assert (done.status, done.output) == ("completed", "All done."), done.error
         assert (await c.replay(done.run)).status == "identical"

@@ -154,15 +154,6 @@ async def test_answers_that_are_refused_answer_nothing(doubt: Doubt) -> None:
             await again
 
 
-async def test_a_call_that_was_not_begun_is_given_no_result(settings: Settings) -> None:
-    async with corral.open(settings) as c:
-        paused = await c.run("Pay.", corral.RunOptions(agent=Till().agent()))
-        (approval,) = paused.approvals
-        with pytest.raises(UsageError, match="has not been made, so it has no result"):
-            await c.give(approval.id, "paid")
-        assert [a.status for a in await c.approvals()] == ["pending"]
-
-
 def test_the_synchronous_front_gives_results_too(settings: Settings) -> None:
     """In a thread of its own, as its callers are."""
     with corral.open_sync(settings) as c, pytest.raises(corral.CorralError, match="no approval"):

@@ -34,25 +34,16 @@ async def test_the_step_limit_stops_at_12_and_a_resume_with_more_goes_on(
 
 async def test_the_token_limit_counts_over_a_resume(settings: Settings) -> None:
     script = [
-        {**turn("One.", look={"at": i}), "usage": {"input_tokens": 80, "output_tokens": 20}}
+        {**turn("One.", look={"at": i}), "usage": {"input_tokens": 400, "output_tokens": 100}}
         for i in range(3)
     ]
     agent = scripted([*script, turn("Done.")], look)
     async with corral.open(settings) as c:
-        limits = corral.RunLimits(max_tokens=150)
+        limits = corral.RunLimits(max_tokens=1000)
         stopped = await c.run("Go.", corral.RunOptions(agent=agent, limits=limits))
         assert (stopped.status, stopped.steps) == ("stopped", 2)
         again = await c.resume(stopped.run, corral.RunOptions(agent=agent, limits=limits))
         assert (again.status, again.steps) == ("stopped", 2)
-
-
-async def test_the_same_call_without_progress_stops_the_run(settings: Settings) -> None:
-    agent = scripted([turn("Again.", look={"at": 1}) for _ in range(8)], look)
-    async with corral.open(settings) as c:
-        stopped = await c.run("Look.", corral.RunOptions(agent=agent))
-    assert stopped.status == "stopped"
-    assert "functions__look" in str(stopped.error)
-    assert stopped.steps == 4
 
 
 async def test_polling_that_makes_progress_is_not_stopped(settings: Settings) -> None:

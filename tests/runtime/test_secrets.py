@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,12 @@ import pytest
 import corral
 from corral.errors import UsageError
 from corral.runtime.config import Settings
-from tests.runtime.agents import scripted, turn
+from tests.runtime.agents import Listening, result_of, scripted, turn
 
 KEY = "sk-ant-api03-" + "Zq8Xw2Rt5Yb7Nc4Mv1Kd" * 4
 PASSWORD = "correct-horse-battery-staple-94"
+CARD = "4111 1111 1111 1111"
+LOGIN = "Zq8Xw2Rt5-Yb7"
 
 
 @pytest.fixture
@@ -73,6 +77,61 @@ async def test_prompt_instructions_arguments_results_and_answers(knowing: Settin
         await c.run("Are you in?", more)
     assert seen
     check(knowing.home)
+
+
+async def test_what_is_turned_back_for_a_tool_is_in_no_byte_either(settings: Settings) -> None:
+    given: list[str] = []
+
+    def look() -> str:
+        """Look."""
+        return json.dumps({"card": CARD, "password": LOGIN, "note": f"the token is {KEY}"})
+
+    def pay(card: str, password: str, token: str) -> str:
+        """Pay."""
+        given.extend((card, password, token))
+        raise ValueError(f"no {card} for {password} with {token}")
+
+    seen: list[str] = []
+
+    class Copying(Listening):
+        """Calls pay with what it has read."""
+
+        def stream(self, request: Any) -> Any:
+            read = "\n".join(str(message.content) for message in request.messages)
+            seen.append(read)
+            if "card" not in read:
+                return corral.ScriptedModel([turn(look={})]).stream(request)
+            names = re.findall(r"\[redacted:[a-z-]+#\w+\]", read)
+            if len(seen) == 2:
+                args = dict(zip(("card", "password", "token"), names, strict=False))
+                return corral.ScriptedModel([turn("-"), turn(pay=args)]).stream(request)
+            return corral.ScriptedModel([turn("-"), turn("-"), turn(f"Not {names}.")]).stream(
+                request
+            )
+
+    revealing = corral.load_settings(
+        {
+            "home": settings.home,
+            "workspace": settings.workspace,
+            "rules": [{"tool": "functions__look", "action": "allow"}],
+            "redaction": {"reveal_to": ["functions__pay"]},
+        }
+    )
+    agent = corral.Agent(functions=(look, pay), servers=(), chat_model=Copying([]), facts=0)
+    options = corral.RunOptions(agent=agent)
+    async with corral.open(revealing) as c:
+        events = [event async for event in c.stream("Pay.", options)]
+        paused = result_of(events)
+        assert paused.status == "paused", paused.error
+        await c.approve(paused.approvals[0].id)
+        events += [event async for event in c.stream_resume(paused.run, options)]
+        assert result_of(events).status == "completed", result_of(events).error
+        trace = await c.records.trace(paused.run)
+    assert given == [CARD, LOGIN, KEY]
+    everything = stored(settings.home)
+    for secret in given:
+        assert secret.encode() not in everything
+        assert secret not in f"{events} {trace} {seen}"
 
 
 async def test_errors_of_models_and_tools(knowing: Settings) -> None:

@@ -24,7 +24,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from corral.jsontypes import JsonObject
 from corral.runtime.effects import EffectKind
 from corral.runtime.entries import ENDED
-from corral.runtime.views import ApprovalStatus, RunStatus
+from corral.runtime.views import ApprovalKind, ApprovalStatus, RunStatus
 from corral.version import VERSION as RELEASE
 
 CORRAL = RELEASE
@@ -222,7 +222,7 @@ class Approval(Form):
     type: Literal["approval"] = "approval"
     id: ApprovalId
     path: Path
-    kind: Literal["tool", "in_doubt"]
+    kind: ApprovalKind
     tool: Name
     args: JsonObject
     input_schema: JsonObject

@@ -20,8 +20,7 @@ from corral.runtime.export.html_text import (
     pretty,
     text_of,
 )
-from corral.runtime.outline import asked_about
-from corral.runtime.paths import in_words, scope
+from corral.runtime.paths import asked_about, in_words, scope
 from corral.runtime.views import Approval, EffectView, RunView
 
 _BUDGET = 6_000_000

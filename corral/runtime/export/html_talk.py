@@ -10,8 +10,8 @@ from corral.runtime.export.html_effects import tool_calls
 from corral.runtime.export.html_figures import is_error
 from corral.runtime.export.html_text import Room, Shown, args_in_words, duration, obj, objs, text_of
 from corral.runtime.export.html_timeline import MOST_DEEP
-from corral.runtime.outline import asked_about, milliseconds
-from corral.runtime.paths import node, scope
+from corral.runtime.outline import milliseconds
+from corral.runtime.paths import asked_about, node, scope
 from corral.runtime.views import Approval, EffectView, RunView
 
 _BUDGET = 3_000_000

@@ -22,6 +22,7 @@ from corral.runtime.effects import Spend
 from corral.runtime.entries import Entry, Parting, entries_of, follows, journal_rows, parting
 from corral.runtime.export import forms, scrub
 from corral.runtime.export.lines import LineWriter
+from corral.runtime.paths import asked_about
 from corral.runtime.tables import approvals, effects, runs, threads
 
 OWN_CODE = ("functions", "own_model", "own_graph")
@@ -104,15 +105,11 @@ def past_of(parent: Sequence[Any], left: Parting) -> list[Row[Any]]:
     ]
     # A question goes with its call: about a later one it would tell what the fork never knew.
     paths = {row.path for row in kept if row.kind != "approval"}
-    return [row for row in kept if row.kind != "approval" or _call(row.path) in paths]
+    return [row for row in kept if row.kind != "approval" or asked_about(row.path) in paths]
 
 
 def _nested(path: str, other: str) -> bool:
     return path.startswith(f"{other}/") or other.startswith(f"{path}/")
-
-
-def _call(question: str) -> str:
-    return question.removesuffix("/approval").partition("/in_doubt/")[0]
 
 
 def _entries(connection: Connection, keys: Iterable[Row[Any]]) -> Iterator[Entry]:

@@ -17,8 +17,7 @@ from typing import Any, Literal
 from corral.runtime.entries import ENDED
 from corral.runtime.export.model_names import ModelName
 from corral.runtime.export.span_content import Contents
-from corral.runtime.outline import asked_about
-from corral.runtime.paths import Place, places, scope
+from corral.runtime.paths import Place, asked_about, places, scope
 from corral.runtime.views import Approval, EffectView, RunView
 
 _OPERATIONS = {

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from langchain_core.messages import AIMessage, BaseMessage
 
+from corral.policies.prices import Price
 from corral.tools.contract import ToolSpec
 
 ToolChoice = Literal["auto", "required", "none"]
@@ -109,4 +110,14 @@ class ChatModel(Protocol):
 
     async def aclose(self) -> None:
         """Free what the model holds. Safe to call twice."""
+        ...
+
+
+@runtime_checkable
+class Priced(Protocol):
+    """A ``ChatModel`` that says what it costs, so that money can be reserved for its calls."""
+
+    @property
+    def price(self) -> Price | None:
+        """Its price; ``None`` when nobody knows."""
         ...

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.messages import AIMessage, AIMessageChunk
 
 from corral.errors import CorralError
+from corral.policies.prices import FREE, Price
 from corral.runtime.models.contract import Chunk, ModelRequest, Sampling, TextChunk
 from corral.runtime.models.endpoint import Endpoint
 from corral.runtime.models.hosted_answer import Expected, final_chunk
@@ -31,12 +32,10 @@ from corral.runtime.models.hosted_request import (
 )
 from corral.runtime.models.known_models import (
     DEFAULT_WINDOWS,
-    FREE,
-    Price,
     Provider,
-    price_of,
     window_of,
 )
+from corral.runtime.prices import listed_price
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -131,6 +130,15 @@ class HostedModel:
             return DEFAULT_WINDOWS["openai"]
         return window_of(self._endpoint.provider, self._endpoint.model)
 
+    @property
+    def price(self) -> Price | None:
+        """What it costs: as given, or as listed for where it runs; ``None``: nobody knows."""
+        if self._options.price is not None or self._endpoint is None:
+            return self._options.price
+        if self._endpoint.official:
+            return listed_price(self._endpoint.model, provider=self._endpoint.provider)
+        return listed_price(self._endpoint.model, url=self._endpoint.base_url)
+
     async def stream(self, request: ModelRequest) -> AsyncIterator[Chunk]:
         """Answer: the text as it comes, then the whole message with its usage.
 
@@ -189,11 +197,7 @@ class HostedModel:
                 yield chunk if isinstance(chunk, AIMessageChunk) else _as_chunk(chunk)
 
     def _expected(self, request: ModelRequest, names: ToolNames) -> Expected:
-        price = self._options.price
-        if price is None:
-            official = self._endpoint is not None and self._endpoint.official
-            price = price_of(self._endpoint.model) if official and self._endpoint else FREE
-        return Expected(request, names, price, ends=self._endpoint is not None)
+        return Expected(request, names, self.price or FREE, ends=self._endpoint is not None)
 
     def _cause(self, error: Exception) -> Exception | None:
         """The cause to show in a traceback, unless the server's words repeat the key."""

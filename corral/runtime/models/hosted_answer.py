@@ -17,10 +17,10 @@ from langchain_core.messages import AIMessage, AIMessageChunk, ToolCall
 from corral.errors import ModelError
 from corral.jsontypes import JsonObject, canonical
 from corral.memory.tokens import estimate_tokens
+from corral.policies.prices import Price, Tokens
 from corral.runtime.models.call_ids import call_id
 from corral.runtime.models.contract import FinalChunk, ModelRequest, Usage
 from corral.runtime.models.hosted_request import ToolNames
-from corral.runtime.models.known_models import Price
 
 INVALID_ARGS = "__invalid_json__"
 """The only key of a tool call's ``args`` when the model wrote no JSON object; see there."""
@@ -38,6 +38,11 @@ _STOP_REASONS: Mapping[str, StopReason] = {
     "content_filter": "refusal",
     "refusal": "refusal",
 }
+_WRITTEN_TO_CACHE = (
+    "cache_creation",
+    "ephemeral_5m_input_tokens",
+    "ephemeral_1h_input_tokens",
+)
 _CALL_BLOCKS = ("tool_use", "input_json_delta", "function_call", "tool_call", "tool_call_chunk")
 
 
@@ -192,5 +197,20 @@ def _usage(message: AIMessage, expected: Expected) -> Usage:
     return Usage(
         input_tokens=told.get("input_tokens") or estimate_tokens(expected.request.messages),
         output_tokens=told.get("output_tokens") or estimate_tokens([message]),
-        cost_usd=expected.price.cost(told),
+        cost_usd=expected.price.cost(_billed(told)),
     )
+
+
+def _billed(told: Mapping[str, Any]) -> Tokens:
+    """The tokens that are paid for, from langchain's ``usage_metadata``."""
+    details = told.get("input_token_details") or {}
+    return Tokens(
+        input=_count(told, "input_tokens"),
+        output=_count(told, "output_tokens"),
+        cached=_count(details, "cache_read"),
+        written=sum(_count(details, key) for key in _WRITTEN_TO_CACHE),
+    )
+
+
+def _count(data: Mapping[str, Any], key: str) -> int:
+    return int(data.get(key) or 0)

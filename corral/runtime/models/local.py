@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from corral.errors import ModelError
+from corral.policies.prices import FREE, Price
 from corral.runtime.models.contract import Chunk, ModelRequest, Sampling
 from corral.runtime.models.local_gguf import GgufInfo, read_gguf
 from corral.runtime.models.local_sampling import BUNDLED, SamplingDefaults, defaults_for
@@ -100,6 +101,11 @@ class LocalModel:
         return self._options.context_window or min(
             self._info.context_length or MAX_DEFAULT_CONTEXT, MAX_DEFAULT_CONTEXT
         )
+
+    @property
+    def price(self) -> Price:
+        """Nothing: it runs on this machine."""
+        return FREE
 
     @property
     def evaluated_tokens(self) -> int:

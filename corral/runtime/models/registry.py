@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from corral.errors import NotFoundError
+from corral.policies.prices import FREE, Price
 from corral.runtime.models.contract import ChatModel, Sampling
 from corral.runtime.models.endpoint import find_endpoint
 from corral.runtime.models.hosted import HostedModel, HostedOptions
-from corral.runtime.models.known_models import Price, Provider
+from corral.runtime.models.known_models import Provider
 from corral.runtime.models.local import LocalModel, LocalOptions
 from corral.runtime.models.local_gguf import read_gguf
 from corral.runtime.models.scripted import ScriptedModel
@@ -114,7 +115,9 @@ def _hosted(provider: Provider, rest: str, ref: str, options: ModelOptions) -> C
 def _scripted(rest: str, ref: str, options: ModelOptions) -> ChatModel:
     path = Path(_required(rest, ref, "scripted:FILE")).expanduser()
     window = options.context_window or 128_000
-    return ScriptedModel.from_file(path, name=ref, context_window=window)
+    return ScriptedModel.from_file(
+        path, name=ref, context_window=window, price=options.price or FREE
+    )
 
 
 _OPENERS: Mapping[str, Callable[[str, str, ModelOptions], ChatModel]] = {

@@ -18,7 +18,7 @@ import asyncio
 import math
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -27,6 +27,7 @@ from langchain_core.messages import AIMessage, ToolCall
 
 from corral.errors import ConfigError, ModelError, NotFoundError
 from corral.jsontypes import JsonObject, canonical
+from corral.policies.prices import FREE, Price, Tokens
 from corral.runtime.models.call_ids import call_id
 from corral.runtime.models.contract import (
     Chunk,
@@ -70,10 +71,12 @@ class ScriptedModel:
         *,
         name: str = "scripted",
         context_window: int = 128_000,
+        price: Price = FREE,
     ) -> None:
         """Take the turns from code, as ``ScriptedTurn`` or in the shape that the YAML has.
 
-        Raises ``ConfigError`` naming the turn whose shape is wrong.
+        It costs nothing unless a ``price`` is given. Raises ``ConfigError`` naming the turn whose
+        shape is wrong.
         """
         self._turns = tuple(
             turn if isinstance(turn, ScriptedTurn) else _turn(turn, _In(f"turn {index}"))
@@ -81,10 +84,16 @@ class ScriptedModel:
         )
         self._name = name
         self._context_window = context_window
+        self._price = price
 
     @classmethod
     def from_file(
-        cls, path: Path | str, *, name: str | None = None, context_window: int = 128_000
+        cls,
+        path: Path | str,
+        *,
+        name: str | None = None,
+        context_window: int = 128_000,
+        price: Price = FREE,
     ) -> ScriptedModel:
         """Read a YAML script.
 
@@ -92,7 +101,9 @@ class ScriptedModel:
         line, when it is not a script.
         """
         turns = read_script(Path(path))
-        return cls(turns, name=name or f"scripted:{path}", context_window=context_window)
+        return cls(
+            turns, name=name or f"scripted:{path}", context_window=context_window, price=price
+        )
 
     @property
     def name(self) -> str:
@@ -104,12 +115,18 @@ class ScriptedModel:
         """How many tokens a request and its answer may have together; not enforced."""
         return self._context_window
 
+    @property
+    def price(self) -> Price:
+        """What it was given as its price."""
+        return self._price
+
     async def stream(self, request: ModelRequest) -> AsyncIterator[Chunk]:
         """Stream the text of turn ``request.turn`` word by word, then the whole answer.
 
-        Raises ``ModelError`` when the script has no such turn, or when the turn says so.
+        An answer that is longer than ``max_tokens`` is cut off, as a real model's would be. Raises
+        ``ModelError`` when the script has no such turn, or when the turn says so.
         """
-        turn = self._turn(request)
+        turn = _within(request, self._turn(request))
         for word in re.findall(r"\S+\s*|\s+", turn.text):
             await asyncio.sleep(turn.delay)
             yield TextChunk(word)
@@ -119,9 +136,11 @@ class ScriptedModel:
             ToolCall(name=call.name, args=dict(call.args), id=call_id(request, index))
             for index, call in enumerate(turn.tool_calls)
         ]
+        usage = turn.usage or _estimate(request, turn)
+        cost = self._price.cost(Tokens(usage.input_tokens, usage.output_tokens))
         yield FinalChunk(
             message=AIMessage(content=turn.text, tool_calls=calls),
-            usage=turn.usage or _estimate(request, turn),
+            usage=replace(usage, cost_usd=cost),
             stop_reason=turn.stop_reason or ("tool_calls" if calls else "stop"),
         )
 
@@ -294,6 +313,22 @@ def _estimate(request: ModelRequest, turn: ScriptedTurn) -> Usage:
     asked = sum(len(str(message.text)) for message in request.messages)
     called = sum(len(call.name) + len(canonical(call.args)) for call in turn.tool_calls)
     return Usage(input_tokens=-(-asked // 4), output_tokens=-(-(len(turn.text) + called) // 4))
+
+
+def _within(request: ModelRequest, turn: ScriptedTurn) -> ScriptedTurn:
+    """The turn, cut off where the request says that an answer ends."""
+    most = request.sampling.max_tokens
+    usage = turn.usage or _estimate(request, turn)
+    if most is None or usage.output_tokens <= most:
+        return turn
+    kept = len(turn.text) * most // usage.output_tokens
+    return replace(
+        turn,
+        text=turn.text[:kept],
+        tool_calls=(),
+        usage=replace(usage, output_tokens=most),
+        stop_reason="length",
+    )
 
 
 def _summary(turn: ScriptedTurn) -> str:

@@ -6,21 +6,30 @@ that changed in between cannot contradict them.
 
 from __future__ import annotations
 
-from corral.policies.rules import always_rule, decide
-from corral.runtime.effects import Effect, Guard, Settled
+from corral.policies.layers import decide, opinions
+from corral.runtime.effects import Effect, Guard, Outcome, Settled
 from corral.runtime.entries import Entry
 from corral.runtime.journal import in_doubt
-from corral.runtime.stations.facts import PolicyRules, facts
+from corral.runtime.paths import asked_about
+from corral.runtime.stations.context import Asked, of_call
+from corral.runtime.stations.facts import Surroundings
 from corral.runtime.stations.questions import Answer, Question, Questions
 from corral.runtime.views import ApprovalKind
+
+_IN_DOUBT = (
+    "Corral was stopped while this call was being made, so nobody knows whether it happened. Retry "
+    "it, give the result by hand if you know it, or fail the call: the model is then told that it "
+    "is unknown."
+)
 
 
 class Gate:
     """Policy and approvals of one execution of a run."""
 
-    def __init__(self, questions: Questions, rules: PolicyRules) -> None:
+    def __init__(self, questions: Questions, surroundings: Surroundings) -> None:
         self._questions = questions
-        self._rules = rules
+        self._rules = surroundings.rules
+        self._surroundings = surroundings
 
     async def clear(self, effect: Effect, path: str, entry: Entry | None) -> Effect | Settled:
         """The effect as it may be made, or its refusal. Interrupts the graph to ask a human."""
@@ -35,51 +44,53 @@ class Gate:
         return await self._after_a_crash(cleared, cleared.guard or effect.guard, entry)
 
     async def _by_policy(self, effect: Effect, guard: Guard, path: str) -> Effect | Settled:
-        question, reason = f"{path}/approval", ""
+        question, asked = f"{path}/approval", None
         if not self._questions.was_asked(question):
-            decision = decide(self._rules.policy, facts(guard, self._rules), self._rules.standing)
+            call, policy = self._surroundings.facts(guard, path), self._rules.policy
+            decision = decide(policy, call, self._rules.standing)
             if decision.action == "allow":
                 return effect
             if decision.action == "deny":
                 return Settled(guard.refuse(f"Denied by policy: {decision.reason}"))
-            reason = decision.reason
-        answer = await self._ask(question, "tool", guard, reason)
+            asked = Asked(decision, tuple(opinions(policy, call)))
+        answer = await self._ask(question, "tool", guard, asked)
         if answer.status == "denied":
-            return Settled(guard.refuse(f"The user denied this call: {answer.reason}"))
+            return Settled(guard.refuse(answer.refusal))
         return _as_answered(effect, guard, answer)
 
     async def _after_a_crash(self, effect: Effect, guard: Guard, entry: Entry) -> Effect | Settled:
         question = f"{entry.path}/in_doubt/{entry.attempts}"
-        reason = (
-            "Corral was stopped while this call was being made, so nobody knows whether it "
-            "happened. Retry it, give the result by hand if you know it, or fail the call: "
-            "the model is then told that it is unknown."
-        )
-        answer = await self._ask(question, "in_doubt", guard, reason)
+        answer = await self._ask(question, "in_doubt", guard, None)
         if answer.status == "denied":
             text = f"It is unknown whether this call was made: {answer.reason}"
             return Settled(guard.refuse(text))
-        return _as_answered(effect, guard, answer)
+        return _as_answered(effect, guard, answer, was_made=True)
 
-    async def _ask(self, path: str, kind: ApprovalKind, guard: Guard, reason: str) -> Answer:
+    async def _ask(
+        self, path: str, kind: ApprovalKind, guard: Guard, asked: Asked | None
+    ) -> Answer:
         def question() -> Question:
-            always = always_rule(facts(guard, self._rules))
+            call = self._surroundings.facts(guard, asked_about(path))
+            context = of_call(call, guard.spec, asked)
+            offered = context["suggestions"]
             return Question(
                 kind=kind,
                 tool=guard.spec.name,
                 args=guard.args,
                 input_schema=guard.spec.input_schema,
-                reason=reason,
-                always=always.model_dump(
-                    mode="json", exclude={"action", "reason"}, exclude_defaults=True
-                ),
+                reason=_IN_DOUBT if asked is None else asked.decision.reason,
+                always=offered[-1]["rule"] if offered else {},
+                context=context,
             )
 
         return await self._questions.answer(path, question)
 
 
-def _as_answered(effect: Effect, guard: Guard, answer: Answer) -> Effect | Settled:
-    """The call as it was approved, or the result that was given for it."""
+def _as_answered(
+    effect: Effect, guard: Guard, answer: Answer, *, was_made: bool = False
+) -> Effect | Settled:
+    """The call as it was approved, or the result that was given for it, marked as such."""
     if answer.result is not None:
-        return Settled(guard.give(answer.result))
+        given = guard.give(answer.result)
+        return Settled(Outcome({**given.value, "given_by": answer.by}), was_made)
     return guard.edit(answer.args) if answer.args is not None else effect

@@ -9,11 +9,17 @@ from corral.policies.limits import RunLimits
 from corral.runtime.database import Database
 from corral.runtime.events import Event
 from corral.runtime.journal import Journal
+from corral.runtime.ledger import SharedAccounts
+from corral.runtime.prompts import beginning
+from corral.runtime.stations.accounts import Accounts, BudgetTerms
+from corral.runtime.stations.at_limit import AtLimit
 from corral.runtime.stations.budget import Meter
-from corral.runtime.stations.facts import PolicyRules
+from corral.runtime.stations.facts import PolicyRules, Surroundings
 from corral.runtime.stations.gate import Gate
-from corral.runtime.stations.loop_guard import Watch
-from corral.runtime.stations.questions import Questions
+from corral.runtime.stations.loop_guard import AgentTerms, Watch
+from corral.runtime.stations.provenance import Tracker
+from corral.runtime.stations.questions import Asking, Questions
+from corral.runtime.stations.shield import Shield, ShieldTerms
 
 
 @dataclass(frozen=True)
@@ -23,6 +29,8 @@ class Stations:
     watch: Watch
     meter: Meter
     gate: Gate
+    tracker: Tracker
+    shield: Shield
 
 
 @dataclass(frozen=True)
@@ -31,16 +39,37 @@ class StationTerms:
 
     limits: RunLimits
     rules: PolicyRules
+    asking: Asking
+    budgets: BudgetTerms
+    agents: AgentTerms
+    shield: ShieldTerms
 
 
 async def open_stations(
     journal: Journal, database: Database, terms: StationTerms, emit: Callable[[Event], None]
 ) -> Stations:
     """The stations, with what they know of the run's past."""
-    questions = Questions(journal, database, terms.rules.thread, emit)
+    questions = Questions(journal, database, terms.asking, emit)
     await questions.load()
+    thread = terms.asking.thread
+    meter = Meter(
+        journal,
+        Accounts(journal, thread, terms.budgets, terms.limits),
+        SharedAccounts(database, journal.run, thread),
+        AtLimit(journal, database, questions),
+        emit,
+    )
+    await meter.load()
+    begun = await database.read(lambda connection: beginning(connection, journal.run))
+    tracker = Tracker(journal, terms.rules, begun.label)
+    shield = Shield(terms.shield)
+    surroundings = Surroundings(
+        terms.rules, journal, tracker, terms.asking.agent, begun.said, shield.holds_secret
+    )
     return Stations(
-        watch=Watch(journal, terms.limits),
-        meter=Meter(journal, terms.limits),
-        gate=Gate(questions, terms.rules),
+        watch=Watch(journal, questions, terms.agents),
+        meter=meter,
+        gate=Gate(questions, surroundings),
+        tracker=tracker,
+        shield=shield,
     )

@@ -17,11 +17,18 @@ from sqlalchemy import Connection, Row, insert, select
 
 from corral.errors import StoppedByUser, StorageError
 from corral.jsontypes import JsonObject, canonical
+from corral.policies.limits import RunLimits
+from corral.policies.redaction import Redactor
+from corral.runtime.approval_settings import ApprovalSettings
 from corral.runtime.clock import now
 from corral.runtime.database import Database
+from corral.runtime.escalation import catch_up, expiry, tell
 from corral.runtime.events import ApprovalRequested, Event
 from corral.runtime.journal import Journal
 from corral.runtime.listing import approval_view
+from corral.runtime.messages import well_formed
+from corral.runtime.replies import STOPPED_AT
+from corral.runtime.stations.context import of_run
 from corral.runtime.tables import approvals
 from corral.runtime.views import ApprovalKind, ApprovalStatus
 
@@ -46,28 +53,61 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """What was answered: edited ``args``, the ``reason`` of a no, a ``result`` given by hand."""
+    """What was answered: edited ``args``, the ``reason`` of a no, a ``result`` given by hand.
+
+    ``by`` says who answered, as ``views.Approval`` does.
+    """
 
     status: ApprovalStatus
     args: JsonObject | None
     reason: str
     result: str | None
+    by: str
+
+    @property
+    def refusal(self) -> str:
+        """A no as the model is told it."""
+        match self.by.partition(":"):
+            case "timeout", _, _:
+                who = "This call was denied"
+            case "model", _, name:
+                who = f"The approver {name} denied this call"
+            case _:
+                who = "The user denied this call"
+        return f"{who}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Asking:
+    """Who asks and on whose behalf, and what becomes of a question that nobody answers.
+
+    ``agent`` is the run's own, and ``prompt`` what it was asked to do. What is stored with a
+    question goes through ``redactor``.
+    """
+
+    thread: str
+    agent: str
+    prompt: str
+    limits: RunLimits
+    redactor: Redactor
+    settings: ApprovalSettings = field(default_factory=ApprovalSettings)
 
 
 class Questions:
     """What humans have been asked in this run, and what they have said."""
 
     def __init__(
-        self, journal: Journal, database: Database, thread: str, emit: Callable[[Event], None]
+        self, journal: Journal, database: Database, asking: Asking, emit: Callable[[Event], None]
     ) -> None:
         self._journal = journal
         self._database = database
-        self._thread = thread
+        self._asking = asking
         self._emit = emit
         self._asked: dict[str, Row[Any]] = {}
 
     async def load(self) -> None:
-        """Read what was asked and answered so far."""
+        """Read what was asked and answered so far; what nobody answered in time is denied."""
+        await catch_up(self._database, self._asking.settings)
         query = select(approvals).where(approvals.c.run_id == self._journal.run)
         rows = await self._database.read(lambda connection: connection.execute(query).all())
         self._asked = {row.path: row for row in rows}
@@ -88,30 +128,33 @@ class Questions:
             interrupt({"approval": row.id})
             raise StorageError(f"The approval {row.id} was passed without an answer.")
         if row.status == "stopped":
-            raise StoppedByUser(f"The run was stopped at {row.tool}: {row.answer_reason}")
+            raise StoppedByUser(f"{STOPPED_AT} {row.tool}: {row.answer_reason}")
         args = json.loads(row.answer_args) if row.answer_args else None
-        return Answer(row.status, args, row.answer_reason or "", row.answer_result)
+        by = row.answered_by or "user"
+        return Answer(row.status, args, row.answer_reason or "", row.answer_result, by)
 
     async def _ask(self, path: str, question: Question) -> None:
-        """Store the question and its entry in the journal together, then tell the listeners."""
+        """Store the question and its entry in the journal together, then tell who listens."""
+        asking = self._asking
         row = {
             "id": f"a-{secrets.token_hex(4)}",
             "run_id": self._journal.run,
-            "thread_id": self._thread,
+            "thread_id": asking.thread,
             "path": path,
             "kind": question.kind,
             "tool": question.tool,
-            "args": canonical(question.args),
+            "args": canonical(self._stored(question.args)),
             "input_schema": canonical(question.input_schema),
-            "reason": question.reason,
-            "always": canonical(question.always),
-            "context": canonical(question.context),
+            "reason": asking.redactor.text(question.reason),
+            "always": canonical(self._stored(question.always)),
+            "context": canonical(self._stored(self._context(path, question))),
             "status": "pending",
             "created_at": now(),
+            "expires_at": expiry(asking.settings),
         }
         request: JsonObject = {
             "tool": question.tool,
-            "args": question.args,
+            "args": self._stored(question.args),
             "kind": question.kind,
         }
         entry = self._journal.waiting(path, question.tool, request)
@@ -123,4 +166,16 @@ class Questions:
 
         stored = await self._database.write(work)
         self._asked[path] = stored
-        self._emit(ApprovalRequested(approval_view(stored)))
+        view = approval_view(stored)
+        self._emit(ApprovalRequested(view))
+        await tell(asking.settings, "asked", view)
+
+    def _context(self, path: str, question: Question) -> JsonObject:
+        asking = self._asking
+        run = of_run(self._journal, path, asking.agent, asking.prompt, asking.limits)
+        return {**run, **question.context}
+
+    def _stored(self, value: JsonObject) -> JsonObject:
+        clean = self._asking.redactor.json(well_formed(value))
+        assert isinstance(clean, dict)
+        return clean

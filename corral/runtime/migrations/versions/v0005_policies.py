@@ -15,6 +15,7 @@ def upgrade() -> None:
     op.add_column("approvals", sa.Column("context", sa.Text()))
     for name in ("answered_by", "expires_at", "asked_of", "escalated_at"):
         op.add_column("approvals", sa.Column(name, sa.String()))
+    op.create_index("approvals_by_expiry", "approvals", ["status", "expires_at"])
     op.add_column("memories", sa.Column("label", sa.Text()))
     _standing_rules()
     _spending()
@@ -36,15 +37,21 @@ def _spending() -> None:
         sa.Column("id", sa.String(), nullable=False),
         sa.Column("run_id", sa.String(), nullable=False),
         sa.Column("thread_id", sa.String(), nullable=False),
+        sa.Column("path", sa.Text(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
         sa.Column("day", sa.String(), nullable=False),
+        sa.Column("agent", sa.Text(), nullable=False),
         sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("tool", sa.Text(), nullable=False),
         sa.Column("input_tokens", sa.Integer(), nullable=False),
         sa.Column("output_tokens", sa.Integer(), nullable=False),
         sa.Column("cost_usd", sa.Float(), nullable=False),
         sa.Column("calls", sa.Integer(), nullable=False),
+        sa.Column("steps", sa.Integer(), nullable=False),
         sa.Column("created_at", sa.String(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
+    op.create_index("reservations_by_run", "reservations", ["run_id"])
     op.create_table(
         "spent_before",
         sa.Column("id", sa.Integer(), nullable=False, autoincrement=True),
@@ -59,6 +66,9 @@ def _spending() -> None:
         sa.Column("cost_usd", sa.Float(), nullable=False),
         sa.Column("model_calls", sa.Integer(), nullable=False),
         sa.Column("tool_calls", sa.Integer(), nullable=False),
+        sa.Column("steps", sa.Integer(), nullable=False),
+        sa.Column("active_seconds", sa.Float(), nullable=False),
+        sa.Column("wall_seconds", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("spent_before_by_day", "spent_before", ["day"])

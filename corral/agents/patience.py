@@ -1,0 +1,22 @@
+"""How far the agents of a team may go, and how patient the watch over loops is with each."""
+
+from __future__ import annotations
+
+from corral.agents.spec import Agent
+from corral.policies.limits import RunLimits
+from corral.runtime.config import Settings
+from corral.runtime.stations.loop_guard import AgentTerms
+
+
+def agent_terms(agent: Agent, settings: Settings, limits: RunLimits | None) -> AgentTerms:
+    """The terms of an agent and its team; ``limits`` of the run replace those of every agent."""
+    return AgentTerms(
+        name=agent.name,
+        limits=limits or agent.limits or settings.limits,
+        loops=agent.loops or settings.loops,
+        team=tuple(
+            agent_terms(member, settings, limits)
+            for member in agent.agents
+            if isinstance(member, Agent)
+        ),
+    )

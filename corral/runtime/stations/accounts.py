@@ -1,0 +1,96 @@
+"""Who pays for an effect: the agents around it, the run, its thread, its user and the day."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from corral.policies.budgets import Account, AgentBudget, Amount, Budget, Budgets
+from corral.policies.limits import RunLimits
+from corral.policies.prices import FREE, Price
+from corral.runtime.clock import now
+from corral.runtime.journal import Journal
+from corral.runtime.paths import scopes
+
+Raised = Mapping[str, Mapping[str, Amount]]
+"""The limits that humans have raised: by account's key and by measure."""
+
+
+@dataclass(frozen=True)
+class BudgetTerms:
+    """What a run may spend.
+
+    ``price`` tells a model's by its name, ``None`` where nobody knows it. ``max_output`` is the
+    longest answer that the settings want, in tokens.
+    """
+
+    budgets: Budgets = field(default_factory=Budgets)
+    agent: AgentBudget = field(default_factory=lambda: AgentBudget(""))
+    price: Callable[[str], Price | None] = lambda _model: FREE
+    max_output: int | None = None
+
+
+@dataclass(frozen=True)
+class AgentScope:
+    """An agent at work: its graph's path, with ``/`` (empty: the run's own), and its names."""
+
+    path: str
+    names: tuple[str, ...]
+    budget: Budget
+
+
+class Accounts:
+    """The accounts of one run's effects."""
+
+    def __init__(
+        self, journal: Journal, thread: str, terms: BudgetTerms, limits: RunLimits
+    ) -> None:
+        self.terms = terms
+        self._journal = journal
+        self._thread = thread
+        self._limits = limits
+
+    def scopes(self, path: str) -> list[AgentScope]:
+        """The agents around an effect, the run's own first."""
+        agent = self.terms.agent
+        names: tuple[str, ...] = (agent.name,)
+        found = [AgentScope("", names, agent.budget)]
+        for around in scopes(path):
+            entry = self._journal.find(around[:-1])
+            if entry is not None and entry.kind == "agent":
+                agent = agent.member(entry.name)
+                names = (*names, entry.name)
+                found.append(AgentScope(around, names, agent.budget))
+        return found
+
+    def own(self, scopes: list[AgentScope], raised: Raised) -> list[Account]:
+        """The accounts that no other run has: of the agents, and of the run."""
+        run, budgets = self._journal.run, self.terms.budgets
+        agents = (
+            Account(
+                "agent", f"{run}:{one.path}", one.budget, f"the budget of the agent {one.names[-1]}"
+            )
+            for one in scopes
+        )
+        tokens = Budget(tokens=self._limits.max_tokens, at_limit="answer")
+        most = Account("run", f"{run}:max_tokens", tokens, "the run's tokens (max_tokens)")
+        whole = Account("run", run, budgets.run, "the run's budget")
+        return _limited((*agents, most, whole), raised)
+
+    def shared(self, raised: Raised) -> list[Account]:
+        """The accounts that the run has in common with others."""
+        budgets = self.terms.budgets
+        accounts = (
+            Account("thread", self._thread, budgets.thread, "the thread's budget"),
+            Account("user", "", budgets.user, "the user's budget"),
+            Account("day", now()[:10], budgets.day, "today's budget"),
+        )
+        return _limited(accounts, raised)
+
+
+def _limited(accounts: tuple[Account, ...], raised: Raised) -> list[Account]:
+    return [
+        one.raised(raised[one.key]) if one.key in raised else one
+        for one in accounts
+        if one.budget.limits()
+    ]
