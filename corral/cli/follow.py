@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from corral.cli.approvals import ways_to_answer
 from corral.cli.context import closing, current, open_runtime, wait
 from corral.cli.narrator import Narrator
 from corral.cli.output import clean, console, emit, note, report
-from corral.cli.render import question
+from corral.cli.question import question
 from corral.cli.screen import Screen
 from corral.errors import RunError
-from corral.runtime.events import Event, RunFinished, RunStarted
-from corral.runtime.views import RunResult
+from corral.policies.budgets import LIMIT_OF
+from corral.runtime.events import ApprovalRequested, Event, RunFinished, RunStarted
+from corral.runtime.replies import STOPPED_AT
+from corral.runtime.views import Approval, RunResult
 
 if TYPE_CHECKING:
     from corral.agents.app import Corral
@@ -26,12 +30,15 @@ INTERRUPTED = 130
 """The exit code after Ctrl-C, as shells have it: 128 and the signal's number."""
 
 
-def follow(start: Callable[[Corral], AsyncIterator[Event]], *, json: bool) -> int:
+def follow(
+    start: Callable[[Corral], AsyncIterator[Event]], *, json: bool, waits: bool = False
+) -> int:
     """Show the events of the run that ``start`` begins; return its exit code.
 
+    A run that ``waits`` for answers from elsewhere shows its questions when they are asked.
     Ctrl-C stops the run; what it has done is kept, and the user is told how to go on.
     """
-    watch = _Watch(json)
+    watch = _Watch(json, waits=waits)
     try:
         wait(_drain(start, watch))
     except KeyboardInterrupt:
@@ -60,8 +67,9 @@ async def _drain(start: Callable[[Corral], AsyncIterator[Event]], watch: _Watch)
 class _Watch:
     """Shows events in one of two ways, and remembers the run and its result."""
 
-    def __init__(self, json: bool) -> None:
+    def __init__(self, json: bool, *, waits: bool) -> None:
         self.result: RunResult | None = None
+        self._waits = waits
         self._run: str | None = None
         self._screen = None if json else Screen()
         self._narrator = Narrator(self._screen) if self._screen else None
@@ -73,6 +81,9 @@ class _Watch:
             self.result = event.result
         if self._narrator:
             self._narrator.tell(event)
+            if self._waits and isinstance(event, ApprovalRequested):
+                self.close()
+                _show(event.approval, current().settings().workspace)
         else:
             emit(event.to_json())
 
@@ -103,8 +114,9 @@ def conclude(result: RunResult) -> None:
         case "paused":
             _waiting(result)
         case "stopped":
-            more = command("resume", result.run, "--max-steps", str(result.steps * 2 or 12))
-            report(f"stopped: {result.error or 'a limit was reached'}", f"Go on with: {more}")
+            report(
+                f"stopped: {result.error or 'a limit was reached'}", f"Go on with: {_on(result)}"
+            )
         case "failed":
             hint = f"What happened: {command('trace', result.run)}\n"
             hint += f"Try again from there: {command('resume', result.run)}"
@@ -119,26 +131,44 @@ def conclude(result: RunResult) -> None:
     console(sys.stderr).print(" · ".join(facts), style="dim")
 
 
+def _on(result: RunResult) -> str:
+    """The command that goes on after a run was stopped."""
+    command = current().command
+    if (result.error or "").startswith(STOPPED_AT):  # an answer stands: the run ends there
+        return f"{command('run', '--thread', result.thread)} '…'"
+    if (result.error or "").startswith(LIMIT_OF):
+        return f"{command('resume', result.run)} --budget WHAT=LIMIT"
+    return command("resume", result.run, "--max-steps", str(result.steps * 2 or 12))
+
+
 def _waiting(result: RunResult) -> None:
     """List a paused run's questions, each with the commands that answer it."""
     command = current().command
     workspace = current().settings().workspace
-    out = console(sys.stderr)
-    out.print(f"\npaused: {_counted(result)}", style="yellow")
+    console(sys.stderr).print(f"\npaused: {_counted(result)}", style="yellow")
     for approval in result.approvals:
-        out.print(f"\n{clean(approval.id)}")
-        out.print(question(approval, workspace), end="")
-        for line in ways_to_answer(approval):
-            note(f"  {line}")
+        _show(approval, workspace)
     note(f"\nthen go on: {command('resume', result.run)}")
 
 
+def _show(approval: Approval, workspace: Path) -> None:
+    out = console(sys.stderr)
+    out.print(f"\n{clean(approval.id)}")
+    out.print(question(approval, workspace), end="")
+    for line in ways_to_answer(approval):
+        note(f"  {line}")
+
+
 def _counted(result: RunResult) -> str:
-    doubts = sum(approval.kind == "in_doubt" for approval in result.approvals)
-    kinds = ((len(result.approvals) - doubts, "for your approval"), (doubts, "in doubt"))
-    return ", ".join(
-        f"{count} call{'s' if count != 1 else ''} "
-        + (words if words == "in doubt" else f"wait{'s' if count == 1 else ''} {words}")
-        for count, words in kinds
-        if count
+    kinds = Counter(approval.kind for approval in result.approvals)
+    calls, doubts, others = kinds["tool"], kinds["in_doubt"], kinds["budget"] + kinds["loop"]
+    counted = (
+        (calls, f"call{_s(calls)} wait{'s' if calls == 1 else ''} for your approval"),
+        (doubts, f"call{_s(doubts)} in doubt"),
+        (others, f"question{_s(others)} about how to go on"),
     )
+    return ", ".join(f"{count} {words}" for count, words in counted if count)
+
+
+def _s(count: int) -> str:
+    return "" if count == 1 else "s"

@@ -67,7 +67,7 @@ class Options:
         typer.Option(metavar="P", help="read-only, ask, workspace, or a policy file."),
     ] = None
     max_steps: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Allow this many steps in all.")
+        int | None, typer.Option(metavar="N", min=1, help="Allow each agent this many steps.")
     ] = None
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be shared and made anew.")

@@ -18,6 +18,7 @@ import typer
 
 from corral.cli import (
     approvals,
+    budget,
     doctor,
     evals,
     export,
@@ -34,6 +35,7 @@ from corral.cli.chat import command as chat
 from corral.cli.context import Globals, debugging, set_current
 from corral.cli.diff import command as diff
 from corral.cli.output import report
+from corral.cli.policy import command as policy
 from corral.cli.trace import command as trace
 from corral.errors import CorralError
 
@@ -99,14 +101,17 @@ app.command("export")(export.export)
 app.command("import")(export.import_)
 app.command("cancel")(inspection.cancel)
 app.command("rewind")(rewind.rewind)
-app.command("approvals")(approvals.approvals)
+app.add_typer(approvals.app, name="approvals")
 app.command("approve")(approvals.approve)
 app.command("deny")(approvals.deny)
 app.command("give")(approvals.give)
+app.command("stop")(approvals.stop)
+app.command("budget")(budget.budget)
 app.command("gc")(storage.gc)
 app.command("delete")(storage.delete)
 app.command("pin")(storage.pin)
 app.command("unpin")(storage.unpin)
+app.add_typer(policy.app, name="policy")
 app.add_typer(memory.app, name="memory")
 app.add_typer(mcp.app, name="mcp")
 app.add_typer(evals.app, name="eval")

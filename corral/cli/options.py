@@ -14,7 +14,7 @@ Fields = TypeVar("Fields")
 def taking(options: type[Fields]) -> Callable[[Callable[[str, Fields], R]], Callable[..., R]]:
     """A command of one argument and ``options``, as a function that typer can read.
 
-    Every field of the dataclass ``options`` has a default and an ``Annotated`` type with a
+    The argument may have a default. Every field of the dataclass ``options`` has a default and an ``Annotated`` type with a
     ``typer.Option``.
     """
 
@@ -27,6 +27,7 @@ def taking(options: type[Fields]) -> Callable[[Callable[[str, Fields], R]], Call
         own = get_type_hints(command, include_extras=True)
         hints = {argument: own[argument], **get_type_hints(options, include_extras=True)}
         defaults = {field.name: field.default for field in dataclasses.fields(options)}  # type: ignore[arg-type]  # a dataclass: see the docstring
+        defaults[argument] = inspect.signature(command).parameters[argument].default
         parameters = [
             inspect.Parameter(
                 name,

@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from corral.runtime.views import Record
 
 # C0 without tab and newline, DEL and C1 move the cursor or start escape sequences; bidirectional
-# controls reorder what is read; tag characters are invisible; lone surrogates cannot be encoded.
+# controls reorder what is read; spaces without width, fillers and tag characters are invisible; a
+# line separator is no newline; lone surrogates cannot be encoded. Joiners stay: scripts need them.
 _UNSAFE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
-    "\U000e0000-\U000e007f\ud800-\udfff]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u115f\u1160\u180e\u200b\u200e\u200f\u2028-\u202e"
+    "\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e007f\ud800-\udfff]"
 )
 
 

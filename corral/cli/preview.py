@@ -1,17 +1,12 @@
-"""What a tool call would do, in a form that a person can judge: arguments and diffs.
+"""A tool call in a form that a person can judge: its arguments, in full or on one line.
 
-Everything here comes from a model and from files that an agent may have written, so all of it
-is cleaned, and files are opened as one opens something hostile.
+Everything here comes from a model, so all of it is cleaned.
 """
 
 from __future__ import annotations
 
-import difflib
 import json
-import os
-import stat
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from corral.cli.output import clean
@@ -21,8 +16,6 @@ if TYPE_CHECKING:
 
 MAX_LINES = 60
 """Lines of one value or diff that are shown at first; the rest is counted."""
-
-_MAX_FILE = 1024 * 1024
 
 
 def argument_lines(args: JsonObject) -> Iterator[str]:
@@ -50,57 +43,6 @@ def shorten(lines: list[str], limit: int | None) -> list[str]:
     head = limit * 2 // 3
     tail = limit - head
     return [*lines[:head], f"… {len(lines) - limit} more lines …", *lines[-tail:]]
-
-
-def change_lines(tool: str, args: JsonObject, workspace: Path | None) -> list[str] | None:
-    """The change that a write or an edit of ours would make, as a unified diff.
-
-    ``None`` for any other tool, and for arguments of another shape.
-    """
-    path = args.get("path")
-    if not isinstance(path, str):
-        return None
-    match tool, args:
-        case "files__edit_file", {"old": str(old), "new": str(new)}:
-            return _diff(old, new, path)
-        case "files__write_file", {"content": str(content)}:
-            before = read_beneath(workspace, path) if workspace else None
-            return _diff(before or "", content, path, created=before is None)
-    return None
-
-
-def _diff(before: str, after: str, path: str, *, created: bool = False) -> list[str]:
-    diff = difflib.unified_diff(
-        clean(before).splitlines(),
-        clean(after).splitlines(),
-        "new file" if created else f"{clean(path)} now",
-        f"{clean(path)} after",
-        lineterm="",
-        n=2,
-    )
-    return list(diff) or [f"{clean(path)} stays as it is"]
-
-
-def read_beneath(folder: Path, path: str) -> str | None:
-    """The text of a regular file inside ``folder``, or ``None`` when there is no such thing.
-
-    Never follows a link out of the folder, never waits on a FIFO, never reads more than 1 MiB.
-    """
-    try:
-        root = folder.resolve(strict=True)
-        target = (root / path).resolve(strict=True)
-        if not target.is_relative_to(root):
-            return None
-        descriptor = os.open(target, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except (OSError, ValueError):
-        return None
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_FILE:
-            return None
-        return os.read(descriptor, _MAX_FILE).decode("utf-8", "replace")
-    finally:
-        os.close(descriptor)
 
 
 def call_text(name: str, args: JsonObject, width: int = 100) -> str:

@@ -1,4 +1,4 @@
-"""Records as Rich renderables: tables, questions.
+"""Records as Rich renderables: tables and status words.
 
 Rich is imported when something is drawn, because most commands with ``--json`` never draw.
 """
@@ -6,22 +6,15 @@ Rich is imported when something is drawn, because most commands with ``--json`` 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from corral.cli.output import clean, one_line
-from corral.cli.preview import (
-    MAX_LINES,
-    argument_lines,
-    change_lines,
-    shorten,
-)
 
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from corral.runtime.views import Approval, RunView, ServerView, ThreadView
+    from corral.runtime.views import RunView, ServerView, ThreadView
 
 STATUS_STYLE = {
     "completed": "green",
@@ -103,34 +96,3 @@ def servers_table(servers: Iterable[ServerView]) -> Table:
             drawn.add_row(name, transport, clean(str(tool.get("tool", ""))), described)
             name = transport = ""
     return drawn
-
-
-def question(approval: Approval, workspace: Path | None = None, *, shortened: bool = True) -> Text:
-    """Everything that a person needs to answer: the tool, its arguments, the reason.
-
-    A long value or change is ``shortened``, with a count of what is left out.
-    """
-    from rich.text import Text
-
-    text = Text()
-    text.append(clean(approval.tool), style="bold")
-    if approval.kind == "in_doubt":
-        text.append("  was cut off: nobody knows whether it happened", style="yellow")
-    text.append("\n")
-    change = change_lines(approval.tool, approval.args, workspace)
-    hidden = {"content", "old", "new"} if change is not None else set()
-    shown = {key: value for key, value in approval.args.items() if key not in hidden}
-    limit = MAX_LINES if shortened else None
-    for line in shorten(list(argument_lines(shown)), limit):
-        text.append(f"  {line}\n")
-    for line in shorten(change or [], limit):
-        text.append(f"  {line}\n", style=_diff_style(line))
-    if approval.reason:
-        text.append(f"  why asked: {clean(approval.reason)}\n", style="dim")
-    return text
-
-
-def _diff_style(line: str) -> str:
-    if line.startswith(("+++", "---", "@@")):
-        return "dim"
-    return {"+": "green", "-": "red"}.get(line[:1], "")

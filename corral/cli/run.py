@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from corral.cli.budget import BudgetOption, TagOption, parse_budget
+from corral.cli.options import taking
+from corral.cli.session_rules import RulesOption, session_rules
 from corral.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,18 +27,36 @@ ModelOption = Annotated[
 AgentOption = Annotated[str | None, typer.Option(metavar="A", help="An agent of corral.toml.")]
 ThreadOption = Annotated[str | None, typer.Option(metavar="T", help="Go on in this conversation.")]
 PolicyOption = Annotated[
-    str | None, typer.Option(metavar="P", help="read-only, ask, workspace, or a policy file.")
+    str | None,
+    typer.Option(metavar="P", help="read-only, ask, workspace, trusted, or a policy file."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Events as JSON, one a line.")]
 
 
+WaitOption = Annotated[
+    bool, typer.Option("--wait", help="When it asks, wait until somebody has answered elsewhere.")
+]
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of ``corral run``."""
+
+    json: JsonOption = False
+    model: ModelOption = None
+    agent: AgentOption = None
+    thread: ThreadOption = None
+    policy: PolicyOption = None
+    rule: RulesOption = None
+    wait: WaitOption = False
+    budget: BudgetOption = None
+    tag: TagOption = None
+
+
+@taking(Options)
 def run(
     prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="- reads standard input.")],
-    json: JsonOption = False,
-    model: ModelOption = None,
-    agent: AgentOption = None,
-    thread: ThreadOption = None,
-    policy: PolicyOption = None,
+    options: Options,
 ) -> int:
     """Give an agent one task and show what it does.
 
@@ -48,15 +70,26 @@ def run(
     from corral.agents.options import RunOptions
     from corral.cli.follow import follow
 
-    options = RunOptions(agent=agent, model=model, thread=thread, policy=policy)
-    return follow(lambda corral: corral.stream(text, options), json=json)
+    chosen = RunOptions(
+        agent=options.agent,
+        model=options.model,
+        thread=options.thread,
+        policy=options.policy,
+        rules=session_rules(options.rule),
+        wait=options.wait,
+        budget=parse_budget(options.budget),
+        tags=tuple(options.tag or ()),
+    )
+    return follow(lambda corral: corral.stream(text, chosen), json=options.json, waits=options.wait)
 
 
 def resume(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or its beginning.")],
     max_steps: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Allow this many steps in all.")
+        int | None, typer.Option(min=1, metavar="N", help="Allow each agent this many steps.")
     ] = None,
+    wait: WaitOption = False,
+    budget: BudgetOption = None,
     json: JsonOption = False,
 ) -> int:
     """Go on with a run after a crash, an answer or a limit."""
@@ -65,6 +98,9 @@ def resume(
 
     def begin(corral: Corral) -> AsyncIterator[Event]:
         limits = corral.settings.limits.model_copy(update={"max_steps": max_steps})
-        return corral.stream_resume(run, RunOptions(limits=limits if max_steps else None))
+        options = RunOptions(
+            limits=limits if max_steps else None, wait=wait, budget=parse_budget(budget)
+        )
+        return corral.stream_resume(run, options)
 
-    return follow(begin, json=json)
+    return follow(begin, json=json, waits=wait)

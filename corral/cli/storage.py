@@ -141,11 +141,10 @@ async def _delete(found: Deletion, *, with_forks: bool) -> Deleted:
 def _forget_what_was_typed(prompts: Sequence[str]) -> None:
     """Take the prompts out of the REPL's history too."""
     from corral.cli.chat import history
-    from corral.policies.redaction import Redactor
-    from corral.runtime.secrets import known_secrets
+    from corral.runtime.secrets import redactor_of
 
     settings = current().settings()
-    redact = Redactor(known_secrets(settings)).text
+    redact = redactor_of(settings).text
     path = settings.home / history.FILE
     try:
         history.forget(path, {prompt.strip() for prompt in prompts}, redact)

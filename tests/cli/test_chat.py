@@ -34,7 +34,7 @@ def test_a_conversation_with_questions(place: Place) -> None:
             "+one",
             "+two",
             "[y]es",
-            "[a]lways for: files__write_file",
+            "[a]lways",
             QUESTION,
         )
         assert not (place.workspace / "notes.txt").exists()
@@ -59,6 +59,12 @@ def test_a_conversation_with_questions(place: Place) -> None:
         chat.type("Write it down for good")
         chat.see("[a]lways", QUESTION)
         chat.type("a")
+        chat.see("1  allow files__write_file", "2  allow files__write_file", "Which calls?")
+        chat.type("2")
+        chat.see("Where?")
+        chat.type("t 7d")
+        chat.see("for this thread until 2", "would have matched 1 past call", "Store it?")
+        chat.type("y")
         chat.see("All is written.")
         (place.workspace / "notes.txt").unlink()
         chat.type("And once more")

@@ -28,7 +28,7 @@ def cut_off(place: Place, tmp_path: Path) -> dict[str, str]:
     config.write_text(
         f'[mcp.ledger]\ncommand = "{sys.executable}"\nargs = ["-SE", "{LEDGER}", "{log}"]\n'
         'sandbox = false\n[agents.assistant]\nservers = ["ledger"]\nfacts = 0\n'
-        '[[rules]]\ntool = "ledger__*"\naction = "allow"\n'
+        '[[rules]]\ntool = "ledger__*"\nuntrusted = true\naction = "allow"\n'
     )
     calls = [{"name": "ledger__pay", "args": {"what": what}} for what in CALLS]
     script = [{"text": "Paying.", "tool_calls": calls}, {"text": "All is paid."}]

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING
 
 from corral.cli.approvals import parse_arguments, read_result
 from corral.cli.chat.keyboard import Keyboard
+from corral.cli.chat.standing import RuleDialog
 from corral.cli.output import clean
-from corral.cli.render import question
+from corral.cli.question import question
 from corral.cli.screen import Screen
+from corral.cli.signature import signed
 from corral.errors import ConflictError, UsageError
+from corral.runtime.replies import Approved, Denied, Given, Reply, Stopped
 from corral.runtime.views import Approval
 
 if TYPE_CHECKING:
@@ -36,80 +39,88 @@ class Questioner:
 
     async def answer_all(self, approvals: tuple[Approval, ...]) -> bool:
         """Ask each question in turn. Whether all of them are answered now."""
-        answered = [await self._answer(approval) for approval in approvals]
-        return all(answered)
+        answered = True
+        for approval in approvals:
+            done = await self._answer(approval)
+            if done is None:
+                return True  # the run is stopped: nothing else needs an answer
+            answered &= done
+        return answered
 
-    async def _answer(self, approval: Approval) -> bool:
+    async def _answer(self, asked: Approval) -> bool | None:
+        """Whether it is answered now; ``None``: by stopping the run."""
+        approval = await self.records.approval(asked.id)
         short = question(approval, self.workspace)
         full = question(approval, self.workspace, shortened=False)
         self.screen.idle()
         self.screen.line("\n? ", short, style="yellow")
         while True:
-            reply = await self.keyboard.ask(_choices(approval, cut=full.plain != short.plain))
-            if reply is not None and reply.strip().lower() in {"v", "view"}:
+            said = await self.keyboard.ask(_choices(approval, cut=full.plain != short.plain))
+            if said is None or said.strip().lower() in {"q", "later"}:
+                return False
+            if said.strip().lower() in {"v", "view"}:
                 self.screen.line(full)
                 continue
-            if reply is None:
-                return False
             try:
-                in_doubt = approval.kind == "in_doubt"
-                apply = self._apply_in_doubt if in_doubt else self._apply
-                done = await apply(approval, reply.strip())
+                reply = await self._reply(approval, said.strip())
+                now = await self.records.approval(approval.id)
+                if reply is None or self._shows_news(now, approval):
+                    approval = now
+                    continue
+                await self.records.answer(approval.id, reply, signed())
             except ConflictError as error:
                 self.screen.line(clean(error.message), style="yellow")
                 return True  # answered elsewhere in the meantime: that answer stands
             except UsageError as error:
                 self.screen.line(clean(str(error)), style="red")
                 continue
-            if done is not None:
-                return done
+            return None if isinstance(reply, Stopped) else True
 
-    async def _apply(self, approval: Approval, reply: str) -> bool | None:
-        """Store what ``reply`` says. ``None``: ask again; ``False``: left for later."""
-        letter, _, rest = reply.partition(" ")
-        match letter.lower():
-            case "y" | "yes":
-                await self.records.approve(approval.id)
-            case "n" | "no":
-                await self._deny(approval, rest, "why not? (the model reads it) ")
-            case "e" | "edit":
+    def _shows_news(self, now: Approval, shown: Approval) -> bool:
+        """Whether something was changed while the question stood there: then it is asked again."""
+        new = [warning for warning in now.warnings if warning not in shown.warnings]
+        for warning in new:
+            self.screen.line(f"! {clean(warning)}", style="bold yellow")
+        return bool(new)
+
+    async def _reply(self, approval: Approval, said: str) -> Reply | None:
+        """What the person says; ``None``: ask again."""
+        word, _, rest = said.partition(" ")
+        match _LETTERS[approval.kind].get(_WORDS.get(word.lower(), word.lower())):
+            case "approve":
+                return Approved()
+            case "deny":
+                return Denied(await self._reason(rest))
+            case "edit":
                 args = await self._edited(approval.args)
-                if args is None:
-                    return None
-                await self.records.approve(approval.id, args=args)
-            case "a" | "always":
-                await self.records.approve(approval.id, always=approval.always)
+                return None if args is None else Approved(args)
+            case "always":
+                always = await self._rules.ask(approval, "allow")
+                return None if always is None else Approved(always=always)
+            case "never":
+                always = await self._rules.ask(approval, "deny")
+                return None if always is None else Denied(await self._reason(rest), always)
+            case "give":
+                return await self._given(rest)
+            case "stop":
+                return Stopped(rest.strip()) if rest.strip() else Stopped()
             case _:
-                return self._other(letter)
-        return True
+                self.screen.line("Please answer with one of the letters.", style="dim")
+                return None
 
-    async def _apply_in_doubt(self, approval: Approval, reply: str) -> bool | None:
-        """As ``_apply``, for a call that was cut off."""
-        letter, _, rest = reply.partition(" ")
-        match letter.lower():
-            case "r" | "retry":
-                await self.records.approve(approval.id)
-            case "g" | "give":
-                said = rest.strip() or await self.keyboard.ask("its result (@FILE reads a file): ")
-                if said is None or not said.strip():
-                    return None
-                result = read_result(said) if said.startswith("@") else said
-                await self.records.give(approval.id, result)
-            case "f" | "fail":
-                await self._deny(approval, rest, "why? (the model reads it) ")
-            case _:
-                return self._other(letter)
-        return True
+    @property
+    def _rules(self) -> RuleDialog:
+        return RuleDialog(self.records, self.keyboard, self.screen, self.workspace)
 
-    def _other(self, letter: str) -> bool | None:
-        if letter.lower() in {"q", "later"}:
-            return False
-        self.screen.line("Please answer with one of the letters.", style="dim")
-        return None
+    async def _reason(self, reason: str) -> str:
+        said = reason.strip() or await self.keyboard.ask("why not? (the model reads it) ")
+        return (said or "").strip() or DEFAULT_REASON
 
-    async def _deny(self, approval: Approval, reason: str, prompt: str) -> None:
-        said = reason.strip() or await self.keyboard.ask(prompt)
-        await self.records.deny(approval.id, (said or "").strip() or DEFAULT_REASON)
+    async def _given(self, rest: str) -> Given | None:
+        said = rest.strip() or await self.keyboard.ask("its result (@FILE reads a file): ")
+        if said is None or not said.strip():
+            return None
+        return Given(read_result(said) if said.startswith("@") else said)
 
     async def _edited(self, args: JsonObject) -> JsonObject | None:
         text = json.dumps(args, ensure_ascii=False)
@@ -118,21 +129,39 @@ class Questioner:
 
 
 def _choices(approval: Approval, *, cut: bool) -> str:
-    view = "  [v]iew all of it" if cut else ""
-    if approval.kind == "in_doubt":
-        return (
-            f"Did it happen?{view}  [r]etry  [g]ive the result  [f]ail the call\n"
-            "  [q] leave it for later » "
-        )
-    always = clean(always_words(approval.always))
-    return (
-        f"Allow it?{view}  [y]es  [n]o with a reason  [e]dit the arguments\n"
-        f"  [a]lways for: {always}  [q] leave it for later » "
-    )
+    ask, first, second = _PROMPTS[approval.kind]
+    if approval.kind == "tool" and approval.suggestions:
+        second = f"[a]lways  [d] never: always deny  {second}"
+    above = [ask, *(["[v]iew all of it"] if cut else []), first]
+    below = [*([second] if second else []), "[s]top the run", "[q] leave it for later » "]
+    return f"{'  '.join(above)}\n  {'  '.join(below)}"
 
 
-def always_words(rule: JsonObject) -> str:
-    """The calls that an "always" rule covers, in words."""
-    patterns = rule.get("args") or {}
-    conditions = " and ".join(f"{name} = {pattern}" for name, pattern in patterns.items())
-    return f"{rule.get('tool', 'this tool')}" + (f" with {conditions}" if conditions else "")
+_PROMPTS = {
+    "tool": (
+        "Allow it?",
+        "[y]es  [n]o with a reason  [e]dit the arguments",
+        "[g]ive the result",
+    ),
+    "in_doubt": ("Did it happen?", "[r]etry  [g]ive the result  [f]ail the call", ""),
+    "budget": ("Raise it?", "[y]es  [e]dit the new limit", "[n]o: end with what there is"),
+    "loop": ("Let it go on?", "[y]es, for as many again", "[n]o with a reason"),
+}
+_WORDS = {
+    "yes": "y",
+    "no": "n",
+    "edit": "e",
+    "always": "a",
+    "never": "d",
+    "give": "g",
+    "stop": "s",
+    "retry": "r",
+    "fail": "f",
+}
+_ANSWERS = {"y": "approve", "n": "deny", "s": "stop"}
+_LETTERS = {
+    "tool": {**_ANSWERS, "e": "edit", "a": "always", "d": "never", "g": "give"},
+    "in_doubt": {"r": "approve", "g": "give", "f": "deny", "s": "stop"},
+    "budget": {**_ANSWERS, "e": "edit"},
+    "loop": _ANSWERS,
+}

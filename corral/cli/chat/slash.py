@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from corral.cli.output import clean, one_line
-from corral.cli.render import question, runs_table, threads_table
+from corral.cli.question import question
+from corral.cli.render import runs_table, threads_table
 from corral.cli.rewind import drawn
 from corral.cli.trace.data import load
 from corral.cli.trace.tree import Tree

@@ -9,8 +9,8 @@ from itertools import accumulate
 from corral.cli.trace.data import Trace
 from corral.cli.trace.words import is_damaged
 from corral.jsontypes import Json, JsonObject
-from corral.runtime.outline import OPEN, Node, asked_about, milliseconds
-from corral.runtime.paths import comes_after, scope
+from corral.runtime.outline import OPEN, Node, milliseconds
+from corral.runtime.paths import asked_about, comes_after, scope
 from corral.runtime.views import EffectView
 
 

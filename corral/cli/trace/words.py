@@ -61,7 +61,15 @@ def gave(effect: EffectView) -> list[str]:
         return [_json(result)]
     if is_damaged(effect) and "damaged" in result:
         return [f"damaged: {result['damaged']}"]
-    return _in_words(effect, result)
+    return [*_in_words(effect, result), *_checks(result)]
+
+
+def _checks(result: JsonObject) -> Iterator[str]:
+    """What checks have found of a text that went in or came out, and what was done."""
+    found = result.get("checks")
+    for one in found if isinstance(found, list) else ():
+        if isinstance(one, dict):
+            yield f"check {one.get('check')}: {one.get('did')}: {one.get('reason')}"
 
 
 def _in_words(effect: EffectView, result: JsonObject) -> list[str]:
@@ -69,6 +77,8 @@ def _in_words(effect: EffectView, result: JsonObject) -> list[str]:
     match result:
         case {"error": str(error)} if effect.status == "failed":
             return [error]
+        case {"message": dict(message), "blocked": str(reason)}:
+            return [*message_lines(message), reason]
         case {"message": dict(message)}:
             return message_lines(message)
         case {"tools": list() as found} | {"facts": list() as found}:

@@ -1,0 +1,82 @@
+"""What is known of tools, servers and agents without starting any."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from corral.mcp_servers.files import Files
+from corral.mcp_servers.python_server import PythonTool
+from corral.mcp_servers.tool import Effects
+from corral.policies.cases import DEFAULT_AGENT, KnownTool
+from corral.policies.lint import Known
+from corral.runtime.config import Settings
+
+_NOWHERE = Path("/")
+_MEMORY = {
+    "remember": Effects(read_only=False, idempotent=True),
+    "recall": Effects(read_only=True, idempotent=True),
+}
+_AGENTS = "agents"
+_FUNCTIONS = "functions"
+
+
+@dataclass(frozen=True)
+class Tools:
+    """The tools that there may be under some settings.
+
+    Of a configured server only the configuration is known: what it says of its tools it says when
+    it is started.
+    """
+
+    settings: Settings
+
+    def find(self, name: str) -> KnownTool:
+        """What is known of a tool by its name; of an unknown one the worst."""
+        server, _, tool = name.partition("__")
+        config = self.settings.mcp.get(server)
+        inside = server in self.settings.sandboxed_servers
+        here = KnownTool(
+            sandboxed=inside,
+            network=not inside,
+            remote=config is not None and config.url is not None,
+        )
+        effects = _own().get(server, {}).get(tool)
+        if server == _AGENTS:
+            effects = Effects(read_only=True)
+        return here if effects is None else _with(here, effects)
+
+    def known(self, more: Iterable[str]) -> Known:
+        """What rules may name; ``more`` are servers and agents that Python code brings."""
+        own = {server: frozenset(tools) for server, tools in _own().items()}
+        agents = frozenset((DEFAULT_AGENT, *self.settings.agents))
+        others = dict.fromkeys((*self.settings.mcp, _FUNCTIONS, *more))
+        return Known(
+            servers={**own, _AGENTS: agents | frozenset(more), **others},
+            agents=agents | frozenset(more),
+            now=datetime.now().astimezone(),
+        )
+
+
+def _own() -> dict[str, dict[str, Effects]]:
+    """What our own tools do, by server and name."""
+    run_code = PythonTool(_NOWHERE).tool()
+    return {
+        "files": {name: tool.effects for name, tool in Files([_NOWHERE]).tools().items()},
+        "python": {run_code.name: run_code.effects},
+        "memory": _MEMORY,
+    }
+
+
+def _with(here: KnownTool, effects: Effects) -> KnownTool:
+    return KnownTool(
+        read_only=effects.read_only,
+        destructive=effects.destructive,
+        idempotent=effects.idempotent,
+        open_world=False,
+        sandboxed=here.sandboxed,
+        network=here.network,
+        remote=here.remote,
+    )
