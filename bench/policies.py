@@ -19,10 +19,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from corral.policies import guards, provenance
+from corral.policies import guards
 from corral.policies.conditions import names_fit
 from corral.policies.facts import ToolCall
 from corral.policies.layers import Layered, decide
+from corral.policies.provenance import guard as provenance
 from corral.policies.rules import Policy, Rule
 
 Decide = Callable[[ToolCall], object]

@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from corral.policies.limits import RunLimits
     from corral.policies.prices import Price
     from corral.policies.rules import Policy, Rule
-    from corral.runtime.approvers import ModelApprover
+    from corral.runtime.approvals.approvers import ModelApprover
+    from corral.runtime.approvals.replies import Always, Approved, Denied, Given, Stopped
     from corral.runtime.config import Settings, load_settings
+    from corral.runtime.housekeeping.retention import Retention
     from corral.runtime.models.hosted import HostedModel
     from corral.runtime.models.scripted import ScriptedModel
     from corral.runtime.nested import subgraph
-    from corral.runtime.replies import Always, Approved, Denied, Given, Stopped
-    from corral.runtime.retention import Retention
     from corral.runtime.views import Approval, EffectView, ReplayReport, RunResult, RunView
     from corral.tools.functions import tool
 
@@ -42,24 +42,24 @@ __version__ = VERSION
 
 _HOMES = {
     "Agent": "corral.agents.spec",
-    "Always": "corral.runtime.replies",
+    "Always": "corral.runtime.approvals.replies",
     "Approval": "corral.runtime.views",
-    "Approved": "corral.runtime.replies",
+    "Approved": "corral.runtime.approvals.replies",
     "Budget": "corral.policies.budgets",
     "Check": "corral.policies.checks",
     "Corral": "corral.agents.app",
     "CorralError": "corral.errors",
-    "Denied": "corral.runtime.replies",
+    "Denied": "corral.runtime.approvals.replies",
     "EffectView": "corral.runtime.views",
     "Fork": "corral.agents.options",
-    "Given": "corral.runtime.replies",
+    "Given": "corral.runtime.approvals.replies",
     "HostedModel": "corral.runtime.models.hosted",
     "Kit": "corral.agents.kit",
-    "ModelApprover": "corral.runtime.approvers",
+    "ModelApprover": "corral.runtime.approvals.approvers",
     "Price": "corral.policies.prices",
     "Policy": "corral.policies.rules",
     "ReplayReport": "corral.runtime.views",
-    "Retention": "corral.runtime.retention",
+    "Retention": "corral.runtime.housekeeping.retention",
     "Rule": "corral.policies.rules",
     "RunLimits": "corral.policies.limits",
     "RunOptions": "corral.agents.options",
@@ -67,7 +67,7 @@ _HOMES = {
     "RunView": "corral.runtime.views",
     "ScriptedModel": "corral.runtime.models.scripted",
     "Settings": "corral.runtime.config",
-    "Stopped": "corral.runtime.replies",
+    "Stopped": "corral.runtime.approvals.replies",
     "SyncCorral": "corral.agents.sync",
     "check": "corral.policies.checks",
     "load_settings": "corral.runtime.config",

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 
 from corral.agents.options import Approver, RunOptions
 from corral.errors import ConflictError
-from corral.runtime.answers import Signed, spend_on
-from corral.runtime.approvers import ModelApprover
+from corral.runtime.approvals.answers import Signed, spend_on
+from corral.runtime.approvals.approvers import ModelApprover
+from corral.runtime.approvals.replies import Stopped
 from corral.runtime.models.contract import ChatModel
 from corral.runtime.records import Records
-from corral.runtime.replies import Stopped
 from corral.runtime.views import Approval, RunResult
 from corral.runtime.watching import standing
 

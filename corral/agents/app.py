@@ -36,6 +36,7 @@ from corral.policies.limits import RunLimits
 from corral.policies.redaction import Redactor
 from corral.policies.rules import Rule
 from corral.runtime import runs
+from corral.runtime.approvals.replies import Always, Stopped
 from corral.runtime.closed_door import Progress
 from corral.runtime.config import Settings, load_settings
 from corral.runtime.engine import Engine, Terms
@@ -49,7 +50,6 @@ from corral.runtime.origin import changed_by_moving
 from corral.runtime.program import Program, State
 from corral.runtime.records import Records, records_of
 from corral.runtime.replay import base_state, replay
-from corral.runtime.replies import Always, Stopped
 from corral.runtime.rewind import Rewinder
 from corral.runtime.rewind_report import RewindReport
 from corral.runtime.runs import NewRun, RunRow

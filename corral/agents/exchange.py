@@ -44,9 +44,7 @@ def replay_file(path: Path | str, options: RunOptions = RunOptions()) -> ReplayR
     """
     if isinstance(options.agent, str):
         settings = load_settings()
-        agent = Roster(settings, redactor_of(settings)).agent(
-            options.agent, options.model
-        )
+        agent = Roster(settings, redactor_of(settings)).agent(options.agent, options.model)
         options = replace(options, agent=agent)
     # In a thread of its own, because the caller may be in an event loop.
     with ThreadPoolExecutor(1, thread_name_prefix="corral-replay") as pool:

@@ -32,7 +32,7 @@ from corral.agents.spec import Agent
 from corral.errors import UsageError
 from corral.jsontypes import Json, JsonObject, canonical, digest
 from corral.memory.labelled import labelled
-from corral.policies.labels import PUBLIC
+from corral.policies.provenance.labels import PUBLIC
 from corral.runtime.calls import Ask, ask_model, prepare, use_tool
 from corral.runtime.checking import admitted
 from corral.runtime.context import current_run, perform

@@ -5,7 +5,7 @@ from __future__ import annotations
 from corral.errors import UsageError
 from corral.jsontypes import JsonObject
 from corral.memory.store import MAX_FACT, MemoryStore, Source
-from corral.policies.labels import PUBLIC
+from corral.policies.provenance.labels import PUBLIC
 from corral.runtime.context import current_label, current_run
 from corral.tools.contract import CallOptions, ToolResult, ToolSpec
 

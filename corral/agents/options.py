@@ -10,8 +10,8 @@ from corral.jsontypes import JsonObject
 from corral.policies.budgets import Budget
 from corral.policies.limits import RunLimits
 from corral.policies.rules import Policy, Rule
-from corral.runtime.approvers import ModelApprover
-from corral.runtime.replies import Reply
+from corral.runtime.approvals.approvers import ModelApprover
+from corral.runtime.approvals.replies import Reply
 from corral.runtime.views import Approval
 
 Approver = Callable[[Approval], Awaitable[Reply | None]]

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from corral.jsontypes import JsonObject
 from corral.policies.layers import Layered
-from corral.policies.parse import find_preset, parse_policy
 from corral.policies.presets import READ_ONLY
 from corral.policies.rules import Policy, Rule
+from corral.policies.writing.parse import find_preset, parse_policy
 from corral.runtime.config import Settings, user_file
 from corral.runtime.policy_layers import read_policy_text
 

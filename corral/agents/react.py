@@ -31,7 +31,7 @@ from corral.memory.compaction import (
 from corral.memory.labelled import labelled
 from corral.memory.store import facts_message
 from corral.memory.view import ThreadView
-from corral.policies.labels import PUBLIC, Label
+from corral.policies.provenance.labels import PUBLIC, Label
 from corral.runtime.calls import (
     Ask,
     Services,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from corral.policies.globs import compile_glob
+from corral.policies.patterns.globs import compile_glob
 from corral.policies.redaction import Redactor
 from corral.runtime.config import Settings
 from corral.runtime.database import Database

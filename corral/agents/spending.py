@@ -10,9 +10,9 @@ from corral.errors import CorralError
 from corral.jsontypes import JsonObject
 from corral.policies.budgets import AgentBudget, Budget
 from corral.policies.prices import Price
+from corral.runtime.budgets.prices import unknown_price
 from corral.runtime.config import Settings
 from corral.runtime.models.contract import ChatModel, Priced
-from corral.runtime.prices import unknown_price
 from corral.runtime.runs import NewRun
 from corral.runtime.stations.accounts import BudgetTerms
 

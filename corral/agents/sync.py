@@ -14,9 +14,9 @@ from corral.agents.app import open as open_async
 from corral.agents.options import Fork, RunOptions
 from corral.errors import UsageError
 from corral.jsontypes import JsonObject
+from corral.runtime.approvals.replies import Always, Stopped
 from corral.runtime.config import Settings
 from corral.runtime.events import Event, Events
-from corral.runtime.replies import Always, Stopped
 from corral.runtime.rewind_report import RewindReport
 from corral.runtime.views import Approval, EffectView, ReplayReport, RunResult, RunView
 

@@ -19,7 +19,7 @@ from pydantic import PydanticUserError, TypeAdapter
 from corral.errors import ConfigError
 from corral.jsontypes import Json, JsonObject, canonical
 from corral.memory.labelled import label_of, labelled
-from corral.policies.closed_types import NotOfType, is_closed, pruned
+from corral.policies.provenance.closed_types import NotOfType, is_closed, pruned
 from corral.tools.contract import ToolSpec
 from corral.tools.schemas import (
     TooMuchWorkError,

@@ -14,7 +14,7 @@ from corral.cli.preview import call_text
 from corral.errors import UsageError
 
 if TYPE_CHECKING:
-    from corral.runtime.replies import Always
+    from corral.runtime.approvals.replies import Always
     from corral.runtime.views import Approval, PastCall
 
 SHOWN = 10
@@ -45,7 +45,7 @@ class RuleOptions:
 
     def chosen(self) -> Always | None:
         """What is said about later calls. Raises ``UsageError`` for options that need it."""
-        from corral.runtime.replies import Always
+        from corral.runtime.approvals.replies import Always
 
         if not self.always and self.rule is None:
             if self.until is not None or self.scope != "project" or self.dry_run:
@@ -60,13 +60,13 @@ class RuleOptions:
 
 def preview(approval: str, always: Always, action: Literal["allow", "deny"], *, json: bool) -> None:
     """Show the rule that an answer would add, and the past calls that it fits. Stores nothing."""
-    from corral.runtime.standing import chosen_rule
+    from corral.runtime.approvals.standing import chosen_rule
 
     workspace = str(current().settings().workspace)
 
     async def look() -> tuple[str, list[PastCall]]:
         from corral.policies.conditions import describe
-        from corral.runtime.rule_text import table_of
+        from corral.runtime.approvals.rule_text import table_of
 
         async with open_records() as records:
             asked: Approval = await records.approval(approval)

@@ -22,8 +22,8 @@ from corral.errors import UsageError
 
 if TYPE_CHECKING:
     from corral.jsontypes import JsonObject
+    from corral.runtime.approvals.replies import Reply
     from corral.runtime.records import Records
-    from corral.runtime.replies import Reply
     from corral.runtime.views import Approval, StandingRule
 
 T = TypeVar("T")
@@ -55,7 +55,7 @@ def approvals(
         show_preview(would_match, json=json)
         return
 
-    from corral.runtime.file_change import warnings_of
+    from corral.runtime.approvals.file_change import warnings_of
 
     async def read(records: Records) -> list[Approval]:
         status = None if all_ else "pending"
@@ -175,7 +175,7 @@ class ApproveOptions(RuleOptions):
 @taking(ApproveOptions)
 def approve(id: IdArgument, options: ApproveOptions) -> None:
     """Let a call be made; one in doubt is made again. The run goes on at `corral resume RUN`."""
-    from corral.runtime.replies import Approved
+    from corral.runtime.approvals.replies import Approved
 
     args = parse_arguments(options.edit) if options.edit is not None else None
     always = options.chosen()
@@ -195,7 +195,7 @@ class DenyOptions(RuleOptions):
 @taking(DenyOptions)
 def deny(id: IdArgument, options: DenyOptions) -> None:
     """Refuse a call, or fail one in doubt. The model reads the reason when the run goes on."""
-    from corral.runtime.replies import Denied
+    from corral.runtime.approvals.replies import Denied
 
     always = options.chosen()
     if always is not None and options.dry_run:
@@ -214,7 +214,7 @@ def give(
     json: JsonOption = False,
 ) -> None:
     """Give a call's result in the tool's place: the call is not made."""
-    from corral.runtime.replies import Given
+    from corral.runtime.approvals.replies import Given
 
     _answer(id, Given(read_result(result)), json=json)
 
@@ -225,7 +225,7 @@ def stop(
     json: JsonOption = False,
 ) -> None:
     """Stop the run that asks. Its other questions need no answer any more."""
-    from corral.runtime.replies import Stopped
+    from corral.runtime.approvals.replies import Stopped
 
     _answer(id, Stopped(reason) if reason.strip() else Stopped(), json=json)
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from corral.policies.budgets import Budget
-    from corral.runtime.spending import By, Filter, Spent, Used
+    from corral.runtime.budgets.spending import By, Filter, Spent, Used
 
 BudgetOption = Annotated[
     list[str] | None,
@@ -110,8 +110,8 @@ class _Found:
 
 
 async def _found(by: By | None, since: str | None, run: str | None, thread: str | None) -> _Found:
-    from corral.runtime.answers import find_run, find_thread
-    from corral.runtime.spending import Filter, budgets_used, spending
+    from corral.runtime.approvals.answers import find_run, find_thread
+    from corral.runtime.budgets.spending import Filter, budgets_used, spending
 
     begin = None if since is None else _time(since)
     settings = current().settings()
@@ -136,7 +136,7 @@ def _summary(wanted: Filter) -> tuple[By | None, ...]:
 def _time(text: str) -> str:
     """A date, a time or an age as ISO 8601 in UTC. Raises ``UsageError``."""
     from corral.runtime.clock import ago
-    from corral.runtime.retention import parse_age
+    from corral.runtime.housekeeping.retention import parse_age
 
     if re.fullmatch(r"\d+\s*[hdwHDW]", text):
         return ago(parse_age(text))

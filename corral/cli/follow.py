@@ -16,8 +16,8 @@ from corral.cli.question import question
 from corral.cli.screen import Screen
 from corral.errors import RunError
 from corral.policies.budgets import LIMIT_OF
+from corral.runtime.approvals.replies import STOPPED_AT
 from corral.runtime.events import ApprovalRequested, Event, RunFinished, RunStarted
-from corral.runtime.replies import STOPPED_AT
 from corral.runtime.views import Approval, RunResult
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ Fields = TypeVar("Fields")
 def taking(options: type[Fields]) -> Callable[[Callable[[str, Fields], R]], Callable[..., R]]:
     """A command of one argument and ``options``, as a function that typer can read.
 
-    The argument may have a default. Every field of the dataclass ``options`` has a default and an ``Annotated`` type with a
-    ``typer.Option``.
+    The argument may have a default. Every field of the dataclass ``options`` has a default and an
+    ``Annotated`` type with a ``typer.Option``.
     """
 
     def decorate(command: Callable[[str, Fields], R]) -> Callable[..., R]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from corral.cli.output import clean, one_line
 from corral.cli.preview import MAX_LINES, argument_lines, shorten
-from corral.runtime.file_change import file_change
+from corral.runtime.approvals.file_change import file_change
 
 if TYPE_CHECKING:
     from rich.text import Text

@@ -20,6 +20,6 @@ def session_rules(texts: Sequence[str] | None) -> tuple[Rule, ...]:
     """The rules of ``--rule`` options. Raises ``ConfigError``."""
     if not texts:
         return ()
-    from corral.policies.parse import parse_rule  # pydantic: not needed for --help
+    from corral.policies.writing.parse import parse_rule  # pydantic: not needed for --help
 
     return tuple(parse_rule(text, "--rule") for text in texts)

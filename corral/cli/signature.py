@@ -7,14 +7,14 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from corral.runtime.answers import Signed
+    from corral.runtime.approvals.answers import Signed
 
 _ODD = re.compile(r"[^\w.@-]+")
 
 
 def signed() -> Signed:
     """The user of the operating system, as ``user:NAME``; ``user`` where it has no name."""
-    from corral.runtime.answers import Signed
+    from corral.runtime.approvals.answers import Signed
 
     try:
         name = _ODD.sub("", getpass.getuser())[:64]

@@ -14,8 +14,8 @@ from corral.cli.output import clean, emit, note, one_line
 from corral.errors import UsageError
 
 if TYPE_CHECKING:
-    from corral.runtime.deletion import Deleted, Deletion
-    from corral.runtime.retention import Collected, Retention
+    from corral.runtime.housekeeping.deletion import Deleted, Deletion
+    from corral.runtime.housekeeping.retention import Collected, Retention
     from corral.runtime.views import RunView
 
 _SHOWN = 5
@@ -45,7 +45,7 @@ def gc(
 async def _gc(
     older_than: str | None, keep: int | None, threads: tuple[str, ...], *, dry_run: bool
 ) -> Collected:
-    from corral.runtime.retention import collect
+    from corral.runtime.housekeeping.retention import collect
 
     retention = _retention(older_than, keep, threads)
     async with open_records() as records:
@@ -54,7 +54,7 @@ async def _gc(
 
 def _retention(older_than: str | None, keep: int | None, threads: tuple[str, ...]) -> Retention:
     """What the options ask for; without any, what the settings say."""
-    from corral.runtime.retention import Retention, parse_age
+    from corral.runtime.housekeeping.retention import Retention, parse_age
 
     if older_than is None and keep is None:
         configured = current().settings().retention
@@ -125,7 +125,7 @@ def _confirm(found: Deletion) -> None:
 
 
 async def _look(thread: str, *, with_forks: bool) -> Deletion:
-    from corral.runtime.deletion import look
+    from corral.runtime.housekeeping.deletion import look
 
     async with open_records() as records:
         return await records.database.read(lambda c: look(c, thread, with_forks=with_forks))
@@ -176,7 +176,7 @@ def unpin(run: RunArgument, json: JsonOption = False) -> None:
 
 
 async def _pin(run: str, *, pinned: bool) -> RunView:
-    from corral.runtime.retention import pin as set_pin
+    from corral.runtime.housekeeping.retention import pin as set_pin
 
     async with open_records() as records:
         found = await records.database.write(lambda c: set_pin(c, run, pinned=pinned))

@@ -34,7 +34,7 @@ from corral.memory.fit import fit, opener, water_level
 from corral.memory.history import repair
 from corral.memory.labelled import joined_label, labelled
 from corral.memory.tokens import estimate_tokens, message_tokens, shorten
-from corral.policies.labels import PUBLIC, Label
+from corral.policies.provenance.labels import PUBLIC, Label
 
 __all__ = [
     "Compaction",

@@ -17,7 +17,7 @@ from corral.memory.tokens import (
     message_tokens,
     shorten,
 )
-from corral.policies.labels import PUBLIC
+from corral.policies.provenance.labels import PUBLIC
 
 _LEAST = 64
 """Tokens to which one message is abridged before whole messages are left out."""

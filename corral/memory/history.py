@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 
 from corral.memory.labelled import labelled
-from corral.policies.labels import PUBLIC
+from corral.policies.provenance.labels import PUBLIC
 
 NOT_EXECUTED = (
     "not executed, or cut off so that nobody knows: the run ended before this call had a result"

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from langchain_core.messages import AIMessage, BaseMessage
 
-from corral.policies.labels import KEY, PUBLIC, UNKNOWN, Label
+from corral.policies.provenance.labels import KEY, PUBLIC, UNKNOWN, Label
 
 MessageT = TypeVar("MessageT", bound=BaseMessage)
 

@@ -18,7 +18,7 @@ from corral.jsontypes import JsonObject, canonical, digest
 from corral.memory import changes
 from corral.memory.ranking import rank, terms
 from corral.memory.tables import memories
-from corral.policies.labels import UNKNOWN, Label
+from corral.policies.provenance.labels import UNKNOWN, Label
 from corral.storage import Storage
 
 MAX_FACT = 1000

@@ -7,16 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from corral.policies.arguments import ArgumentPattern, exactly, kind_of
-from corral.policies.commands import commands_of
 from corral.policies.conditions import describe
 from corral.policies.facts import ToolCall
-from corral.policies.globs import escape
 from corral.policies.matching import matches
-from corral.policies.names import is_content_name
-from corral.policies.paths import is_folder_name, is_path_name, locate, path_values
+from corral.policies.patterns.arguments import ArgumentPattern, exactly, kind_of
+from corral.policies.patterns.commands import commands_of
+from corral.policies.patterns.globs import escape
+from corral.policies.patterns.names import is_content_name
+from corral.policies.patterns.paths import is_folder_name, is_path_name, locate, path_values
+from corral.policies.patterns.urls import read_plainly
 from corral.policies.rules import Rule
-from corral.policies.urls import read_plainly
 
 _CODE = "code"
 _SUBCOMMAND = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")

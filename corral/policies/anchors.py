@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from corral.policies.facts import ToolCall
-from corral.policies.paths import is_path_name, locate, path_values
+from corral.policies.patterns.paths import is_path_name, locate, path_values
 from corral.policies.rules import Rule
 
 Anchors = frozenset[str]

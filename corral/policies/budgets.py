@@ -13,7 +13,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
 
-from corral.policies.globs import compile_glob
+from corral.policies.patterns.globs import compile_glob
 from corral.policies.prices import NANO, nano
 
 Amount = int | float

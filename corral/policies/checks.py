@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, SkipValidation, model_validator
 
 from corral.jsontypes import JsonObject
-from corral.policies.globs import compile_glob
+from corral.policies.patterns.globs import compile_glob
 
 Where = Literal["input", "output", "tool_call", "tool_result"]
 OnFail = Literal["block", "fix", "reask", "flag"]

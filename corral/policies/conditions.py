@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from functools import partial
 
 from corral.jsontypes import canonical
-from corral.policies import arguments, contents, provenance
-from corral.policies.arguments import shown
-from corral.policies.capabilities import IN_WORDS, capabilities
 from corral.policies.facts import ToolCall
-from corral.policies.globs import compile_glob
 from corral.policies.moments import in_hours, is_over
-from corral.policies.paths import is_path_name, path_values
+from corral.policies.patterns import arguments, contents
+from corral.policies.patterns.arguments import shown
+from corral.policies.patterns.globs import compile_glob
+from corral.policies.patterns.paths import is_path_name, path_values
+from corral.policies.provenance import guard as provenance
+from corral.policies.provenance.capabilities import IN_WORDS, capabilities
 from corral.policies.rules import Rule
 
 Test = Callable[[ToolCall], bool]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from corral.jsontypes import JsonObject
-from corral.policies.labels import PUBLIC, Label
+from corral.policies.provenance.labels import PUBLIC, Label
 
 _NO_LINKS: Mapping[str, str] = {}
 

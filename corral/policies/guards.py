@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from corral.policies.arguments import path_fits
-from corral.policies.commands import is_command_name
-from corral.policies.contents import commands_in
 from corral.policies.facts import ToolCall
-from corral.policies.globs import escape
-from corral.policies.names import is_prose_name
-from corral.policies.paths import path_values
+from corral.policies.patterns.arguments import path_fits
+from corral.policies.patterns.commands import is_command_name
+from corral.policies.patterns.contents import commands_in
+from corral.policies.patterns.globs import escape
+from corral.policies.patterns.names import is_prose_name
+from corral.policies.patterns.paths import path_values
 from corral.policies.rules import Decision
 from corral.policies.texts import texts_of
 

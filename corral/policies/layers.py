@@ -3,7 +3,7 @@
 The organisation's policy, the project's, the user's and the session's each say what they think of a
 call, or nothing. So a layer can only narrow what another allows. What no rule can change is a
 layer as well (``guards.py``), and so is what follows from where a call's content came from
-(``provenance.py``).
+(``provenance/guard.py``).
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import get_args
 
-from corral.policies import guards, provenance
+from corral.policies import guards
 from corral.policies.conditions import describe
 from corral.policies.facts import ToolCall
 from corral.policies.matching import Index, matches
 from corral.policies.presets import PRESETS
+from corral.policies.provenance import guard as provenance
+from corral.policies.provenance.sources import SourceRule
 from corral.policies.rules import Decision, LayerName, Policy, Rule
-from corral.policies.sources import SourceRule
 
 PROVENANCE = "provenance"
 DEFAULT = "default"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from corral.policies import anchors
 from corral.policies.conditions import Condition, conditions, describe, names_fit
 from corral.policies.facts import ToolCall
-from corral.policies.globs import is_literal, unescape
+from corral.policies.patterns.globs import is_literal, unescape
 from corral.policies.rules import Decision, LayerName, Placed, Policy, Rule
 
 _MOST_TOOLS = 2048

@@ -15,9 +15,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast
 
 from corral.jsontypes import Json, JsonObject
-from corral.policies import entropy
-from corral.policies.personal import PERSONAL_KINDS
-from corral.policies.secret_formats import KINDS as FORMATS
+from corral.policies.detectors import entropy
+from corral.policies.detectors.personal import PERSONAL_KINDS
+from corral.policies.detectors.secret_formats import KINDS as FORMATS
 from corral.policies.texts import changed, texts_of
 
 KNOWN = "secret"

@@ -1,6 +1,6 @@
 """The policies that need no file: ``read-only``, ``ask``, ``workspace`` and ``trusted``.
 
-What holds under every policy (``guards.py``, ``provenance.py``) is not in them.
+What holds under every policy (``guards.py``, ``provenance/guard.py``) is not in them.
 """
 
 from __future__ import annotations

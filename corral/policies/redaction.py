@@ -16,11 +16,11 @@ from typing import Any
 from urllib.parse import quote
 
 from corral.jsontypes import Json
-from corral.policies import entropy
-from corral.policies.personal import NOTHING_PERSONAL, PERSONAL_KINDS, Personal
+from corral.policies.detectors import entropy
+from corral.policies.detectors.personal import NOTHING_PERSONAL, PERSONAL_KINDS, Personal
+from corral.policies.detectors.secret_formats import find_secrets
+from corral.policies.detectors.spans import Span, merged, within
 from corral.policies.placeholders import KNOWN, PLACEHOLDER, Keeper, placeholder
-from corral.policies.secret_formats import find_secrets
-from corral.policies.spans import Span, merged, within
 from corral.policies.texts import LONG_NUMBER, changed, texts_of
 
 MIN_SECRET = 8

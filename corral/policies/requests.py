@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from corral.policies.labels import USER, Label
+from corral.policies.provenance.labels import USER, Label
 
 PASTED = Label(("text that the user pasted",), untrusted=True)
 """What stands in a request and somebody else may have written."""

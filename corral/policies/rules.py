@@ -15,11 +15,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, field_validator
 
-from corral.policies.arguments import ArgumentPattern
-from corral.policies.capabilities import Capability
-from corral.policies.commands import parse_command_pattern
-from corral.policies.sources import SourceRule
-from corral.policies.urls import parse_url_pattern
+from corral.policies.patterns.arguments import ArgumentPattern
+from corral.policies.patterns.commands import parse_command_pattern
+from corral.policies.patterns.urls import parse_url_pattern
+from corral.policies.provenance.capabilities import Capability
+from corral.policies.provenance.sources import SourceRule
 
 Action = Literal["allow", "ask", "deny"]
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
@@ -53,10 +53,10 @@ class Rule(BaseModel):
 
     Names (``server``, ``tool``, ``agent``) are exact unless they hold ``*`` (any characters) or
     ``?`` (one). ``tool`` is SERVER__TOOL, or the part after ``__`` where ``server`` is given.
-    ``args`` holds patterns for arguments by their names, see ``arguments.py``; the argument must
-    be there. ``paths``, ``hosts`` and ``commands`` are patterns for all that is one in the
-    arguments, whatever they are called: an ``allow`` needs each to fit one of them, any other
-    action one to fit.
+    ``args`` holds patterns for arguments by their names, see ``patterns/arguments.py``; the
+    argument must be there. ``paths``, ``hosts`` and ``commands`` are patterns for all that is one
+    in the arguments, whatever they are called: an ``allow`` needs each to fit one of them, any
+    other action one to fit.
 
     ``untrusted`` and ``private`` are about what the model had read when it asked, ``can`` about
     what the call is able to do (any of them), and ``from_user`` names arguments that stand

@@ -14,8 +14,8 @@ from functools import cached_property
 from typing import TypeVar
 
 from corral.jsontypes import Json, digest
-from corral.runtime.outline import Graph, Node, asked_about
-from corral.runtime.paths import Place, is_place, places
+from corral.runtime.outline import Graph, Node
+from corral.runtime.paths import Place, asked_about, is_place, places
 from corral.runtime.views import EffectView
 
 T = TypeVar("T")

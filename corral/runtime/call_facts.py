@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from corral.jsontypes import JsonObject
 from corral.policies.facts import ToolCall
-from corral.policies.labels import UNKNOWN, Label
+from corral.policies.provenance.labels import UNKNOWN, Label
 from corral.tools.contract import SEPARATOR, ToolSpec
 
 _HINTS = ("read_only", "sandboxed", "destructive", "idempotent", "open_world", "network")

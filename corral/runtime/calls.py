@@ -14,12 +14,12 @@ from typing import Any, Protocol
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
 from corral.errors import CheckFailed, ModelError, ToolServerError
-from corral.jsontypes import JsonObject, canonical, digest
+from corral.jsontypes import Json, JsonObject, canonical, digest
 from corral.memory.labelled import labelled
 from corral.memory.store import Memory
 from corral.memory.tokens import estimate_tokens
-from corral.policies.labels import KEY as LABEL
-from corral.policies.labels import PUBLIC, Label
+from corral.policies.provenance.labels import KEY as LABEL
+from corral.policies.provenance.labels import PUBLIC, Label
 from corral.runtime.context import current_run, perform
 from corral.runtime.effects import Attempt, Bound, Effect, Guard, Outcome, Spend
 from corral.runtime.events import Notice, TextDelta
@@ -148,7 +148,9 @@ async def _prepare(agent: str, model: str, services: Services) -> Setting:
 
 def _definition_tokens(tools: Sequence[ToolSpec]) -> int:
     """Estimated tokens that the definitions of tools take of a request."""
-    shown = [[spec.server, spec.tool, spec.description, spec.input_schema] for spec in tools]
+    shown: list[Json] = [
+        [spec.server, spec.tool, spec.description, spec.input_schema] for spec in tools
+    ]
     return estimate_tokens(canonical(shown)) if tools else 0
 
 

@@ -8,7 +8,7 @@ from langgraph.types import interrupt
 
 from corral.errors import DivergenceError, RunError
 from corral.jsontypes import JsonObject, digest
-from corral.policies.labels import unlabelled
+from corral.policies.provenance.labels import unlabelled
 from corral.runtime.context import inside
 from corral.runtime.divergence import describe
 from corral.runtime.effects import Attempt, Effect, Outcome

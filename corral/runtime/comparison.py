@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from corral.jsontypes import Json, JsonObject, canonical, digest
-from corral.policies.labels import unlabelled
+from corral.policies.provenance.labels import unlabelled
 from corral.runtime.alignment import Couple, Level, align, is_shared
 from corral.runtime.outline import milliseconds, outline
 from corral.runtime.paths import node

@@ -38,8 +38,8 @@ from corral.policies.limits import RunLimits
 from corral.policies.loops import LoopSettings
 from corral.policies.prices import Price
 from corral.policies.rules import LayerName, Policy, Rule
-from corral.runtime.approval_settings import ApprovalSettings
-from corral.runtime.budget_settings import tightened
+from corral.runtime.approvals.settings import ApprovalSettings
+from corral.runtime.budgets.settings import tightened
 from corral.runtime.policy_layers import file_layer, has_layer, without_layer
 from corral.runtime.project_file import restrain
 from corral.runtime.provenance_settings import ProvenanceSettings

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from langgraph.config import get_config
 
 from corral.errors import RunError, UsageError
-from corral.policies.labels import UNKNOWN, Label
+from corral.policies.provenance.labels import UNKNOWN, Label
 from corral.runtime.effects import Effect, Outcome
 from corral.runtime.events import Event
 from corral.runtime.messages import CallIds

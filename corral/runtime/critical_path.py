@@ -13,8 +13,8 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from corral.runtime.outline import Graph, Node, Step, asked_about, milliseconds, outline
-from corral.runtime.paths import scope
+from corral.runtime.outline import Graph, Node, Step, milliseconds, outline
+from corral.runtime.paths import asked_about, scope
 from corral.runtime.views import EffectView, Record
 
 CLOCK = 2.0

@@ -29,7 +29,7 @@ from corral.errors import (
     RunError,
 )
 from corral.jsontypes import JsonObject
-from corral.policies.labels import KEY as LABEL
+from corral.policies.provenance.labels import KEY as LABEL
 from corral.policies.redaction import Redactor
 from corral.runtime.context import asked_with, inside
 from corral.runtime.divergence import describe

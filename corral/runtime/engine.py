@@ -26,7 +26,7 @@ from corral.policies.limits import RunLimits
 from corral.policies.redaction import Redactor
 from corral.policies.requests import request_label
 from corral.runtime import runs
-from corral.runtime.approval_settings import ApprovalSettings
+from corral.runtime.approvals.settings import ApprovalSettings
 from corral.runtime.checkpoints import DatabaseSaver
 from corral.runtime.config import SnapshotConfig
 from corral.runtime.context import RunContext, Scope, asked_with, current_run, current_scope

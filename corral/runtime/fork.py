@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from corral.errors import DivergenceError, UsageError
 from corral.jsontypes import JsonObject, digest
-from corral.policies.labels import KEY, USER
+from corral.policies.provenance.labels import KEY, USER
 from corral.policies.redaction import Redactor
 from corral.runtime.database import Database
 from corral.runtime.effects import Spend

@@ -15,8 +15,7 @@ from corral.errors import ConflictError, NotFoundError, UsageError
 from corral.jsontypes import Json
 from corral.runtime import lease
 from corral.runtime.entries import JournalRow, Parting, shared
-from corral.runtime.outline import asked_about
-from corral.runtime.paths import places
+from corral.runtime.paths import asked_about, places
 from corral.runtime.tables import runs, threads
 from corral.runtime.views import EffectView, Record, RunView, Totals
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from corral.jsontypes import JsonObject
-from corral.policies.paths import path_values
+from corral.policies.patterns.paths import path_values
 
 
 def links_of(args: JsonObject, workspace: str) -> dict[str, str]:

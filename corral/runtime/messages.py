@@ -22,7 +22,7 @@ from langchain_core.messages import (
 
 from corral.errors import StorageError
 from corral.jsontypes import JsonObject, canonical, digest
-from corral.policies.labels import KEY as LABEL
+from corral.policies.provenance.labels import KEY as LABEL
 
 _TYPES: dict[str, type[BaseMessage]] = {
     "human": HumanMessage,

@@ -8,8 +8,8 @@ from typing import Any
 
 from corral.errors import ConfigError
 from corral.jsontypes import JsonObject
-from corral.policies.parse import find_preset, parse_rules
 from corral.policies.rules import LayerName, Policy, Rule
+from corral.policies.writing.parse import find_preset, parse_rules
 
 _KEYS = ("rules", "sources", "policy")
 

@@ -8,7 +8,7 @@ from itertools import islice
 
 from sqlalchemy import Connection, select
 
-from corral.policies.labels import UNKNOWN, Label
+from corral.policies.provenance.labels import UNKNOWN, Label
 from corral.policies.requests import own_words, request_label
 from corral.runtime.tables import runs
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from corral.policies.provenance import OnUntrusted
+from corral.policies.provenance.guard import OnUntrusted
 
 
 class ProvenanceSettings(BaseModel):

@@ -16,16 +16,17 @@ from sqlalchemy import Connection, Row, Select, func, select
 from corral.errors import UsageError
 from corral.jsontypes import JsonObject
 from corral.policies.redaction import Redactor
-from corral.runtime import answers, deletion, retention, standing
-from corral.runtime.approval_settings import ApprovalSettings
+from corral.runtime.approvals import answers, standing
+from corral.runtime.approvals.escalation import catch_up
+from corral.runtime.approvals.file_change import warnings_of
+from corral.runtime.approvals.past_calls import would_match
+from corral.runtime.approvals.replies import Always, Approved, Denied, Given, Reply, Stopped
+from corral.runtime.approvals.rule_text import parse_rule
+from corral.runtime.approvals.settings import ApprovalSettings
 from corral.runtime.database import Database
-from corral.runtime.escalation import catch_up
-from corral.runtime.file_change import warnings_of
+from corral.runtime.housekeeping import deletion, retention
 from corral.runtime.listing import approval_view, effect_views, run_views
 from corral.runtime.migrate import open_database
-from corral.runtime.past_calls import would_match
-from corral.runtime.replies import Always, Approved, Denied, Given, Reply, Stopped
-from corral.runtime.rule_text import parse_rule
 from corral.runtime.secrets import redactor_of
 from corral.runtime.tables import approvals, runs, threads
 from corral.runtime.views import Approval, EffectView, PastCall, RunView, StandingRule, ThreadView

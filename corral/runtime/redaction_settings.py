@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from corral.jsontypes import JsonObject
-from corral.policies.personal import CHECKED_KINDS, Personal, PersonalKind
+from corral.policies.detectors.personal import CHECKED_KINDS, Personal, PersonalKind
 
 
 class RedactionSettings(BaseModel):

@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 from corral.errors import CorralError, StorageError, UsageError
 from corral.memory import changes
 from corral.runtime import blobs, rewinding
-from corral.runtime.answers import find_thread
+from corral.runtime.approvals.answers import find_thread
 from corral.runtime.config import SnapshotConfig
 from corral.runtime.database import Database
 from corral.runtime.lease import Hold, holding, keep, release

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, insert, select, update
 from corral.errors import ConflictError, NotFoundError
 from corral.jsontypes import JsonObject, canonical
 from corral.runtime import lease as leases
-from corral.runtime.answers import close_questions, find_run
+from corral.runtime.approvals.answers import close_questions, find_run
 from corral.runtime.clock import now
 from corral.runtime.entries import Entry, Parting, Text, insert_entry, parting
 from corral.runtime.origin import require_made_here, require_own_thread

@@ -62,7 +62,7 @@ class ToolResult:
     ``text`` is what the model reads, never longer than the pool's limit; ``dropped`` counts the
     characters that were cut from it. ``structured`` is the server's structured content after
     validation against the tool's output schema, or ``None``. ``label`` says where the content came
-    from, where a tool of ours knows it (``corral.policies.labels``).
+    from, where a tool of ours knows it (``corral.policies.provenance.labels``).
     """
 
     text: str

@@ -10,7 +10,7 @@ import pytest
 from corral.cli.budget import parse_budget
 from corral.errors import UsageError
 from corral.policies.budgets import Budget
-from corral.runtime.budget_settings import tightened
+from corral.runtime.budgets.settings import tightened
 from tests.cli.place import Place
 
 DEAR = """

@@ -56,6 +56,9 @@ def test_a_conversation_with_questions(place: Place) -> None:
         chat.see("files__write_file(", "edited.txt", "All is written.")
         assert (place.workspace / "edited.txt").read_text() == "edited"
 
+
+def test_a_rule_is_shown_before_it_is_stored(place: Place) -> None:
+    with chatting(place, "--model", place.model("write")) as chat:
         chat.type("Write it down for good")
         chat.see("[a]lways", QUESTION)
         chat.type("a")
@@ -63,7 +66,7 @@ def test_a_conversation_with_questions(place: Place) -> None:
         chat.type("2")
         chat.see("Where?")
         chat.type("t 7d")
-        chat.see("for this thread until 2", "would have matched 1 past call", "Store it?")
+        chat.see("for this thread until 2", "would have matched", "Store it?")
         chat.type("y")
         chat.see("All is written.")
         (place.workspace / "notes.txt").unlink()
@@ -75,7 +78,7 @@ def test_a_conversation_with_questions(place: Place) -> None:
         chat.see("»")
         assert "corral chat --thread t-" in chat.leave()
     history = place.home / "history"
-    assert "+Write it down again" in history.read_text()
+    assert "+Write it down for good" in history.read_text()
     assert stat.S_IMODE(history.stat().st_mode) == 0o600
 
 

@@ -23,7 +23,7 @@ TREE_CHECKS: dict[str, Callable[[ast.AST], Iterator[rules.Found]]] = {
 }
 
 MAY_IMPORT_LATE = {
-    "corral/runtime/answers.py": "jsonschema",
+    "corral/runtime/approvals/answers.py": "jsonschema",
     "corral/runtime/export/importer.py": "langgraph",
     "corral/runtime/models/hosted.py": "langchain_openai",
     "corral/runtime/models/local.py": "llama_cpp",

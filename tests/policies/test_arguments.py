@@ -10,8 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from corral.policies.arguments import ArgumentPattern, ArgumentPatterns, describe, exactly, fits
-from corral.policies.contents import (
+from corral.policies.facts import ToolCall
+from corral.policies.patterns.arguments import (
+    ArgumentPattern,
+    ArgumentPatterns,
+    describe,
+    exactly,
+    fits,
+)
+from corral.policies.patterns.contents import (
     commands_fit,
     commands_in,
     hosts_fit,
@@ -20,8 +27,7 @@ from corral.policies.contents import (
     stays_inside,
     urls_in,
 )
-from corral.policies.facts import ToolCall
-from corral.policies.pattern_order import can_match, covers, why_never, why_never_allows
+from corral.policies.patterns.pattern_order import can_match, covers, why_never, why_never_allows
 
 WORKSPACE = "/work/space"
 

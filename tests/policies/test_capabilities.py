@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from corral.policies.capabilities import (
+from corral.policies.facts import ToolCall
+from corral.policies.provenance.capabilities import (
     capabilities,
     destinations,
     is_reader,
     names_destination,
 )
-from corral.policies.facts import ToolCall
 
 
 def tool(name: str = "x__y", args: dict[str, Any] | None = None, **facts: Any) -> ToolCall:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from corral.errors import ConfigError
-from corral.policies.cases import KnownTool, parse_cases, run_cases
 from corral.policies.layers import Layered
-from corral.policies.parse import parse_policy
+from corral.policies.writing.cases import KnownTool, parse_cases, run_cases
+from corral.policies.writing.parse import parse_policy
 
 POLICY = """\
 [[rules]]

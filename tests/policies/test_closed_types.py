@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from corral.policies.closed_types import NotOfType, is_closed, pruned
+from corral.policies.provenance.closed_types import NotOfType, is_closed, pruned
 
 OBJECT: dict[str, Any] = {
     "type": "object",

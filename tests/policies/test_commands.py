@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corral.policies.commands import (
+from corral.policies.patterns.commands import (
     command_value,
     commands_of,
     is_command_name,

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corral.jsontypes import Json
-from corral.policies.entropy import find_keyed, looks_random, names_secret
+from corral.policies.detectors.entropy import find_keyed, looks_random, names_secret
 from corral.policies.redaction import Redactor
 
 ROOT = Path(__file__).parents[2]

@@ -6,12 +6,12 @@ from typing import Any
 
 from hypothesis import given, settings
 
-from corral.policies.explain import explain
 from corral.policies.facts import ToolCall
 from corral.policies.layers import Layered, decide
-from corral.policies.parse import parse_policy
 from corral.policies.presets import PRESETS
 from corral.policies.rules import Policy, Rule
+from corral.policies.writing.explain import explain
+from corral.policies.writing.parse import parse_policy
 from tests.policies.test_layers import calls, policies
 
 POLICY = """\

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corral.policies.globs import (
+from corral.policies.patterns.globs import (
     compile_glob,
     escape,
     glob_covers,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corral.policies.labels import PUBLIC, UNKNOWN, USER, Label, unlabelled
+from corral.policies.provenance.labels import PUBLIC, UNKNOWN, USER, Label, unlabelled
 from corral.policies.requests import own_words, request_label
 
 LABELS = st.builds(

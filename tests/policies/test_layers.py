@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from corral.policies.always import always_rule
 from corral.policies.facts import ToolCall
-from corral.policies.labels import Label
 from corral.policies.layers import LAYERS, Layered, decide
 from corral.policies.presets import PRESETS
+from corral.policies.provenance.labels import Label
 from corral.policies.rules import LayerName, Policy, Rule
 
 WORKSPACE = "/work/space"

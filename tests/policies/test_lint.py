@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corral.policies.coverage import covers
 from corral.policies.facts import ToolCall
-from corral.policies.labels import Label
 from corral.policies.layers import Layered
-from corral.policies.lint import Known, Problem, lint
 from corral.policies.matching import matches
-from corral.policies.parse import parse_policy
 from corral.policies.presets import PRESETS
+from corral.policies.provenance.labels import Label
 from corral.policies.rules import LayerName, Rule
+from corral.policies.writing.coverage import covers
+from corral.policies.writing.lint import Known, Problem, lint
+from corral.policies.writing.parse import parse_policy
 
 KNOWN = Known(
     servers={"files": frozenset({"write_file", "read_file"}), "mail": None},

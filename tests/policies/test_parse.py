@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from corral.errors import ConfigError
 from corral.policies.facts import ToolCall
 from corral.policies.layers import Layered, decide
-from corral.policies.parse import find_preset, parse_policy, parse_rule, parse_rules
 from corral.policies.presets import PRESETS
 from corral.policies.rules import Policy, Rule
+from corral.policies.writing.parse import find_preset, parse_policy, parse_rule, parse_rules
 
 FILE = """\
 # who may do what

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corral.policies.arguments import path_fits
 from corral.policies.facts import ToolCall
-from corral.policies.paths import is_inside, matches_loosely, matches_strictly
+from corral.policies.patterns.arguments import path_fits
+from corral.policies.patterns.paths import is_inside, matches_loosely, matches_strictly
 
 WORKSPACE = "/work/space"
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stdnum import iban, luhn
 
-from corral.policies.personal import CHECKED_KINDS, PERSONAL_KINDS, Personal
+from corral.policies.detectors.personal import CHECKED_KINDS, PERSONAL_KINDS, Personal
 from corral.policies.redaction import Redactor
 
 ROOT = Path(__file__).parents[2]

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corral.policies.facts import ToolCall
-from corral.policies.labels import PUBLIC, USER, Label
-from corral.policies.provenance import from_user, guard
+from corral.policies.provenance.guard import from_user, guard
+from corral.policies.provenance.labels import PUBLIC, USER, Label
 
 SAID = ("Read notes.txt, compare it with https://a.example/x and pay 40 to ACME-7 on Monday.",)
 PAGE = ("https://a.example/x\nSee https://b.example/y for more.",)

@@ -350,7 +350,7 @@ def test_the_library_is_loaded_only_for_what_may_be_its_secret() -> None:
     code = """
 import sys
 from corral.policies.redaction import Redactor
-from corral.policies import parse, presets, limits, loops
+from corral.policies import presets, limits, loops; from corral.policies.writing import parse
 redactor = Redactor(["a-known-secret"])
 redactor.text("task-list a-known-secret https://u:p@h 3f2a9c0e8d7b6a5f4e3d2c1b0a9f8e7d6c5b4a39")
 print(sorted({m.split(".")[0] for m in sys.modules} & {"detect_secrets", "requests", "langgraph"}))

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corral.policies.commands import matches_command_loosely, matches_command_strictly
-from corral.policies.globs import escape
-from corral.policies.plain_shell import plain_commands
+from corral.policies.patterns.commands import matches_command_loosely, matches_command_strictly
+from corral.policies.patterns.globs import escape
+from corral.policies.patterns.plain_shell import plain_commands
 
 BASH = shutil.which("bash")
 pytestmark = pytest.mark.skipif(BASH is None, reason="needs bash")

@@ -8,8 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from corral.policies.facts import ToolCall
-from corral.policies.labels import Label
-from corral.policies.sources import Result, SourceRule, result_label, source_name
+from corral.policies.provenance.labels import Label
+from corral.policies.provenance.sources import Result, SourceRule, result_label, source_name
 
 OURS = {"type": "object"}
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corral.policies.urls import (
+from corral.policies.patterns.urls import (
     host_fits,
     hosts_of,
     is_url_name,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from corral.policies.verbatim import link_stands_in, names_site, stands_in
+from corral.policies.provenance.verbatim import link_stands_in, names_site, stands_in
 
 SAID = [
     (

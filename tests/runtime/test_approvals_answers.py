@@ -12,9 +12,9 @@ import corral
 from corral.errors import ConflictError, NotFoundError, UsageError
 from corral.jsontypes import JsonObject
 from corral.policies.rules import Rule
+from corral.runtime.approvals.rule_text import as_toml, parse_rule, rule_of, table_of
 from corral.runtime.config import Settings
 from corral.runtime.records import open_records
-from corral.runtime.rule_text import as_toml, parse_rule, rule_of, table_of
 from corral.runtime.tables import approvals
 from corral.runtime.views import Approval
 from tests.runtime.agents import Ledger, Listening, Turn, scripted, turn

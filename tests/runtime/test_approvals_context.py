@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 import corral
 from corral.jsontypes import JsonObject
+from corral.runtime.approvals.file_change import MAX_DIFF, MAX_FILE, diff_lines, file_change, look
 from corral.runtime.config import Settings
-from corral.runtime.file_change import MAX_DIFF, MAX_FILE, diff_lines, file_change, look
 from corral.runtime.views import Approval
 from tests.runtime.agents import Ledger, scripted, turn
 

@@ -13,7 +13,7 @@ from sqlalchemy import select, update
 
 import corral
 from corral.errors import ConfigError, ConflictError
-from corral.runtime.approval_settings import ApprovalSettings
+from corral.runtime.approvals.settings import ApprovalSettings
 from corral.runtime.clock import ago
 from corral.runtime.config import Settings, load_settings
 from corral.runtime.events import ApprovalRequested, RunFinished

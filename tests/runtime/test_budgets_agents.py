@@ -169,7 +169,7 @@ async def test_local_models_cost_nothing_and_count_tokens(settings: Settings) ->
 
 
 async def test_spending_is_told_by_agent_in_its_tree(settings: Settings) -> None:
-    from corral.runtime.spending import Filter, spending
+    from corral.runtime.budgets.spending import Filter, spending
 
     agent = team(scripted(looks(2), look, name="helper"), LEAD)
     async with corral.open(settings) as c:

@@ -13,9 +13,9 @@ from sqlalchemy import Integer, insert, select
 
 import corral
 from corral.policies.budgets import Budget, Budgets
+from corral.runtime.budgets.spending import Filter, spending
 from corral.runtime.config import Settings
-from corral.runtime.retention import Retention
-from corral.runtime.spending import Filter, spending
+from corral.runtime.housekeeping.retention import Retention
 from corral.runtime.tables import reservations
 from tests.runtime.agents import scripted, turn
 from tests.runtime.test_budgets import look, looks, used

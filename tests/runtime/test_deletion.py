@@ -184,7 +184,7 @@ async def test_contents_that_others_refer_to_stay(settings: Settings, tmp_path: 
 async def test_a_reader_keeps_the_log_and_the_deletion_says_so(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("corral.runtime.disk.PATIENCE_MS", 50)
+    monkeypatch.setattr("corral.runtime.housekeeping.disk.PATIENCE_MS", 50)
     agent = corral.RunOptions(agent=scripted([turn(SECRETS["answered"])]))
     async with corral.open(settings) as c:
         gone = await c.run(SECRETS["said"], agent)

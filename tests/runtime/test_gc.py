@@ -24,7 +24,7 @@ from corral.errors import NotFoundError, UsageError
 from corral.runtime.checkpoints import DatabaseSaver
 from corral.runtime.clock import ago
 from corral.runtime.config import Settings
-from corral.runtime.retention import parse_age
+from corral.runtime.housekeeping.retention import parse_age
 from corral.runtime.tables import blobs, checkpoint_writes, checkpoints, effects, runs
 from tests.runtime.agents import Ledger, Listening, Turn, scripted, turn
 from tests.runtime.gc_child import ROUNDS, busy, settings_in
@@ -243,7 +243,7 @@ async def test_a_database_of_before_is_made_smaller_as_well(settings: Settings) 
 async def test_a_reader_holds_the_log_and_gc_says_so(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("corral.runtime.disk.PATIENCE_MS", 50)
+    monkeypatch.setattr("corral.runtime.housekeeping.disk.PATIENCE_MS", 50)
     path = settings.home / "corral.db"
     async with corral.open(settings) as c:
         old = await c.run("Read.", reading(1))

@@ -12,8 +12,8 @@ from corral.agents.policy_files import load_policy
 from corral.errors import ConfigError
 from corral.policies.facts import ToolCall
 from corral.policies.layers import decide
-from corral.policies.parse import parse_rule
 from corral.policies.rules import Decision
+from corral.policies.writing.parse import parse_rule
 from corral.runtime.config import Settings, load_settings, user_file
 from tests.runtime.agents import Ledger, scripted, turn
 

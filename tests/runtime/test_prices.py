@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from corral.policies.prices import FREE, NANO, Tokens
-from corral.runtime.prices import listed_price
+from corral.runtime.budgets.prices import listed_price
 
 
 @pytest.mark.parametrize(
@@ -66,6 +66,6 @@ def test_an_unknown_price_is_not_zero(model: str, place: dict[str, str]) -> None
 
 
 def test_the_table_is_loaded_when_it_is_first_needed() -> None:
-    code = "import sys, corral.runtime.prices; print('genai_prices' in sys.modules)"
+    code = "import sys, corral.runtime.budgets.prices; print('genai_prices' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -10,7 +10,7 @@ import pytest
 
 import corral
 from corral.memory.store import Source
-from corral.policies.labels import UNKNOWN, Label
+from corral.policies.provenance.labels import UNKNOWN, Label
 from corral.policies.rules import Rule
 from corral.runtime.config import Settings
 from tests.redteam.cases import EVIL, PIN, call, order

@@ -15,7 +15,7 @@ from corral.cli.question import question
 from corral.cli.screen import Screen
 from corral.cli.signature import signed
 from corral.errors import ConflictError, UsageError
-from corral.runtime.replies import Approved, Denied, Given, Reply, Stopped
+from corral.runtime.approvals.replies import Approved, Denied, Given, Reply, Stopped
 from corral.runtime.views import Approval
 
 if TYPE_CHECKING:

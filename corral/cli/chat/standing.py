@@ -12,9 +12,9 @@ from corral.cli.chat.keyboard import Keyboard
 from corral.cli.output import clean
 from corral.cli.screen import Screen
 from corral.errors import UsageError
-from corral.runtime.replies import Always, RuleScope
-from corral.runtime.rule_text import as_toml, table_of
-from corral.runtime.standing import chosen_rule, parse_end
+from corral.runtime.approvals.replies import Always, RuleScope
+from corral.runtime.approvals.rule_text import as_toml, table_of
+from corral.runtime.approvals.standing import chosen_rule, parse_end
 from corral.runtime.views import Approval
 
 if TYPE_CHECKING:

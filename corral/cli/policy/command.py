@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
     from corral.agents.policy_files import Chosen
     from corral.jsontypes import JsonObject
-    from corral.policies.cases import Facts, Table
     from corral.policies.facts import ToolCall
     from corral.policies.layers import Layered
-    from corral.policies.lint import Problem
     from corral.policies.rules import LayerName, Rule
+    from corral.policies.writing.cases import Facts, Table
+    from corral.policies.writing.lint import Problem
     from corral.runtime.config import Settings
     from corral.runtime.views import StandingRule
 
@@ -74,7 +74,7 @@ def check(
     With --run and --at it is a call that a run has made.
     """
     from corral.cli.policy.words import explained
-    from corral.policies.explain import explain
+    from corral.policies.writing.explain import explain
 
     settings = current().settings()
     if options.run is not None:
@@ -102,7 +102,7 @@ def try_cases(
     """
     from corral.cli.policy.known import Tools
     from corral.cli.policy.words import tested
-    from corral.policies.cases import parse_cases, run_cases
+    from corral.policies.writing.cases import parse_cases, run_cases
     from corral.runtime.policy_layers import read_policy_text
 
     settings = current().settings()
@@ -134,7 +134,7 @@ def lint(
     Exits 1 when there is one.
     """
     from corral.cli.policy.known import Tools
-    from corral.policies.lint import lint as look
+    from corral.policies.writing.lint import lint as look
 
     try:
         settings = current().settings()
@@ -204,7 +204,7 @@ def _facts(tool: str, options: CheckOptions) -> Facts:
     import json
     from datetime import datetime
 
-    from corral.policies.cases import DEFAULT_AGENT, Facts
+    from corral.policies.writing.cases import DEFAULT_AGENT, Facts
 
     try:
         args = json.loads(options.args)
@@ -271,7 +271,7 @@ def _of_file(file: Path) -> Layered:
     """A policy file under the organisation's."""
     from corral.agents.policy_files import organisation_policies
     from corral.policies.layers import Layered
-    from corral.policies.parse import parse_policy, parse_rules
+    from corral.policies.writing.parse import parse_policy, parse_rules
     from corral.runtime.policy_layers import read_policy_text
 
     text, source = read_policy_text(file), str(file.absolute())

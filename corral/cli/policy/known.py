@@ -10,8 +10,8 @@ from pathlib import Path
 from corral.mcp_servers.files import Files
 from corral.mcp_servers.python_server import PythonTool
 from corral.mcp_servers.tool import Effects
-from corral.policies.cases import DEFAULT_AGENT, KnownTool
-from corral.policies.lint import Known
+from corral.policies.writing.cases import DEFAULT_AGENT, KnownTool
+from corral.policies.writing.lint import Known
 from corral.runtime.config import Settings
 
 _NOWHERE = Path("/")

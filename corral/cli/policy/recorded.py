@@ -11,7 +11,7 @@ from corral.agents.policy_files import Chosen
 from corral.errors import NotFoundError
 from corral.jsontypes import JsonObject
 from corral.policies.facts import ToolCall
-from corral.policies.labels import UNKNOWN, Label
+from corral.policies.provenance.labels import UNKNOWN, Label
 from corral.runtime.call_facts import call_of_spec, unknown_spec
 from corral.runtime.links import links_of
 from corral.runtime.runs import RunRow, load

@@ -12,10 +12,10 @@ from corral.policies.conditions import describe
 from corral.policies.layers import LAYERS
 
 if TYPE_CHECKING:
-    from corral.policies.cases import Outcome
-    from corral.policies.explain import Explanation
     from corral.policies.layers import Layered
     from corral.policies.rules import Decision, Placed
+    from corral.policies.writing.cases import Outcome
+    from corral.policies.writing.explain import Explanation
     from corral.runtime.views import StandingRule
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from corral.policies.globs import compile_glob
+from corral.policies.patterns.globs import compile_glob
 
 Measure = Literal["nudge", "ask", "stop"]
 """What is done about an alarm: the model is told, a human is asked, the run is stopped."""

@@ -18,6 +18,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 
 from corral.errors import CorralError
 from corral.policies.prices import FREE, Price
+from corral.runtime.budgets.prices import listed_price
 from corral.runtime.models.contract import Chunk, ModelRequest, Sampling, TextChunk
 from corral.runtime.models.endpoint import Endpoint
 from corral.runtime.models.hosted_answer import Expected, final_chunk
@@ -35,7 +36,6 @@ from corral.runtime.models.known_models import (
     Provider,
     window_of,
 )
-from corral.runtime.prices import listed_price
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel

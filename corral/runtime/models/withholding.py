@@ -19,8 +19,8 @@ from typing import Any, cast
 from langchain_core.messages import AIMessage, BaseMessage
 
 from corral.jsontypes import Json
-from corral.policies.personal import Personal
-from corral.policies.spans import merged
+from corral.policies.detectors.personal import Personal
+from corral.policies.detectors.spans import merged
 from corral.policies.texts import changed, texts_of
 from corral.runtime.models.contract import Chunk, FinalChunk, ModelRequest, TextChunk
 from corral.runtime.models.hosted import HostedModel

@@ -20,7 +20,7 @@ from corral.jsontypes import JsonObject
 from corral.policies.budgets import LIMIT_OF, Amount, in_words, shown
 from corral.policies.ledger import Breach
 from corral.policies.prices import NANO, nano
-from corral.runtime.answers import close_questions
+from corral.runtime.approvals.answers import close_questions
 from corral.runtime.database import Database
 from corral.runtime.entries import Entry
 from corral.runtime.journal import Journal

@@ -16,14 +16,21 @@ from corral.errors import OutOfTime
 from corral.policies.budgets import Account, Amounts, in_words, shown
 from corral.policies.ledger import Balance, Breach, Ledger, Need, warnings
 from corral.policies.prices import FREE, Price, nano
+from corral.runtime.budgets.prices import unknown_price
+from corral.runtime.budgets.shared import (
+    AGENT_TOOL,
+    CALLS,
+    Call,
+    SharedAccounts,
+    call_name,
+    spent_in,
+)
 from corral.runtime.clock import milliseconds_between, now
 from corral.runtime.effects import Effect, Spend
 from corral.runtime.entries import Entry
 from corral.runtime.events import Event, Notice
 from corral.runtime.journal import Journal, in_doubt
-from corral.runtime.ledger import AGENT_TOOL, CALLS, Call, SharedAccounts, call_name, spent_in
 from corral.runtime.paths import task
-from corral.runtime.prices import unknown_price
 from corral.runtime.stations.accounts import Accounts, AgentScope
 from corral.runtime.stations.at_limit import AtLimit
 

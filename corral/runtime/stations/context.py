@@ -19,16 +19,16 @@ from dataclasses import asdict, dataclass
 from corral.jsontypes import JsonObject
 from corral.policies.always import suggestions
 from corral.policies.conditions import describe
-from corral.policies.contents import commands_in, hosts_in
 from corral.policies.facts import ToolCall
 from corral.policies.layers import PROVENANCE, Opinion
 from corral.policies.limits import RunLimits
+from corral.policies.patterns.contents import commands_in, hosts_in
+from corral.policies.patterns.shell import Command
 from corral.policies.rules import Decision, Rule
-from corral.policies.shell import Command
+from corral.runtime.approvals.file_change import file_change
+from corral.runtime.approvals.rule_text import table_of
 from corral.runtime.call_facts import facts_to_json
-from corral.runtime.file_change import file_change
 from corral.runtime.journal import Journal
-from corral.runtime.rule_text import table_of
 from corral.tools.contract import ToolSpec
 
 _MAX_DESCRIPTION = 1000

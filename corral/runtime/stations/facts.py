@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Protocol
 
 from corral.policies.facts import ToolCall
-from corral.policies.labels import Label
 from corral.policies.layers import Layered
+from corral.policies.provenance.labels import Label
 from corral.policies.rules import Rule
 from corral.runtime.effects import Guard
 from corral.runtime.journal import Journal

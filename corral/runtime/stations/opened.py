@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from corral.policies.limits import RunLimits
+from corral.runtime.budgets.shared import SharedAccounts
 from corral.runtime.database import Database
 from corral.runtime.events import Event
 from corral.runtime.journal import Journal
-from corral.runtime.ledger import SharedAccounts
 from corral.runtime.prompts import beginning
 from corral.runtime.stations.accounts import Accounts, BudgetTerms
 from corral.runtime.stations.at_limit import AtLimit

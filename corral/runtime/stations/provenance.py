@@ -14,8 +14,8 @@ from langchain_core.messages import BaseMessage
 
 from corral.jsontypes import Json, JsonObject
 from corral.memory.labelled import joined_label
-from corral.policies.labels import KEY, PUBLIC, Label
-from corral.policies.sources import Result, result_label
+from corral.policies.provenance.labels import KEY, PUBLIC, Label
+from corral.policies.provenance.sources import Result, result_label
 from corral.runtime.effects import Effect, Guard, Outcome
 from corral.runtime.entries import Entry
 from corral.runtime.journal import Journal

@@ -19,15 +19,15 @@ from corral.errors import StoppedByUser, StorageError
 from corral.jsontypes import JsonObject, canonical
 from corral.policies.limits import RunLimits
 from corral.policies.redaction import Redactor
-from corral.runtime.approval_settings import ApprovalSettings
+from corral.runtime.approvals.escalation import catch_up, expiry, tell
+from corral.runtime.approvals.replies import STOPPED_AT
+from corral.runtime.approvals.settings import ApprovalSettings
 from corral.runtime.clock import now
 from corral.runtime.database import Database
-from corral.runtime.escalation import catch_up, expiry, tell
 from corral.runtime.events import ApprovalRequested, Event
 from corral.runtime.journal import Journal
 from corral.runtime.listing import approval_view
 from corral.runtime.messages import well_formed
-from corral.runtime.replies import STOPPED_AT
 from corral.runtime.stations.context import of_run
 from corral.runtime.tables import approvals
 from corral.runtime.views import ApprovalKind, ApprovalStatus

@@ -1,0 +1,1 @@
+"""Patterns of arguments that know their type: paths, URLs, commands, texts and numbers."""

@@ -1,0 +1,1 @@
+"""Letting old runs go, deleting threads, and giving space back."""
