@@ -28,7 +28,7 @@ from corral.agents.roster import Roster
 from corral.agents.services import AgentServices, Shared
 from corral.agents.shielding import Shielding
 from corral.agents.spec import Agent
-from corral.agents.spending import Spending, noted, stored_budget
+from corral.agents.spending import Spending, as_begun, noted
 from corral.errors import ConflictError, UsageError
 from corral.jsontypes import JsonObject
 from corral.memory.store import MemoryStore
@@ -89,8 +89,8 @@ class Corral:
         self._redactor = redactor
         self._roster = Roster(settings, redactor)
         self._shielding = Shielding(settings, records.database, redactor)
-        self._answers = Answering(records, self._shared.model)
         self._spending = Spending(settings, self._shared.model)
+        self._answers = Answering(records, redactor, self._roster, self._spending)
 
     async def stream(self, prompt: str, options: RunOptions = RunOptions()) -> Events:
         """Start a run and yield what it does, ``RunFinished`` last.
@@ -109,7 +109,7 @@ class Corral:
         policy = Chosen.by(options.policy, options.rules)
         new = self._new_run(agent, program, prompt, policy)
         new = replace(new, thread=options.thread or new.thread)
-        new = noted(new, options.budget, options.tags)
+        new = noted(new, options)
         terms = await self._terms(agent, policy, options.limits, new.thread)
         terms = replace(terms, budgets=self._spending.terms(agent, options.budget))
         new = replace(new, prompt=_stored(prompt, terms.redactor))
@@ -122,8 +122,8 @@ class Corral:
         """Go on with a run after a crash, an answered approval, a limit or a failure.
 
         Of ``options`` the agent is needed only when it has Python functions or a model object of
-        its own; ``limits``, ``policy`` and ``budget`` replace those that the run began with. Raises
-        ``UsageError`` before anything is done.
+        its own; ``policy`` replaces the one that the run began with, and what ``limits`` and
+        ``budget`` say replaces what they said then. Raises ``UsageError`` before anything is done.
         """
         events = self._resumed(run, options)
         async with aclosing(self._with_approver(events, options)) as told:
@@ -329,11 +329,11 @@ class Corral:
         if fork.result is not None:
             replaced = replaced_entry(point.entry, fork.result, self._redactor)
             new = replace(new, replaced=replaced)
-        budget = stored_budget(row.spec, options.budget)
-        new = noted(new, budget, options.tags)
+        options = as_begun(row.spec, options)
+        new = noted(new, options)
         await self._shielding.share(row.thread, new.thread)
         terms = await self._terms(agent, policy, options.limits, new.thread)
-        terms = replace(terms, budgets=self._spending.terms(agent, budget))
+        terms = replace(terms, budgets=self._spending.terms(agent, options.budget))
         new = replace(new, prompt=_stored(prompt, terms.redactor))
         if base := await base_state(database, self._program(parent), row):
             await self._engine.seed(program, new.thread, base)
@@ -346,9 +346,9 @@ class Corral:
         agent = self._roster.of_run(row, options)
         require_own_code(row, agent)
         policy = Chosen.by(options.policy, options.rules, row.spec)
+        options = as_begun(row.spec, options)
         terms = await self._terms(agent, policy, options.limits, row.thread, row.id)
-        budget = stored_budget(row.spec, options.budget)
-        terms = replace(terms, budgets=self._spending.terms(agent, budget))
+        terms = replace(terms, budgets=self._spending.terms(agent, options.budget))
         program = self._opened(agent)
         async with aclosing(self._engine.resume(program, row.id, terms)) as events:
             async for event in events:

@@ -26,8 +26,9 @@ class RunOptions:
     conversation. ``rules`` are a layer below all others, which can only narrow. ``approver``
     answers approvals in this process: a function of yours, or a ``ModelApprover``. With ``wait`` a
     paused run is gone on with once all its questions were answered from elsewhere. ``budget`` is
-    the run's: what it says of ``[budgets.run]`` is said anew. ``tags`` are what ``corral budget``
-    can add up by.
+    the run's: what it says of ``[budgets.run]`` is said anew, as what ``limits`` say of the
+    agent's. Both hold for its resumes and forks too. ``tags`` are what ``corral budget`` can add
+    up by.
     """
 
     agent: Agent | str | None = None

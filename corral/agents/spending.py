@@ -1,14 +1,21 @@
-"""What a run may spend: the budgets of the settings, of its agents and of its caller, as one."""
+"""What a run may spend: the budgets of the settings, of its agents and of its caller, as one.
+
+What a caller says of a run's budget and limits is stored with the run, so that a resume and a fork
+do not lose it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from corral.agents.options import RunOptions
+from corral.agents.patience import replaced_limits
 from corral.agents.spec import Agent
 from corral.errors import CorralError
 from corral.jsontypes import JsonObject
 from corral.policies.budgets import AgentBudget, Budget
+from corral.policies.limits import RunLimits
 from corral.policies.prices import Price
 from corral.runtime.budgets.prices import unknown_price
 from corral.runtime.config import Settings
@@ -23,6 +30,16 @@ class Spending:
 
     settings: Settings
     model: Callable[[str], ChatModel]
+
+    def price(self, ref: str, model: ChatModel) -> Price | None:
+        """What a model costs: as it says itself, or as the settings say; ``None``: nobody knows.
+
+        A model that was opened by its reference says what the settings say, if they say anything.
+        """
+        stated = model.price if isinstance(model, Priced) else None
+        if stated is None or stated.is_free:
+            return self.settings.prices.get(ref, stated)
+        return stated
 
     def terms(self, agent: Agent, run: Budget | None) -> BudgetTerms:
         """What a run of this agent may spend, where its caller says ``run``.
@@ -56,16 +73,24 @@ def _said(budget: Budget) -> JsonObject:
     return budget.model_dump(exclude_defaults=True)
 
 
-def stored_budget(spec: JsonObject, by: Budget | None) -> Budget | None:
-    """The budget of a stored run, in which its caller says something anew."""
-    stored = spec.get("budget")
-    return by if stored is None else replaced(Budget.model_validate(stored), by)
+def as_begun(spec: JsonObject, options: RunOptions) -> RunOptions:
+    """The options with a stored run's budget and limits, in which they say something anew."""
+    budget, limits = options.budget, options.limits
+    if "budget" in spec:
+        budget = replaced(Budget.model_validate(spec["budget"]), budget)
+    if "limits" in spec:
+        limits = replaced_limits(RunLimits.model_validate(spec["limits"]), limits)
+    return replace(options, budget=budget, limits=limits)
 
 
-def noted(new: NewRun, budget: Budget | None, tags: tuple[str, ...]) -> NewRun:
-    """A run with its caller's budget, so that a resume does not lose it, and its tags."""
-    spec = new.spec if budget is None else {**new.spec, "budget": _said(budget)}
-    return replace(new, spec=spec, tags=tags)
+def noted(new: NewRun, options: RunOptions) -> NewRun:
+    """A run with its caller's budget, limits and tags."""
+    spec = dict(new.spec)
+    if options.budget is not None:
+        spec["budget"] = _said(options.budget)
+    if options.limits is not None:
+        spec["limits"] = options.limits.model_dump(exclude_unset=True)
+    return replace(new, spec=spec, tags=options.tags)
 
 
 def _tree(agent: Agent) -> AgentBudget:
@@ -89,11 +114,8 @@ class _Prices:
         return self._found[ref]
 
     def _look_up(self, ref: str) -> Price | None:
-        given = self._spending.settings.prices.get(ref)
-        if given is not None:
-            return given
         try:
             model = self._own.get(ref) or self._spending.model(ref)
         except CorralError:
             return None  # it will be told when the model is asked
-        return model.price if isinstance(model, Priced) else None
+        return self._spending.price(ref, model)

@@ -90,7 +90,7 @@ def _explained(error: ValidationError, path: Path, text: str, names: list[str]) 
         hint = f"Did you mean {close[0]!r}?" if close else f"The keys are: {', '.join(names)}."
         return ConfigError(f"{where}: there is no key {'.'.join(keys)!r} in an agent.", hint=hint)
     return ConfigError(
-        f"{where}: {'.'.join(keys)}: {problem['msg']}.",
+        f"{where}: {'.'.join(keys)}: {problem['msg'].removeprefix('Value error, ')}.",
         hint="See docs/configuration.md for what an agent can be given.",
     )
 

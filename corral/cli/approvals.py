@@ -59,7 +59,8 @@ def approvals(
 
     async def read(records: Records) -> list[Approval]:
         status = None if all_ else "pending"
-        asked = await records.approvals(run=run, status=status, asked_of=for_)
+        of = (await records.run(run)).run if run else None
+        asked = await records.approvals(run=of, status=status, asked_of=for_)
         return [replace(each, warnings=warnings_of(each)) for each in asked]
 
     found = wait(with_records(read))
@@ -67,8 +68,10 @@ def approvals(
         emit_all(found)
         return
     if not found:
-        note("Nothing waits for an answer.")
-    for approval in found:
+        note("Nothing was asked." if all_ else "Nothing waits for an answer.")
+    for number, approval in enumerate(found):
+        if number:
+            console().print()
         _draw(approval, settings.workspace)
 
 
@@ -115,6 +118,8 @@ def ways_to_answer(approval: Approval) -> list[str]:
         "budget": [("raise the limit", allow), ("end here", refuse)],
         "loop": [("let it go on", allow), ("refuse", refuse)],
     }[approval.kind]
+    if approval.kind == "tool" and approval.suggestions:
+        ways.insert(1, ("allow always", f"{allow} --always"))
     ways.append(("stop the run", stop))
     width = max(len(words) for words, _ in ways) + 2
     return [clean(f"{words + ':':<{width}}{line}") for words, line in ways]
@@ -281,5 +286,8 @@ def _answer(id_: str, reply: Reply, *, json: bool) -> None:
     for warning in approval.warnings:
         note(f"! {warning}")
     note(f"{approval.status}: {approval.tool} of run {approval.run}")
+    if approval.alike:
+        count = f"{len(approval.alike)} other question{'s' if len(approval.alike) > 1 else ''}"
+        note(f"the rule has answered {count}, too: {', '.join(approval.alike)}")
     if approval.status != "stopped":
         note(f"go on with: {current().command('resume', approval.run)}")

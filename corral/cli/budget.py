@@ -63,7 +63,8 @@ def parse_budget(texts: Sequence[str] | None) -> Budget | None:
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(map(str, problem["loc"]))
-        raise UsageError(f"--budget {where}: {problem['msg']}.", hint=_EXAMPLE) from error
+        said = problem["msg"].removeprefix("Value error, ")
+        raise UsageError(f"--budget {where}: {said}.", hint=_EXAMPLE) from error
 
 
 _EXAMPLE = "Write it as --budget usd=0.5 or --budget tokens=20000; see docs/budgets.md."

@@ -16,6 +16,7 @@ from corral.cli.question import question
 from corral.cli.screen import Screen
 from corral.errors import RunError
 from corral.policies.budgets import LIMIT_OF
+from corral.policies.checks import REFUSED
 from corral.runtime.approvals.replies import STOPPED_AT
 from corral.runtime.events import ApprovalRequested, Event, RunFinished, RunStarted
 from corral.runtime.views import Approval, RunResult
@@ -134,9 +135,12 @@ def conclude(result: RunResult) -> None:
 def _on(result: RunResult) -> str:
     """The command that goes on after a run was stopped."""
     command = current().command
-    if (result.error or "").startswith(STOPPED_AT):  # an answer stands: the run ends there
+    error = result.error or ""
+    if error.startswith(STOPPED_AT) or f" {REFUSED}: the check" in error:  # the run ends there
         return f"{command('run', '--thread', result.thread)} '…'"
-    if (result.error or "").startswith(LIMIT_OF):
+    if error.startswith(LIMIT_OF) and not error.startswith(f"{LIMIT_OF} the run's"):
+        return f"{command('resume', result.run)}, with a higher limit in your configuration"
+    if error.startswith(LIMIT_OF):
         return f"{command('resume', result.run)} --budget WHAT=LIMIT"
     return command("resume", result.run, "--max-steps", str(result.steps * 2 or 12))
 

@@ -165,6 +165,7 @@ def _changes(before: Before, point: EffectView, options: Options) -> Changes:
 def _follow(run: RunView, plan: ForkPlan, changes: Changes, options: Options) -> int:
     from corral.agents.options import Fork, RunOptions
     from corral.cli.follow import follow
+    from corral.policies.limits import RunLimits
     from corral.runtime.events import RunStarted
 
     started: list[str] = []
@@ -177,8 +178,8 @@ def _follow(run: RunView, plan: ForkPlan, changes: Changes, options: Options) ->
     )
 
     async def begin(corral: Corral) -> AsyncIterator[Event]:
-        limits = corral.settings.limits.model_copy(update={"max_steps": options.max_steps})
-        chosen = RunOptions(policy=options.policy, limits=limits if options.max_steps else None)
+        limits = RunLimits(max_steps=options.max_steps) if options.max_steps else None
+        chosen = RunOptions(policy=options.policy, limits=limits)
         async with aclosing(corral.stream_fork(run.run, fork, chosen)) as events:
             async for event in events:
                 if isinstance(event, RunStarted):

@@ -136,7 +136,8 @@ def invoke(args: Sequence[str]) -> int:
         report(error.message, error.hint)
         code = error.exit_code
     except typer.TyperException as error:
-        report(error.format_message() or "no command given", _usage_hint(args))
+        said = error.format_message().replace(": Value error, ", ": ")
+        report(said or "no command given", _usage_hint(args))
         code = error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         report("interrupted")

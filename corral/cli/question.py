@@ -71,6 +71,9 @@ class _Page:
             yield f"{who} {self.text(each['agent'])}{place}: {self.text(each['task'])}", "dim"
 
     def _call(self) -> Lines:
+        if self.approval.kind == "budget":
+            yield f"a yes raises the limit to: {new_limit(self.approval.args)}", "bold"
+            return
         change = self._change()
         args = self.approval.args
         if change is not None and self.approval.tool in _OWN:
@@ -129,6 +132,8 @@ class _Page:
         tokens = f"{spent['input_tokens']}+{spent['output_tokens']} tokens"
         cost = f", ${spent['cost_usd']:.4f}" if spent["cost_usd"] else ""
         yield f"the run has used: {steps or spent['steps']} steps, {tokens}{cost}", "dim"
+        for budget in self.context.get("budgets", []):
+            yield f"{self.text(budget['words'])}: {_used(budget)}", "dim"
 
     def _why(self) -> Lines:
         approval = self.approval
@@ -143,6 +148,26 @@ class _Page:
             yield f"denied if nobody answers by {by} UTC", "dim"
         for warning in approval.warnings:
             yield f"! {self.text(warning)}", "bold yellow"
+
+
+def new_limit(args: JsonObject) -> str:
+    """What a question about a budget would raise its limit to, in words."""
+    from corral.policies.budgets import in_words, shown
+    from corral.policies.prices import nano
+
+    measure, to = str(args["measure"]), args["raise_to"]
+    return f"{shown(measure, nano(to) if measure == 'usd' else to)} ({in_words(measure)})"
+
+
+def _used(budget: JsonObject) -> str:
+    """How far a limit is used: ``4,000 of 6,000 (tokens)``."""
+    from corral.policies.budgets import in_words, shown
+    from corral.policies.prices import nano
+
+    measure = str(budget["measure"])
+    amounts = (budget["used"], budget["limit"])
+    used, limit = (shown(measure, nano(one) if measure == "usd" else one) for one in amounts)
+    return f"{used} of {limit} ({in_words(measure)})"
 
 
 def question(approval: Approval, workspace: Path | None = None, *, shortened: bool = True) -> Text:

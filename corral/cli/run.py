@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -13,10 +12,6 @@ from corral.cli.budget import BudgetOption, TagOption, parse_budget
 from corral.cli.options import taking
 from corral.cli.session_rules import RulesOption, session_rules
 from corral.errors import UsageError
-
-if TYPE_CHECKING:
-    from corral.agents.app import Corral
-    from corral.runtime.events import Event
 
 ModelOption = Annotated[
     str | None,
@@ -95,12 +90,11 @@ def resume(
     """Go on with a run after a crash, an answer or a limit."""
     from corral.agents.options import RunOptions
     from corral.cli.follow import follow
+    from corral.policies.limits import RunLimits
 
-    def begin(corral: Corral) -> AsyncIterator[Event]:
-        limits = corral.settings.limits.model_copy(update={"max_steps": max_steps})
-        options = RunOptions(
-            limits=limits if max_steps else None, wait=wait, budget=parse_budget(budget)
-        )
-        return corral.stream_resume(run, options)
-
-    return follow(begin, json=json, waits=wait)
+    options = RunOptions(
+        limits=RunLimits(max_steps=max_steps) if max_steps else None,
+        wait=wait,
+        budget=parse_budget(budget),
+    )
+    return follow(lambda corral: corral.stream_resume(run, options), json=json, waits=wait)

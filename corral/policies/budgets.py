@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
@@ -152,10 +153,15 @@ class Account:
     budget: Budget
     words: str
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Unique among all accounts."""
         return f"{self.kind}:{self.holder}"
+
+    @cached_property
+    def limits(self) -> Mapping[str, Amount]:
+        """See ``Budget.limits``."""
+        return self.budget.limits()
 
     def raised(self, limits: Mapping[str, Amount]) -> Account:
         """The account with some of its limits (as ``Budget.limits`` has them) replaced."""
@@ -185,6 +191,11 @@ def shown(measure: str, amount: Amount) -> str:
     if measure == "usd":
         return f"${amount / NANO:.4f}".removesuffix("00")
     return f"{amount:,.1f} s" if measure.endswith("seconds") else f"{amount:,}"
+
+
+def readable(measure: str, amount: Amount) -> Amount:
+    """An amount in the unit that a person knows: money in US dollars."""
+    return amount / NANO if measure == "usd" else amount
 
 
 class Budgets(BaseModel):

@@ -22,6 +22,9 @@ OnFail = Literal["block", "fix", "reask", "flag"]
 CheckFunction = Callable[[str], str | bool | Awaitable[str | bool | None] | None]
 """Gets the text. ``None`` and ``True``: it passes; a text: why not, or for ``fix`` the new text."""
 
+REFUSED = "was refused"
+"""How the error of a run says that a check has stopped it, before the check's own words."""
+
 _NO_REASK = ("input", "tool_result")
 
 

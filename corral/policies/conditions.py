@@ -17,8 +17,9 @@ from corral.policies.patterns import arguments, contents
 from corral.policies.patterns.arguments import shown
 from corral.policies.patterns.globs import compile_glob
 from corral.policies.patterns.paths import is_path_name, path_values
+from corral.policies.patterns.urls import host_fits
 from corral.policies.provenance import guard as provenance
-from corral.policies.provenance.capabilities import IN_WORDS, capabilities
+from corral.policies.provenance.capabilities import IN_WORDS, capabilities, destinations
 from corral.policies.rules import Rule
 
 Test = Callable[[ToolCall], bool]
@@ -198,7 +199,12 @@ def _paths_fit(rule: Rule, call: ToolCall) -> bool:
 
 
 def _hosts_fit(rule: Rule, call: ToolCall) -> bool:
-    return contents.hosts_fit(rule.hosts, call, loosens=rule.loosens)
+    if contents.hosts_fit(rule.hosts, call, loosens=rule.loosens):
+        return True
+    # What tightens also means a host, or a mail address there, in the middle of any text.
+    named = () if rule.loosens else destinations(call)
+    hosts = [to.rpartition("@")[2] for to in named]
+    return any(host_fits(pattern, host) for pattern in rule.hosts for host in hosts)
 
 
 def _commands_fit(rule: Rule, call: ToolCall) -> bool:
@@ -210,7 +216,8 @@ def _paths_seen(call: ToolCall) -> str:
 
 
 def _hosts_seen(call: ToolCall) -> str:
-    return _seen("host", contents.hosts_in(call.args))
+    hosts = dict.fromkeys((*contents.hosts_in(call.args), *destinations(call)))
+    return _seen("host", tuple(hosts))
 
 
 def _commands_seen(call: ToolCall) -> str:

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from corral.jsontypes import JsonObject
 from corral.policies.provenance.labels import PUBLIC, Label
+from corral.policies.provenance.verbatim import Page
 
 _NO_LINKS: Mapping[str, str] = {}
 
@@ -24,7 +25,7 @@ class ToolCall:
 
     ``agents`` are the names from the run's own agent down to the one that asks. ``label`` is that
     of all that the model had read when it asked for this. ``user_texts`` are what the user has
-    written in this conversation, ``public_texts`` the contents that anybody may have which the
+    written in this conversation, ``public_pages`` the contents that anybody may have which the
     model had read, and ``returned_texts`` what the tool's own server has returned so far.
     ``holds_secret``: an argument stands for a value that was redacted. ``at`` is the local time,
     with its zone.
@@ -46,7 +47,7 @@ class ToolCall:
     agents: tuple[str, ...] = ()
     label: Label = PUBLIC
     user_texts: tuple[str, ...] = ()
-    public_texts: tuple[str, ...] = field(default=(), repr=False)
+    public_pages: tuple[Page, ...] = field(default=(), repr=False)
     returned_texts: tuple[str, ...] = field(default=(), repr=False)
     links: Mapping[str, str] = field(default_factory=lambda: _NO_LINKS, hash=False)
     holds_secret: bool = False

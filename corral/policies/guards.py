@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 from corral.policies.facts import ToolCall
 from corral.policies.patterns.arguments import path_fits
@@ -31,8 +32,7 @@ def guard(call: ToolCall, files: Sequence[str]) -> Decision | None:
     """
     if call.read_only:
         return None
-    own = (*_CONFIGURATION, *(f"{escape(file.rstrip('/'))}/**" for file in files))
-    hints = ("corral.toml", ".policy.toml", ".git", *map(_last, files))
+    own, hints = _protected(tuple(files))
     for text in dict.fromkeys(_paths(call)):
         if not _may_hold(text, call.links.get(text, ""), hints):
             continue
@@ -43,6 +43,13 @@ def guard(call: ToolCall, files: Sequence[str]) -> Decision | None:
                 "An agent does not edit its own policy or configuration; change this file yourself."
             )
     return None
+
+
+@lru_cache(maxsize=64)
+def _protected(files: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Patterns of what no agent may write besides git's files, and what their names hold."""
+    own = (*_CONFIGURATION, *(f"{escape(file.rstrip('/'))}/**" for file in files))
+    return own, ("corral.toml", ".policy.toml", ".git", *map(_last, files))
 
 
 def _paths(call: ToolCall) -> Iterator[str]:

@@ -85,7 +85,7 @@ def _fits(balance: Balance, need: Need) -> int | Breach:
     used = balance.spent + balance.reserved
     least = need.with_output(need.least_output)
     tokens = need.output_tokens
-    for measure, limit in balance.account.budget.limits().items():
+    for measure, limit in balance.account.limits.items():
         taken, needed = used.of(measure), least.of(measure)
         # Time is not reserved: when it is over, nothing begins any more.
         over = taken >= limit if measure.endswith("_seconds") else needed and taken + needed > limit
@@ -153,6 +153,8 @@ class Ledger:
 
         Calls and steps are charged at once, since whatever becomes of them they were made.
         """
+        if not accounts:
+            return need.output_tokens
         tokens = granted([self.balance(account) for account in accounts], need)
         if isinstance(tokens, Breach):
             return tokens
@@ -166,8 +168,9 @@ class Ledger:
 
     def shrink(self, name: str, need: Need, tokens: int) -> None:
         """Give back what was reserved for more output than ``tokens``."""
-        reserved = _parted(need.with_output(tokens))[1]
-        for key in self._where[name]:
+        keys = self._where.get(name, ())
+        reserved = _parted(need.with_output(tokens))[1] if keys else _NOTHING
+        for key in keys:
             self._held[key].reserved[name] = reserved
 
     def settle(self, name: str, used: Amounts) -> None:
@@ -209,10 +212,10 @@ def _negated(amounts: Amounts) -> Amounts:
 
 def warnings(balance: Balance) -> Mapping[str, tuple[Amount, Amount]]:
     """The measures of which ``warn_at`` of the limit was used: how much, and the limit."""
-    budget = balance.account.budget
+    warn_at = balance.account.budget.warn_at
     found = {}
-    for measure, limit in budget.limits().items():
+    for measure, limit in balance.account.limits.items():
         used = balance.spent.of(measure)
-        if used and used >= budget.warn_at * limit:
+        if used and used >= warn_at * limit:
             found[measure] = (used, limit)
     return found

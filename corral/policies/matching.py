@@ -31,6 +31,7 @@ class Compiled:
     placed: Placed
     conditions: tuple[Condition, ...]
     decision: Decision
+    programs: anchors.Anchors | None
     anchors: anchors.Anchors | None
 
     @classmethod
@@ -39,7 +40,8 @@ class Compiled:
         rule = placed.rule
         reason = rule.reason or f"{placed.label}: {describe(rule)}"
         decision = Decision(rule.action, reason, placed.label, layer, placed.source)
-        return cls(placed, conditions(rule), decision, anchors.of_rule(rule))
+        near = anchors.programs_of_rule(rule), anchors.of_rule(rule)
+        return cls(placed, conditions(rule), decision, *near)
 
     @property
     def rule(self) -> Rule:
@@ -78,12 +80,8 @@ class Index:
     def first(self, call: ToolCall) -> Compiled | None:
         """The first rule that matches."""
         candidates = self.about(call.name)
-        if len(candidates) > _FEW and (near := anchors.of_call(call)) is not None:
-            candidates = tuple(
-                each
-                for each in candidates
-                if each.anchors is None or not each.anchors.isdisjoint(near)
-            )
+        if len(candidates) > _FEW:
+            candidates = _near(candidates, call)
         return next((each for each in candidates if each.holds(call)), None)
 
     def about(self, name: str) -> tuple[Compiled, ...]:
@@ -105,6 +103,23 @@ class Index:
             for position in positions
             if names_fit(self.rules[position].rule, name)
         )
+
+
+def _near(candidates: tuple[Compiled, ...], call: ToolCall) -> tuple[Compiled, ...]:
+    """Those that are not about other folders or other programs."""
+    near = anchors.of_call(call)
+    if near is not None:
+        candidates = tuple(
+            each for each in candidates if each.anchors is None or not each.anchors.isdisjoint(near)
+        )
+    if all(each.programs is None for each in candidates):
+        return candidates
+    run = anchors.programs_of_call(call)
+    return tuple(
+        each
+        for each in candidates
+        if run is None or each.programs is None or not each.programs.isdisjoint(run)
+    )
 
 
 def _hold(asked: tuple[Condition, ...], call: ToolCall) -> bool:

@@ -142,11 +142,11 @@ async def _prepare(agent: str, model: str, services: Services) -> Setting:
         tools=tools,
         context_window=outcome.value["context_window"],
         tools_digest=digest(specs)[:16],
-        definition_tokens=_definition_tokens(tools),
+        definition_tokens=definition_tokens(tools),
     )
 
 
-def _definition_tokens(tools: Sequence[ToolSpec]) -> int:
+def definition_tokens(tools: Sequence[ToolSpec]) -> int:
     """Estimated tokens that the definitions of tools take of a request."""
     shown: list[Json] = [
         [spec.server, spec.tool, spec.description, spec.input_schema] for spec in tools
@@ -247,7 +247,7 @@ def asking(ask: Ask, services: Services) -> Effect:
         request=request,
         execute=execute,
         transcript=ask.messages,
-        estimate=lambda: estimate_tokens(ask.messages) + _definition_tokens(ask.tools),
+        estimate=lambda: estimate_tokens(ask.messages) + definition_tokens(ask.tools),
     )
 
 

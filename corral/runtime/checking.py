@@ -18,7 +18,7 @@ from langchain_core.messages import HumanMessage, SystemMessage
 
 from corral.errors import CheckFailed
 from corral.jsontypes import JsonObject, digest
-from corral.policies.checks import Check, Finding, broken, follows, strictest
+from corral.policies.checks import REFUSED, Check, Finding, broken, follows, strictest
 from corral.runtime.calls import ABOUT_CHECKS, Ask, Services, asking
 from corral.runtime.context import current_run, perform
 from corral.runtime.effects import Attempt, Bound, Effect, Outcome
@@ -143,7 +143,7 @@ def _admission(prompt: str, checks: list[Bound], names: list[str]) -> Effect:
 
 def refusal(what: str, finding: Finding) -> str:
     """Why a check has stopped the run."""
-    return f"{what} was refused: {finding.in_words}."
+    return f"{what} {REFUSED}: {finding.in_words}."
 
 
 async def _verdict(one: Bound, text: str, place: Place) -> str | bool | None:

@@ -314,13 +314,16 @@ def _read_files(named: Path | None, workspace: Path) -> Iterator[tuple[Path, Jso
     users: list[tuple[Path, JsonObject]] = []
     if user_file().is_file():
         users = [(user_file(), _read(user_file()))]
+    own: list[tuple[Path, JsonObject]] = []
     if named is not None:
-        yield named, _read(named)
+        own = [(named, _read(named))]
+    yield from own
     project = workspace / PROJECT_FILE
     if project.is_file() and project != named:
-        own = restrain(project, _read(project), user_file())
         theirs = users[0][1] if users else {}
-        yield project, with_users_own(tightened(own, theirs), theirs)
+        known = [data for _, data in (*own, *users)]
+        data = restrain(project, _read(project), user_file(), known)
+        yield project, with_users_own(tightened(data, theirs), theirs)
     yield from users
 
 
@@ -357,7 +360,8 @@ def _explained(error: ValidationError, files: list[tuple[Path, JsonObject]]) -> 
             f"Did you mean {close[0]!r}?" if close else "Remove it, or see docs/configuration.md."
         )
         return ConfigError(f"{where}: there is no setting {name!r}.", hint=hint)
-    return ConfigError(f"{where}: {name}: {problem['msg']}.", hint="See docs/configuration.md.")
+    said = problem["msg"].removeprefix("Value error, ")
+    return ConfigError(f"{where}: {name}: {said}.", hint="See docs/configuration.md.")
 
 
 _SECTIONS: dict[str, type[BaseModel]] = {

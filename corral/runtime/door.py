@@ -37,6 +37,7 @@ from corral.runtime.effects import Attempt, Effect, Outcome, Settled
 from corral.runtime.entries import Entry
 from corral.runtime.events import Event, ModelFinished, ToolFinished, ToolStarted
 from corral.runtime.journal import Journal
+from corral.runtime.paths import is_about_another
 from corral.runtime.recall import Recall
 from corral.runtime.stations.budget import Grant
 from corral.runtime.stations.opened import Stations
@@ -140,6 +141,7 @@ class LiveDoor:
                 if effect.guard is not None:
                     self.emit(ToolStarted(effect.name, effect.request["args"], path))
                 outcome = await self._make(entry, effect, grant, began)
+                outcome = self.stations.meter.priced(effect, outcome)
                 took = _since(began)
                 outcome = self._labelled(effect, path, outcome, made=True)
                 done = await self._finish(entry, outcome, took)
@@ -220,9 +222,11 @@ class LiveDoor:
             text, is_error = str(value["text"]), bool(value["is_error"])
             self.emit(ToolFinished(entry.name, text, is_error, duration_ms, entry.path))
         elif entry.kind == "model":
+            # What a check has asked for is no answer yet, and may be refused.
+            said = "" if is_about_another(entry.path) else str(value["text"])
             self.emit(
                 ModelFinished(
-                    text=str(value["text"]),
+                    text=said,
                     input_tokens=spend.input_tokens,
                     output_tokens=spend.output_tokens,
                     cost_usd=spend.cost_usd,

@@ -14,9 +14,12 @@ def links_of(args: JsonObject, workspace: str) -> dict[str, str]:
     A path is followed as the system does it, ``..`` after a link included. A target in the
     workspace is given below ``workspace`` as that is written.
     """
+    paths = path_values(args)
+    if not paths:
+        return {}
     base = os.path.realpath(workspace)
     found = {}
-    for path in path_values(args):
+    for path in paths:
         if "\0" in path:
             continue
         whole = os.path.join(workspace, path)  # noqa: PTH118  # pathlib would drop what is odd in it

@@ -12,6 +12,7 @@ from corral.errors import StorageError
 from corral.jsontypes import Json
 from corral.runtime import blobs
 from corral.runtime.entries import journal_rows
+from corral.runtime.paths import asked_about
 from corral.runtime.tables import effects
 from corral.runtime.views import Approval, EffectView, RunView, Totals
 
@@ -85,6 +86,13 @@ def effects_at(connection: Connection, run: str, paths: Collection[str]) -> list
     here = (effects.c.run_id == run, effects.c.path.in_(paths))
     query = select(effects).where(*here).order_by(effects.c.seq)
     return [_effect_view(connection, row) for row in connection.execute(query)]
+
+
+def with_questions(connection: Connection, run: str, paths: Collection[str]) -> list[EffectView]:
+    """The same, with the questions about what is at these paths."""
+    query = select(effects.c.path).where(effects.c.run_id == run, effects.c.kind == "approval")
+    asked = [path for path in connection.execute(query).scalars() if asked_about(path) in paths]
+    return effects_at(connection, run, [*paths, *asked])
 
 
 def _effect_view(connection: Connection, row: Row[Any]) -> EffectView:

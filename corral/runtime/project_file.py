@@ -8,7 +8,7 @@ but it cannot open the sandbox, reach the user's keys or send anything out unask
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +23,23 @@ _USER_ONLY = (
     "provenance",
 )
 
+_MERGED = frozenset({"budget", "limits", "checks"})
+
 _PRESETS = tuple(name for name in PRESETS if name != "trusted")
 
 
-def restrain(path: Path, data: JsonObject, user_file: Path) -> JsonObject:
-    """The project's settings as far as they count.
+def restrain(
+    path: Path, data: JsonObject, user_file: Path, users: Sequence[JsonObject] = ()
+) -> JsonObject:
+    """The project's settings as far as they count; ``users`` are those of the user's own files.
 
     Raises ``ConfigError`` that names the keys which belong into the user's own file. Its rules are
     restrained where they are read (``policy_layers.py``).
     """
     refused = [*_settings(data), *_servers(path, data.get("mcp")), *_rules(data.get("rules"))]
     refused += refused_in_project(data)
+    for theirs in users:
+        refused += _of_the_users(data, theirs)
     if refused:
         raise ConfigError(
             f"{path} may not set {', '.join(refused)}: the file belongs to the project.",
@@ -65,6 +71,27 @@ def _servers(path: Path, servers: Any) -> Iterator[str]:
             folders = server.get(key, ())
             if isinstance(folders, list) and not all(_inside(path.parent, one) for one in folders):
                 yield f"mcp.{name}.{key} outside of its folder"
+
+
+def _of_the_users(data: JsonObject, users: JsonObject) -> Iterator[str]:
+    """What would change a server or an agent of the user's own.
+
+    A server of the same name would get the user's trust, headers and freedom for its own program.
+    Spending is only ever lowered, and checks are only ever added, so these may be said here.
+    """
+    for name in _tables(data, "mcp").keys() & _tables(users, "mcp").keys():
+        yield f"mcp.{name} (a server of your own)"
+    mine = _tables(users, "agents")
+    for name, agent in _tables(data, "agents").items():
+        for key in sorted(agent.keys() & mine.get(name, {}).keys() - _MERGED):
+            yield f"agents.{name}.{key} (an agent of your own)"
+
+
+def _tables(data: JsonObject, section: str) -> dict[str, JsonObject]:
+    """The tables of a section, by name; what is malformed is left for the settings to refuse."""
+    found = data.get(section)
+    tables = found.items() if isinstance(found, dict) else ()
+    return {name: table for name, table in tables if isinstance(table, dict)}
 
 
 def _rules(rules: Any) -> Iterator[str]:

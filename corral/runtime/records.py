@@ -160,6 +160,9 @@ class Records:
     ) -> Approval:
         """Answer a question, once: its run goes on with the answer when it is resumed.
 
+        A rule for "always" answers the other questions that wait where it holds and that it fits,
+        with it: they are the ``alike`` of what is returned.
+
         Raises ``ConflictError`` when it was answered before or is overdue, and ``UsageError`` when
         edited arguments do not fit the tool's schema or hold a secret (they would be stored), when
         a rule for "always" cannot be understood or does not fit its own call, and when a result has
@@ -167,10 +170,10 @@ class Records:
         """
         told = self._stored(reply)
         warnings = (await self.approval(approval)).warnings
-        row = await self.database.write(
+        done = await self.database.write(
             lambda connection: answers.answer(connection, approval, told, signed)
         )
-        return replace(approval_view(row), warnings=warnings)
+        return replace(approval_view(done.row), warnings=warnings, alike=done.alike)
 
     def _stored(self, reply: Reply) -> Reply:
         """A reply as it is kept: without secrets."""

@@ -74,7 +74,19 @@ def with_users_own(project: JsonObject, user: JsonObject) -> JsonObject:
         merged["redaction"] = {**section, **added}
     if isinstance(project.get("checks"), list):
         merged["checks"] = _joined(user.get("checks"), project["checks"])
+    if isinstance(project.get("agents"), dict):
+        agents = user.get("agents")
+        agents = agents if isinstance(agents, dict) else {}
+        merged["agents"] = {
+            name: _with_checks(agent, agents.get(name)) for name, agent in project["agents"].items()
+        }
     return merged
+
+
+def _with_checks(agent: Any, before: Any) -> Any:
+    if not (isinstance(agent, dict) and isinstance(before, dict) and "checks" in agent):
+        return agent
+    return {**agent, "checks": _joined(before.get("checks"), agent["checks"])}
 
 
 def _section(user: JsonObject) -> JsonObject:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Delete, Insert, Select, Update
+from sqlalchemy import ClauseElement, Connection
 from sqlalchemy.exc import DBAPIError
 
 
@@ -16,7 +16,7 @@ class Statement:
     are what any driver takes unchanged: texts, numbers, bytes, ``None``.
     """
 
-    def __init__(self, statement: Insert | Update | Delete | Select[Any]) -> None:
+    def __init__(self, statement: ClauseElement) -> None:
         self._statement = statement
         self._compiled: dict[str, tuple[str, list[str] | None, dict[str, Any]]] = {}
 
@@ -24,7 +24,7 @@ class Statement:
         """Execute it and return the driver's cursor. Raises as SQLAlchemy does."""
         dialect = connection.dialect
         if dialect.name not in self._compiled:
-            compiled = self._statement.compile(dialect=dialect)
+            compiled: Any = self._statement.compile(dialect=dialect)
             order = getattr(compiled, "positiontup", None)
             self._compiled[dialect.name] = (str(compiled), order, dict(compiled.params))
         sql, order, constants = self._compiled[dialect.name]

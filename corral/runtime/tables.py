@@ -69,6 +69,7 @@ runs = Table(
     Column("rewound", String),
     Index("runs_by_thread", "thread_id", "started_at"),
     Index("runs_by_parent", "parent_run"),
+    Index("runs_by_status", "status", "finished_at", "origin"),
 )
 
 effects = Table(
@@ -173,8 +174,9 @@ reservations = Table(
     Column("id", String, primary_key=True),
     Column("run_id", String, nullable=False),
     Column("thread_id", String, nullable=False),
-    # The place of the call in its run, and whether it is being made (open) or was cut off, so
-    # that what was asked is paid for and nothing came of it (lost).
+    # The place of the call in its run, and whether it is being made (open; beside: while nobody
+    # executes the run) or was cut off, so that what was asked is paid for and nothing came of it
+    # (lost).
     Column("path", Text, nullable=False),
     Column("state", String, nullable=False),
     Column("day", String, nullable=False),

@@ -5,8 +5,8 @@ Times are ISO 8601 in UTC. Costs are US dollars, durations milliseconds.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from corral.jsontypes import Json, JsonObject
 
@@ -24,8 +24,14 @@ class Record:
     """A frozen record that becomes a JSON object by its field names."""
 
     def to_json(self) -> JsonObject:
-        """All fields, nested records included, as JSON."""
-        return asdict(self)  # type: ignore[call-overload, no-any-return]  # only dataclasses inherit
+        """All fields, nested records included, as JSON. What is JSON already is not copied."""
+        return {name: _as_json(value) for name, value in vars(self).items()}
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, Record):
+        return value.to_json()
+    return tuple(map(_as_json, value)) if isinstance(value, tuple) else value
 
 
 @dataclass(frozen=True)
@@ -51,10 +57,11 @@ class Approval(Record):
     be none, and ``suggestions`` are others. ``context`` is what was known when it was asked
     (``stations/context.py`` lists it), and is empty for a question that an older Corral asked.
 
-    ``answered_by`` is ``user:NAME``, ``callback``, ``model:NAME``, ``timeout`` or ``corral``, where
-    a run that went on without the call answered. After ``expires_at`` an open question counts as
-    denied; ``asked_of`` is whom it was escalated to. ``warnings`` say what is not any more as it
-    was when it was asked.
+    ``answered_by`` is ``user:NAME``, ``callback``, ``model:NAME``, ``rule:ID`` where the rule that
+    another answer added did, ``timeout``, or ``corral`` where a run went on without the call. After
+    ``expires_at`` an open question counts as denied; ``asked_of`` is whom it was escalated to.
+    ``warnings`` say what is not any more as it was when it was asked. ``alike``, for one that was
+    just answered with "always", are the ids of the others that its rule has answered with it.
     """
 
     id: str
@@ -78,6 +85,7 @@ class Approval(Record):
     asked_of: str | None = None
     escalated_at: str | None = None
     warnings: tuple[str, ...] = ()
+    alike: tuple[str, ...] = ()
 
     @property
     def suggestions(self) -> tuple[JsonObject, ...]:

@@ -40,6 +40,16 @@ SCRIPTS = {
 """Scripted models by name: ``scripted:SCRIPTS/NAME.yaml``."""
 
 
+CIRCLES = (
+    """
+- tool_calls: [{name: files__read_file, args: {path: orders.csv}}]
+"""
+    * 5
+    + '- {text: "Nothing new."}\n'
+)
+"""A scripted model that reads the same file five times."""
+
+
 @dataclass(frozen=True)
 class Result:
     """What a command left behind."""

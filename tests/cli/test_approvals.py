@@ -9,7 +9,7 @@ from contextlib import closing
 
 import pytest
 
-from tests.cli.place import Place
+from tests.cli.place import CIRCLES, Place
 
 ESCAPE = "\x1b[2J\u202egnp.exe"
 WRITE_TWICE = """
@@ -114,7 +114,6 @@ def test_a_rule_is_previewed_stored_listed_and_removed(paused: Place) -> None:
 
     stored = paused.corral("approve", first, "--rule", rule, "--scope", "project", "--until", "7d")
     assert stored.code == 0, stored.err
-    assert paused.corral("approve", second).code == 0
     assert paused.corral("resume", "last").code == 0
     assert paused.corral("run", "And again", "--model", paused.model("twice")).code == 0
     (line,) = paused.corral("approvals", "rules", "--json").lines
@@ -187,3 +186,74 @@ def test_questions_are_escalated_by_name_and_denied_in_the_end(paused: Place) ->
     assert not (paused.workspace / "notes.txt").exists()
     answered = paused.corral("approvals", "--all", "--json").lines
     assert {line["answered_by"] for line in answered} == {"timeout"}
+
+
+def test_a_rule_answers_what_else_waits(paused: Place) -> None:
+    first, second = open_ids(paused)
+    rule = '{tool = "files__write_file", args = {path = "*.txt"}}'
+    answered = paused.corral("approve", first, "--rule", rule, "--scope", "run")
+    assert f"the rule has answered 1 other question, too: {second}" in answered.err
+    assert paused.corral("approvals", "--json").lines == []
+    assert paused.corral("resume", "last").code == 0
+    assert "answered by: rule:s-" in paused.corral("approvals", "--all").out
+
+
+def test_a_limit_is_asked_about_in_words_and_raised(place: Place) -> None:
+    model = place.model("read")
+    run = place.corral("run", "Count", "--model", model, "--budget", "model_calls=1")
+    assert run.code == 3
+    assert "1 question about how to go on" in run.err
+    shown = place.corral("approvals", "--run", "last").out
+    for text in (
+        "budget  a limit is reached",
+        "a yes raises the limit to: 3 (model calls)",
+        "why asked: The limit of the run's budget is reached",
+        "raise the limit: corral approve a-",
+        "end here:        corral deny a-",
+    ):
+        assert text in shown
+    assert "holder" not in shown
+    assert "give the result" not in shown
+    for wrong in ("1", "1.5", "NaN", "1e999", '"many"'):
+        refused = place.corral("approve", "last", "--edit", f'{{"raise_to": {wrong}}}')
+        assert (refused.code, "othing was answered" in refused.err) == (2, True), wrong
+    assert place.corral("give", "last", "--result", "x").code == 2
+    assert place.corral("approve", "last", "--edit", '{"raise_to": 5}').code == 0
+    done = place.corral("resume", "last")
+    assert (done.code, "There are two orders." in done.out) == (0, True), done.err
+    again = place.corral("run", "Count", "--model", model, "--budget", "model_calls=1")
+    assert (again.code, place.corral("deny", "last", "--reason", "enough").code) == (3, 0)
+    ended = place.corral("resume", "last")
+    assert (ended.code, "it was not raised: enough" in ended.out) == (4, True)
+    assert "--budget WHAT=LIMIT" in ended.err
+    (place.workspace / "corral.toml").write_text(
+        '[budgets.day]\nmodel_calls = 1\nat_limit = "answer"\n'
+    )
+    today = place.corral("run", "Count", "--model", model)
+    assert (today.code, "a higher limit in your configuration" in today.err) == (4, True)
+
+
+def test_an_agent_in_circles_is_shown_and_goes_on_or_not(place: Place) -> None:
+    (place.scripts / "circles.yaml").write_text(CIRCLES)
+    assert place.corral("run", "Look", "--model", place.model("circles")).code == 3
+    shown = place.corral("approvals", "--run", "last").out
+    for text in (
+        "files__read_file  the agent seems to go round in circles",
+        "path: orders.csv",
+        "was called 3 times with the same arguments",
+        "let it go on: corral approve a-",
+        "refuse:       corral deny a-",
+    ):
+        assert text in shown
+    for wrong in (("approve", "--edit", "{}"), ("give", "--result", "x"), ("approve", "--always")):
+        refused = place.corral(wrong[0], "last", *wrong[1:])
+        assert (refused.code, refused.out) == (2, ""), wrong
+    assert place.corral("approve", "last").code == 0
+    done = place.corral("resume", "last")
+    assert (done.code, "Nothing new." in done.out) == (0, True), done.err
+
+
+def test_the_questions_of_one_run_are_those_of_the_run_that_is_named(paused: Place) -> None:
+    assert len(paused.corral("approvals", "--run", "last", "--json").lines) == 2
+    nowhere = paused.corral("approvals", "--run", "r-none")
+    assert (nowhere.code, "no run 'r-none'" in nowhere.err) == (2, True)

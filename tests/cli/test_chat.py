@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.cli.place import Chat, Place
+from tests.cli.place import CIRCLES, Chat, Place
 
 QUESTION = "for later"
 
@@ -66,7 +66,7 @@ def test_a_rule_is_shown_before_it_is_stored(place: Place) -> None:
         chat.type("2")
         chat.see("Where?")
         chat.type("t 7d")
-        chat.see("for this thread until 2", "would have matched", "Store it?")
+        chat.see("in this", "until", "would have matched", "Store it?")
         chat.type("y")
         chat.see("All is written.")
         (place.workspace / "notes.txt").unlink()
@@ -80,6 +80,70 @@ def test_a_rule_is_shown_before_it_is_stored(place: Place) -> None:
     history = place.home / "history"
     assert "+Write it down for good" in history.read_text()
     assert stat.S_IMODE(history.stat().st_mode) == 0o600
+
+
+def test_an_answer_from_another_terminal_is_noticed(place: Place) -> None:
+    with chatting(place, "--model", place.model("write")) as chat:
+        chat.see("»")
+        chat.type("Write it down")
+        chat.see("[y]es", QUESTION)
+        assert place.corral("deny", "last", "--reason", "not from here").code == 0
+        chat.see("denied by user", "not from here", "All is written.")
+
+
+def test_a_rule_answers_the_questions_after_it(place: Place) -> None:
+    calls = "".join(
+        f"  - {{name: files__write_file, args: {{path: notes/{name}, content: x}}}}\n"
+        for name in ("a.txt", "b.txt")
+    )
+    (place.scripts / "both.yaml").write_text(f"- tool_calls:\n{calls}- {{text: Done.}}\n")
+    with chatting(place, "--model", place.model("both")) as chat:
+        chat.see("»")
+        chat.type("Write both")
+        chat.see("(1 of 2)", "notes/a.txt", QUESTION)
+        chat.type("a")
+        chat.see("Which calls?")
+        chat.type("2")
+        chat.see("Where?")
+        chat.type("t 7d")
+        chat.see("in this", "until", "Store it?")
+        chat.type("y")
+        chat.see("notes/b.txt", "approved by rule:s-", "Done.")
+    assert (place.workspace / "notes" / "b.txt").read_text() == "x"
+
+
+def test_a_limit_is_raised_by_a_number(place: Place) -> None:
+    (place.workspace / "corral.toml").write_text("[budgets.run]\nmodel_calls = 1\n")
+    with chatting(place, "--model", place.model("read")) as chat:
+        chat.see("»")
+        chat.type("Count them")
+        chat.see("a yes raises the limit to: 3 (model calls)", "Raise it?", QUESTION)
+        chat.type("e")
+        chat.see("new limit: ")
+        chat.type("\x01\x0blots")
+        chat.see("is no number", QUESTION)
+        chat.type("e")
+        chat.see("new limit: ")
+        chat.type("\x01\x0b1")
+        chat.see("not above 1", QUESTION)
+        chat.type("e")
+        chat.see("new limit: ")
+        chat.type("\x01\x0b5")
+        chat.see("There are two orders.")
+        chat.type("And again")
+        chat.see("Raise it?", QUESTION)
+        chat.type("n")
+        chat.see("it was not raised", "stopped:")
+
+
+def test_an_agent_in_circles_is_asked_about(place: Place) -> None:
+    (place.scripts / "circles.yaml").write_text(CIRCLES)
+    with chatting(place, "--model", place.model("circles")) as chat:
+        chat.see("»")
+        chat.type("Look")
+        chat.see("round in circles", "path: orders.csv", "why asked:", "Let it go on?", QUESTION)
+        chat.type("n look elsewhere")
+        chat.see("Nothing new.")
 
 
 def test_ctrl_c_stops_the_step_and_not_the_program(place: Place) -> None:

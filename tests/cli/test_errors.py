@@ -23,6 +23,9 @@ from tests.cli.place import Place
         ("deny", "a-1"),
         ("chat", "--thread", "t", "--continue"),
         ("mcp", "serve", "fils"),
+        ("budget", "--by", "shoe-size"),
+        ("approve", "last", "--scope", "moon"),
+        ("run", "x", "--budget", "usd=-1"),
     ],
 )
 def test_wrong_usage_exits_2_with_a_hint(place: Place, args: tuple[str, ...]) -> None:
@@ -32,6 +35,7 @@ def test_wrong_usage_exits_2_with_a_hint(place: Place, args: tuple[str, ...]) ->
         return
     assert (result.code, result.out) == (2, "")
     assert result.err.startswith("error: ")
+    assert "Value error" not in result.err
     assert len(result.err.splitlines()) >= 2
 
 

@@ -139,6 +139,18 @@ def test_a_limit_stops_a_run_which_can_go_on(place: Place, monkeypatch: pytest.M
     assert done.out.endswith("There are two orders.\n")
 
 
+def test_what_a_check_refuses_is_not_shown_and_the_thread_goes_on(place: Place) -> None:
+    (place.workspace / "corral.toml").write_text(
+        '[[checks]]\nname = "kind"\non = "output"\non_fail = "reask"\npattern = "friend"\n'
+        "retries = 1\n"
+    )
+    (place.scripts / "rude.yaml").write_text('- {text: "No, friend."}\n' * 2)
+    refused = place.corral("run", "Hello", "--model", place.model("rude"))
+    assert (refused.code, refused.out) == (4, "")
+    assert "friend" not in refused.err
+    assert "corral run --thread t-" in refused.err
+
+
 def test_a_failed_run_exits_1_and_says_where_to_look(place: Place) -> None:
     failed = place.corral("run", "Hello", "--model", place.model("short"))
     assert failed.code == 1

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
 import sys
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import grimp
 import pytest
+from pydantic import BaseModel
 
+from corral.policies.patterns.arguments import ArgumentPattern
+from corral.policies.rules import Rule
+from corral.runtime.config import Settings
 from tests import forked
 from tests.house import docs
 from tests.house.rules import ROOT
@@ -24,6 +31,9 @@ NAMED = sorted(
     {"AGENTS.md", "CONTRIBUTING.md", *(page for page in PAGES if page.startswith("docs/"))}
 )
 """Pages whose dotted names are checked too; the others speak of more than this code."""
+
+NOT_IN_FILES = frozenset({"config", "code", "function"})
+"""Settings that say which file is read, and what only Python can give."""
 
 SECONDS = 100
 KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "TERM", "USER", "XDG_CACHE_HOME", "LD_LIBRARY_PATH")
@@ -47,6 +57,32 @@ def groups() -> dict[str, list[docs.Block]]:
 
 
 GROUPS = groups()
+
+
+def settings_named(model: type[BaseModel]) -> Iterator[str]:
+    """Every setting that a configuration file may hold, by its own name, tables included."""
+    for name, field in model.model_fields.items():
+        if name in NOT_IN_FILES:
+            continue
+        yield name
+        for inner in tables_in(field.annotation):
+            if inner not in (Rule, ArgumentPattern):  # docs/policies.md has them
+                yield from settings_named(inner)
+
+
+def tables_in(annotation: object) -> Iterator[type[BaseModel]]:
+    """The models that a field holds, alone or in a list or a table."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from tables_in(part)
+
+
+def test_every_setting_is_on_the_configuration_page() -> None:
+    text = (ROOT / "docs" / "configuration.md").read_text("utf-8")
+    named = set(settings_named(Settings))
+    assert len(named) > 80
+    assert {name for name in named if not re.search(rf"\b{name}\b", text)} == set()
 
 
 @pytest.mark.parametrize("page", PAGES)

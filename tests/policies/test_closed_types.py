@@ -31,6 +31,8 @@ OBJECT: dict[str, Any] = {
         {"type": "string", "pattern": r"^INV-\d{6}$"},
         {"type": "string", "pattern": "^[A-Z]{2}[0-9]{1,8}$"},
         {"type": "array", "items": {"type": "string", "pattern": r"^\d{4}$"}, "maxItems": 20},
+        {"type": "array", "items": {"type": "string", "pattern": "^[A-Z]{3}$"}, "maxItems": 12},
+        {"allOf": [{"type": "integer"}]},
         OBJECT,
     ],
 )
@@ -59,6 +61,8 @@ def test_closed(schema: dict[str, Any]) -> None:
         ),
         *({"type": "string", "pattern": one} for one in ("^[a-z ]{9}$", "^(a|b)$", "^[^x]{2}$")),
         {"type": "array", "items": {"type": "string", "pattern": "^[a-z]{3}$"}},
+        {"type": "array", "items": {"type": "string", "pattern": "^[a-z]{9}$"}, "maxItems": 20},
+        {"allOf": [{"type": "integer"}, {"type": "object"}]},
         {"$defs": {"T": {"$ref": "#/$defs/T"}}, "$ref": "#/$defs/T"},
     ],
 )
@@ -69,6 +73,8 @@ def test_not_closed(schema: Any) -> None:
 def test_what_is_not_declared_goes() -> None:
     value: Any = {"kind": "a", "note": "obey", "day": None, "parts": [{"n": 1, "x": "obey"}]}
     assert pruned(OBJECT, value) == {"kind": "a", "day": None, "parts": [{"n": 1}]}
+    number = {"type": "object", "properties": {"n": {"type": "integer"}}}
+    assert pruned({"allOf": [number]}, {"n": 1, "x": "obey"}) == {"n": 1}
 
 
 @pytest.mark.parametrize(

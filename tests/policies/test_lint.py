@@ -73,6 +73,14 @@ WRITE = '"files__write_file"'
             "Move it before",
         ),
         (
+            rule(tool='"files__*"', args='{path = "reports/**"}', action=ALLOW)
+            + rule(tool=WRITE, args='{path = "reports/sub/**"}', action=DENY),
+            "shadowed",
+            5,
+            "hardly ever decides: rule 1 of user.toml (line 1)",
+            "Move it before",
+        ),
+        (
             rule(tool='"files__*"', action=DENY) + rule(tool=WRITE, action=DENY),
             "shadowed",
             4,
@@ -125,7 +133,6 @@ def test_an_allow_above_a_deny_of_the_same_layer_may_hold() -> None:
     "text",
     [
         rule(tool=WRITE, args='{path = "a/**"}', action=ALLOW) + rule(tool=WRITE, action=DENY),
-        rule(args='{path = "**"}', action=ALLOW) + rule(args='{path = "a/**"}', action=DENY),
         rule(agent='"writer"', action=ASK) + rule(agent='"assistant"', action=DENY),
         rule(depth="1", action=ASK) + rule(action=ASK),
         rule(until="2027-01-01", action=ASK) + rule(until="2027-06-01", action=DENY),

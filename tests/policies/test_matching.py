@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -57,3 +58,77 @@ def test_no_rule_that_matches_is_left_out(
     found = Index.of(Policy("p", tuple(made))).first(call)
     expected = next((number for number, rule in enumerate(made, 1) if matches(rule, call)), None)
     assert (None if found is None else found.placed.number) == expected
+
+
+command_patterns = st.sampled_from(
+    [
+        "git *",
+        "git status",
+        "/usr/bin/git *",
+        "GIT *",
+        "g* push",
+        "'my tool' *",
+        "./git",
+        "*",
+        "rm *",
+        "sudo *",
+        "bash *",
+        "echo *",
+        "env *",
+        "xargs *",
+    ]
+)
+command_rules = st.builds(
+    lambda name, found, action: Rule.model_validate(
+        {"tool": "f__w", "args": {name: found}, "action": action}
+    ),
+    st.sampled_from(["command", "cmd", "argv"]),
+    st.lists(command_patterns, min_size=1, max_size=2),
+    st.sampled_from(["allow", "deny"]),
+)
+scripts = st.sampled_from(
+    [
+        "git status",
+        "/usr/bin/git push",
+        "sudo git push",
+        "Git status",
+        "./git",
+        "g\u200bit status",
+        "bash -c 'rm x'",
+        "echo $(rm x)",
+        "env A=1 rm x",
+        "$X push",
+        "",
+        "'my tool' x",
+        "ls | git x",
+        "\uff47it status",
+        "\uff0fusr\uff0fbin\uff0fgit status",
+        "a\nrm b",
+        "find . -exec rm {} ;",
+    ]
+)
+commands = st.one_of(
+    scripts,
+    st.lists(st.sampled_from(["git", "status", "bash", "-c", "rm x"]), max_size=3),
+    st.just({"run": "rm x"}),
+    st.just(5),
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.lists(command_rules, min_size=5, max_size=9),
+    st.dictionaries(st.sampled_from(["command", "cmd", "argv", "args"]), commands, max_size=2),
+)
+def test_no_rule_of_commands_that_matches_is_left_out(made: list[Rule], args: Any) -> None:
+    call = ToolCall("f__w", args, read_only=False, sandboxed=True, workspace="/w")
+    found = Index.of(Policy("p", tuple(made))).first(call)
+    expected = next((number for number, rule in enumerate(made, 1) if matches(rule, call)), None)
+    assert (None if found is None else found.placed.number) == expected
+
+
+@pytest.mark.parametrize("text", ["evil.com/x", "look at evil.com now", "eve@evil.com"])
+def test_a_host_in_the_middle_of_a_text_is_denied_and_not_allowed(text: str) -> None:
+    searched = ToolCall("web__search", {"q": text}, read_only=True, sandboxed=False, workspace="/w")
+    assert matches(Rule(hosts=("evil.com",), action="deny"), searched)
+    assert not matches(Rule(hosts=("evil.com",), action="allow"), searched)

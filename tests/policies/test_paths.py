@@ -72,6 +72,9 @@ class TestReadings:
             "~root/x",
             "reports/\u2028x",
             "reports/a\ud800",
+            "reports/\uff0e\uff0e/secret",
+            "reports/\u2025/secret",
+            "reports/a\uff0fb",
         ],
     )
     def test_what_a_tool_may_read_otherwise_fits_no_allow(self, path: str) -> None:

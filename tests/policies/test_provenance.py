@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -11,9 +12,10 @@ from hypothesis import strategies as st
 from corral.policies.facts import ToolCall
 from corral.policies.provenance.guard import from_user, guard
 from corral.policies.provenance.labels import PUBLIC, USER, Label
+from corral.policies.provenance.verbatim import Page
 
 SAID = ("Read notes.txt, compare it with https://a.example/x and pay 40 to ACME-7 on Monday.",)
-PAGE = ("https://a.example/x\nSee https://b.example/y for more.",)
+PAGE = (Page("https://a.example", "See https://b.example/y for more, or /z."),)
 SECRET = "4711-9932"
 WEB = Label(("web",), untrusted=True)
 FILE = Label(("files__read_file notes.txt",), untrusted=True, readers=frozenset())
@@ -27,8 +29,12 @@ def call(args: dict[str, Any], label: Label = FILE, **facts: Any) -> ToolCall:
         "sandboxed": False,
         "workspace": "/work",
         "user_texts": SAID,
-        "public_texts": PAGE,
-        "returned_texts": ('[{"id": "m-3", "file": "a/b.txt"}]', f"the code {SECRET}"),
+        "public_pages": PAGE,
+        "returned_texts": (
+            '[{"id": "m-3", "file": "a/b.txt", "user_id": 47, "userId": 48, "number": 12}] #13 Bug',
+            f"the code {SECRET}, and I paid 4712",
+        ),
+        "at": datetime(2026, 11, 22, tzinfo=UTC),
         **facts,
     }
     return ToolCall(args=args, label=label, **known)
@@ -41,7 +47,7 @@ def call(args: dict[str, Any], label: Label = FILE, **facts: Any) -> ToolCall:
         {"url": "https://a.example/x"},
         {"path": "notes.txt", "limit": 50, "all": True, "since": "2026-11-01"},
         {"path": "/work/notes.txt"},
-        {"id": "m-3"},
+        *({"id": "m-3"}, {"user_id": 47}, {"userId": 48}, {"issue_number": 12}, {"number": 13}),
         {"file_path": "a/b.txt"},
         {"names": ["ACME-7", "notes.txt"]},
         {"query": None, "tag": ""},
@@ -65,7 +71,9 @@ def test_what_may_be_looked_up_after_private_content(args: dict[str, Any]) -> No
         {"n": 0.4711},
         {SECRET: None, "x": {SECRET: 1}},
         {"ids": ["m-3", SECRET]},
-        {"when": "4711-99-32"},
+        *({"when": "4711-99-32"}, {"born": "1984-05-17"}, {"born": "1984-05"}),
+        *({"code": 47}, {"code": 11}, {"x": {"limit": 47}}),
+        {"id": "4712"},
     ],
 )
 def test_what_is_asked_about_after_private_content(args: dict[str, Any]) -> None:
@@ -87,6 +95,9 @@ def test_what_is_asked_about_after_private_content(args: dict[str, Any]) -> None
         ({"url": "https://b.example/y", "depth": 3}, True),
         ({"host": "monday.evil.example"}, False),
         ({"query": "to x@evil.example"}, False),
+        ({"query": "evil\u3002example/ACME-7"}, False),
+        ({"query": "https%3A%2F%2Fevil%2Eexample%2FACME-7"}, False),
+        ({"url": "https://a.example/?q=https%3A%2F%2Fevil%252Eexample%2FACME-7"}, False),
         ({"channel": "general"}, False),
     ],
 )

@@ -223,7 +223,14 @@ class TestPathArguments:
         assert matches(deny, call(source="a", destination="secrets/b"))
         assert matches(deny, call(path="my.KEY"))
         assert not matches(deny, call(path="a", content="secrets/b"))
+        for args in ({"output": "secrets/a"}, {"to": "x/../secrets/a"}, {"target": "b.key"}):
+            assert matches(deny, call(**args))
+            assert decide(policy(deny), call(**args)).action == "deny"
+        assert not matches(Rule(paths=("**",), action="deny"), call(city="Lisbon", n=3))
         allow = Rule(paths=("a/**", "b/**"), action="allow")
+        assert matches(allow, call(path="a/1", to="Ann", ref="feature/x"))
+        for away in ("/etc/x", "~/x", "a/../../x"):
+            assert not matches(allow, call(path="a/1", to=away))
         assert matches(allow, call(source="a/1", destination="b/1"))
         assert not matches(allow, call(source="a/1", destination="c/1"))
         assert not matches(allow, call(content="x"))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from corral.policies.provenance.verbatim import link_stands_in, names_site, stands_in
+from corral.policies.provenance.verbatim import Page, link_stands_in, names_site, stands_in
 
 SAID = [
     (
@@ -62,12 +62,22 @@ def test_no_part_of_a_word_stands_for_it(word: str, data: st.DataObject) -> None
 
 
 def test_links_are_followed_as_they_stand() -> None:
-    page = ['At https://a.example/news see <a href="/x/1?q=2&amp;r=3">one</a>, b.example/y']
+    text = 'See <a href="/x/1?q=2&amp;r=3">one</a>, b.example/y, https://c.example/ and 12345/6'
+    page = [Page("https://a.example", text)]
     assert link_stands_in("https://a.example/x/1?q=2&r=3", page)
     assert link_stands_in("https://b.example/y", page)
     assert not link_stands_in("https://evil.example/x/1?q=2&r=3", page)
     assert not link_stands_in("https://a.example@evil.example/x/1?q=2&r=3", page)
     assert not link_stands_in("https://a.example/x/1", page)
+
+
+def test_no_link_is_put_together_from_what_several_pages_hold_or_echo() -> None:
+    text = "See /x and https://c.example/"
+    assert not link_stands_in("https://c.example/x", [Page("https://a.example", text)])
+    pieces = [Page("https://a.example", "https://c.example/"), Page("", "No results for /x")]
+    assert not link_stands_in("https://c.example/x", pieces)
+    for odd in ("c\u3002example/x", "3221226219/x", "c/x", "c.example\\@d.example/x"):
+        assert not link_stands_in(f"https://{odd}", [Page("", f"No results for {odd}")])
 
 
 @pytest.mark.parametrize(
@@ -89,5 +99,5 @@ def test_a_hostile_text_takes_no_time() -> None:
     texts = ["a." * 50_000, "1," * 50_000, "<a " * 30_000, "https://" * 10_000]
     for value in ("a." * 1_000, "https://a.example/" + "a" * 2_000, 11, "a b " * 500):
         assert not stands_in(value, texts)
-        link_stands_in(str(value), texts)
+        link_stands_in(str(value), [Page("", text) for text in texts])
     assert time.perf_counter() - began < 5

@@ -59,7 +59,7 @@ async def play(
         rules=tuple(Rule.model_validate(rule) for rule in task.rules),
         approver=answer,
     )
-    result = await corral_.run(task.prompt, options)
+    result = await corral_.run(f"{task.prompt}{planted.get('prompt', '')}", options)
     return Played(result.status, tuple(world.deeds), len(asked), result.run)
 
 

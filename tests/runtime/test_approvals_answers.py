@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 
 import pytest
 from sqlalchemy import update
@@ -12,6 +13,7 @@ import corral
 from corral.errors import ConflictError, NotFoundError, UsageError
 from corral.jsontypes import JsonObject
 from corral.policies.rules import Rule
+from corral.runtime.approvals.replies import Reply
 from corral.runtime.approvals.rule_text import as_toml, parse_rule, rule_of, table_of
 from corral.runtime.config import Settings
 from corral.runtime.records import open_records
@@ -207,6 +209,64 @@ class TestAlways:
             await c.deny(asked.id, "never", always=corral.Always(ANY_AMOUNT))
             done = await c.run("Pay.", options(ledger, PAY_4))
             assert (done.status, ledger.paid) == ("completed", [])
+
+    @pytest.mark.parametrize("reply", [corral.Approved, lambda always: corral.Denied("no", always)])
+    async def test_what_waits_where_a_new_rule_holds_is_answered_with_it(
+        self, settings: Settings, reply: Callable[..., Reply]
+    ) -> None:
+        ledger, always = Ledger(), corral.Always(ANY_AMOUNT, scope="thread")
+        both = [turn("Paying.", pay={"amount": 3}), turn("Done.")]
+        both[0] = {**both[0], "tool_calls": [*both[0]["tool_calls"], *PAY_4[0]["tool_calls"]]}
+        async with corral.open(settings) as c:
+            elsewhere = await question(c, options(Ledger()))
+            paused = await c.run("Pay.", options(ledger, both))
+            one, other = paused.approvals
+            answered = await c.records.answer(one.id, reply(always=always))
+            assert answered.alike == (other.id,)
+            (rule,) = await c.records.rules()
+            settled = await c.records.approval(other.id)
+            assert (settled.status, settled.answered_by) == (answered.status, f"rule:{rule.id}")
+            with pytest.raises(ConflictError, match=rf"by rule:{rule.id}"):
+                await c.deny(other.id, "too late")
+            assert (await c.records.approval(elsewhere.id)).status == "pending"
+            assert (await c.resume(paused.run, options(ledger, both))).status == "completed"
+            assert (await c.replay(paused.run, options(ledger, both))).status == "identical"
+            (entry,) = [e for e in await c.records.trace(paused.run) if e.path == other.path]
+            assert isinstance(entry.result, dict)
+            assert entry.result["by"] == f"rule:{rule.id}"
+        assert sorted(ledger.paid) == ([3, 4] if answered.status == "approved" else [])
+
+    async def test_what_a_new_rule_does_not_fit_waits_on(self, settings: Settings) -> None:
+        every_time = Rule(tool="functions__pay", action="ask", every_time=True)
+        async with corral.open(settings) as c:
+            firm = await question(c, options(Ledger(), PAY_4, rules=(every_time,)))
+            wider = await question(c, options(Ledger(), PAY_4))
+            only_3 = '{tool = "functions__pay", args = {amount = {equals = 3}}}'
+            for rule in (only_3, ANY_AMOUNT):
+                asked = await question(c, options(Ledger(), thread=None))
+                answered = await c.records.answer(
+                    asked.id, corral.Approved(always=corral.Always(rule, scope="user"))
+                )
+                assert answered.alike == (() if rule == only_3 else (wider.id,))
+                for standing in await c.records.rules():
+                    await c.records.forget_rule(standing.id)
+            assert (await c.records.approval(firm.id)).status == "pending"
+
+    async def test_a_callback_is_not_asked_what_its_rule_has_answered(
+        self, settings: Settings
+    ) -> None:
+        seen: list[Approval] = []
+
+        async def approver(asked: Approval) -> corral.Approved:
+            seen.append(asked)
+            return corral.Approved(always=corral.Always(ANY_AMOUNT))
+
+        both = [turn("Paying.", pay={"amount": 3}), turn("Done.")]
+        both[0] = {**both[0], "tool_calls": [*both[0]["tool_calls"], *PAY_4[0]["tool_calls"]]}
+        ledger = Ledger()
+        async with corral.open(settings) as c:
+            done = await c.run("Pay.", options(ledger, both, approver=approver))
+        assert (done.status, len(seen), sorted(ledger.paid)) == ("completed", 1, [3, 4])
 
     async def test_a_rule_ends_and_is_removed(self, settings: Settings) -> None:
         ledger = Ledger()

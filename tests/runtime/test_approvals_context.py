@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import corral
+from corral.cli.question import question as question_of
 from corral.jsontypes import JsonObject
+from corral.policies.budgets import Budget, Budgets
 from corral.runtime.approvals.file_change import MAX_DIFF, MAX_FILE, diff_lines, file_change, look
 from corral.runtime.config import Settings
 from corral.runtime.views import Approval
@@ -54,6 +56,37 @@ class TestAgents:
         assert question.context["spent"]["steps"] == 1
         assert question.context["spent"]["input_tokens"] > 0
         assert question.context["limits"]["max_steps"] == 12
+        assert question.context["budgets"] == []
+
+    async def test_the_budgets_that_pay_are_shown_with_what_is_used(
+        self, settings: Settings
+    ) -> None:
+        spend = {"usage": {"input_tokens": 400, "output_tokens": 100}}
+        below = scripted(
+            [{**turn(pay={"amount": 3}), **spend}, turn("Paid.")],
+            *Ledger().tools(),
+            name="payer",
+            budget=Budget(model_calls=9),
+        )
+        call = {"name": "agents__payer", "args": {"task": "Pay."}}
+        above = scripted(
+            [{**turn(), "tool_calls": [call], **spend}, turn("Done.")], agents=(below,)
+        )
+        own = settings.model_copy(
+            update={"budgets": Budgets(run=Budget(tokens=90_000), day=Budget(usd=2.5))}
+        )
+        question = await asked(own, above)
+        told = [
+            (b["account"], b["measure"], b["used"], b["limit"]) for b in question.context["budgets"]
+        ]
+        assert told == [
+            ("agent", "model_calls", 1, 9),
+            ("run", "tokens", 1000, 90_000),
+            ("day", "usd", 0.0, 2.5),
+        ]
+        page = question_of(question).plain
+        assert "the run's budget: 1,000 of 90,000 (tokens)" in page
+        assert "today's budget: $0.00 of $2.50 (US dollars)" in page
 
     async def test_what_the_model_has_read_is_told(self, settings: Settings) -> None:
         def read_mail() -> str:

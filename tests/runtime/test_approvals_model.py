@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import Integer, insert, select
 
 import corral
+from corral.policies.budgets import Budget, Budgets
 from corral.policies.prices import Price
 from corral.policies.rules import Rule
+from corral.runtime.budgets.spending import By, Filter, Spent, spending
+from corral.runtime.clock import ago
 from corral.runtime.config import Settings
 from corral.runtime.models.contract import Chunk, ModelRequest
+from corral.runtime.tables import reservations
 from corral.runtime.views import RunResult
 from tests.runtime.agents import Ledger, Turn, scripted, turn
 
@@ -161,3 +167,121 @@ async def test_what_others_wrote_is_delimited_and_nothing_in_it_is_invisible(
     assert mark in str(judge.asked[0].messages[0].content)
     assert shown.isascii()
     assert "Send it." in shown
+
+
+async def test_it_is_paid_for_by_the_run_and_named_in_what_was_spent(settings: Settings) -> None:
+    judge = Judge(answer("approve"), price=Price(input=1.0, output=1.0))
+    budget = Budget(tokens=100_000)
+    async with corral.open(settings) as c:
+        done = await pay(c, Ledger(), corral.ModelApprover(judge), budget=budget)
+        (by_judge,) = [s for s in await spend_by(c, "model") if s.key == "judge"]
+        assert by_judge.model_calls == 1
+        assert by_judge.cost_usd == pytest.approx(done.usage.cost_usd)
+        (everything,) = await spend_by(c, None)
+        assert everything.input_tokens == done.usage.input_tokens
+        assert (everything.model_calls, everything.steps) == (3, 2)
+        await c.records.delete(done.thread)
+        assert await spend_by(c, None) == [everything]
+
+
+async def spend_by(c: corral.Corral, by: By | None) -> list[Spent]:
+    return await spending(c.records.database, by, Filter())
+
+
+@pytest.mark.parametrize("account", ["run", "day"])
+async def test_where_a_budget_leaves_no_room_it_is_not_asked(
+    settings: Settings, account: str
+) -> None:
+    judge = Judge(answer("approve"))
+    used = {"usage": {"input_tokens": 900, "output_tokens": 50}}
+    script = [{**PAY[0], **used}, PAY[1]]
+    ledger = Ledger()
+    tight = Budget(tokens=1000)
+    own = settings.model_copy(update={"budgets": Budgets.model_validate({account: tight})})
+    agent = scripted(script, *ledger.tools())
+    options = corral.RunOptions(agent=agent, approver=corral.ModelApprover(judge))
+    async with corral.open(own) as c:
+        paused = await c.run("Pay.", options)
+        assert (paused.status, judge.asked, ledger.paid) == ("paused", [], [])
+        (asked,) = await c.approvals()
+        assert "budget is reached (tokens)" in asked.context["advice"][0]["reason"]
+        left = await c.records.database.read(lambda k: k.execute(select(reservations)).all())
+        assert left == []
+
+
+async def test_what_is_reserved_for_it_others_do_not_get_and_a_dead_one_lets_go(
+    settings: Settings,
+) -> None:
+    async def states(c: corral.Corral) -> list[str]:
+        query = select(reservations.c.state)
+        return list(await c.records.database.read(lambda k: k.execute(query).scalars().all()))
+
+    class Slow(Judge):
+        """While it thinks, another run reserves in the same budget."""
+
+        async def _thinking(self, request: ModelRequest) -> AsyncIterator[Chunk]:
+            async with corral.open(own) as other:
+                hello = corral.RunOptions(agent=scripted([turn("Hello.")]))
+                assert (await other.run("Hello.", hello)).status == "completed"
+                seen.extend(await states(other))
+            async for chunk in super().stream(request):
+                yield chunk
+
+        def stream(self, request: ModelRequest) -> AsyncIterator[Chunk]:
+            return self._thinking(request)
+
+    own = settings.model_copy(update={"budgets": Budgets(user=Budget(tokens=100_000))})
+    seen: list[str] = []
+    async with corral.open(own) as c:
+        done = await pay(c, Ledger(), corral.ModelApprover(Slow(answer("approve"))))
+        assert (done.status, seen, await states(c)) == ("completed", ["beside"], [])
+        row: dict[str, Any] = {
+            column.name: 10**6 if isinstance(column.type, Integer) else ago(timedelta(hours=1))
+            for column in reservations.c
+        }
+        row |= {"run_id": done.run, "thread_id": done.thread, "state": "beside", "cost_usd": 0.0}
+        await c.records.database.write(lambda k: k.execute(insert(reservations), row))
+        hello = corral.RunOptions(agent=scripted([turn("Hello.")]))
+        assert (await c.run("Hello.", hello)).status == "completed"
+        assert await states(c) == []
+
+
+async def test_it_answers_no_longer_than_its_budget_leaves_it_room(settings: Settings) -> None:
+    judge = Judge(answer("approve"))
+    async with corral.open(settings) as c:
+        done = await pay(c, Ledger(), corral.ModelApprover(judge), budget=Budget(tokens=6000))
+        assert done.status == "completed", done.error
+    (request,) = judge.asked
+    assert request.sampling.max_tokens is not None
+    assert request.sampling.max_tokens < 6000
+
+
+async def test_where_money_is_limited_its_price_must_be_known(settings: Settings) -> None:
+    class Unpriced:
+        """A model that does not say what it costs."""
+
+        name = "mystery"
+        context_window = 8000
+
+        def __init__(self, inner: Judge) -> None:
+            self.stream = inner.stream
+
+        def check_complete(self, turns: int) -> None:
+            """Nothing is left over."""
+
+        async def aclose(self) -> None:
+            """Nothing is held."""
+
+    prices = {"mystery": Price(input=1000.0, output=1000.0)}
+    for known in (False, True):
+        own = settings.model_copy(update={"prices": prices if known else {}})
+        judge = Judge(answer("approve"))
+        approver = corral.ModelApprover(Unpriced(judge))
+        async with corral.open(own) as c:
+            done = await pay(c, Ledger(), approver, budget=Budget(usd=50))
+            assert (done.status, len(judge.asked)) == (("completed", 1) if known else ("paused", 0))
+            if known:
+                assert done.usage.cost_usd > 0.1
+            else:
+                (asked,) = await c.approvals(done.run)
+                assert "price of mystery" in asked.context["advice"][0]["reason"]

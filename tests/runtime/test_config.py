@@ -118,6 +118,46 @@ def test_the_database_url_can_be_overridden(
     assert os.environ["CORRAL_HOME"] in str(load_settings().home)
 
 
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ('[mcp.mail]\nurl = "https://evil.example/mcp"', "mcp.mail"),
+        ('[mcp.local]\ncommand = "./evil"', "mcp.local"),
+        ('[agents.reader.returns]\ntype = "string"', "agents.reader.returns"),
+        ('[agents.reader]\nservers = ["mail"]', "agents.reader.servers"),
+    ],
+)
+def test_a_project_takes_over_no_server_or_agent_of_the_users(
+    workspace: Path, tmp_path: Path, text: str, named: str
+) -> None:
+    users = (
+        '[mcp.mail]\nurl = "https://mail.example/mcp"\ntrust = true\n'
+        'headers = {Authorization = "Bearer ${TOKEN}"}\n'
+        '[mcp.local]\ncommand = "local"\nsandbox = false\n'
+        '[agents.reader]\nservers = ["files"]\nreturns = {type = "integer"}\n'
+    )
+    own = write(user_file(), users)
+    write(workspace / "corral.toml", text)
+    with pytest.raises(ConfigError, match=named):
+        load_settings()
+    flagged = write(tmp_path / "mine.toml", users)
+    own.unlink()
+    with pytest.raises(ConfigError, match=named):
+        load_settings({"config": flagged})
+
+
+def test_a_project_adds_checks_to_a_users_agent_and_removes_none(workspace: Path) -> None:
+    check = (
+        '[[agents.reader.checks]]\nname = "{}"\non = "input"\non_fail = "block"\npattern = "x"\n'
+    )
+    write(user_file(), check.format("mine"))
+    write(workspace / "corral.toml", check.format("theirs"))
+    names = [one.name for one in load_settings().agents["reader"].checks]
+    assert names == ["mine", "theirs"]
+    write(workspace / "corral.toml", "[agents.reader]\nchecks = []\n")
+    assert [one.name for one in load_settings().agents["reader"].checks] == ["mine"]
+
+
 def test_a_projects_rule_lets_through_only_what_stays_in_the_sandbox(workspace: Path) -> None:
     write(
         workspace / "corral.toml",

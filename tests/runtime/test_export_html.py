@@ -96,7 +96,7 @@ async def test_a_run_can_be_read_without_scripts(settings: Settings) -> None:
     assert "Pay 3, please." in said[1]
     assert "I pay and look." in said[2]
     assert approval.reason in said[3]
-    assert "approved after" in said[3]
+    assert "approved by the user after" in said[3]
     assert "amount: 3" in said[5]
     assert "paid 3" in said[5]
     assert "It is paid." in said[6]

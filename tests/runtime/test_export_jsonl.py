@@ -11,16 +11,20 @@ from typing import Any
 
 import pytest
 from langgraph.graph import END, START, MessagesState, StateGraph
+from sqlalchemy import select
 
 import corral
 from corral.agents.exchange import export_file, replay_file
 from corral.errors import ConfigError, ConflictError, UsageError
 from corral.jsontypes import digest
+from corral.policies.budgets import Budget
+from corral.runtime.approvals.answers import Signed
 from corral.runtime.config import Settings
 from corral.runtime.export import forms, lines
 from corral.runtime.export.files import writing
 from corral.runtime.export.jsonl import Exported, write_jsonl
 from corral.runtime.export.lines import LineReader
+from corral.runtime.tables import runs
 from tests.runtime.agents import Ledger, scripted, turn
 from tests.runtime.exports import Records, exported, imported, opened, rich_exports, sealed
 
@@ -430,3 +434,97 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
         pass
     with pytest.raises(ConflictError, match="is no file"), writing(tmp_path, force=True):
         pass
+
+
+async def asked_and_answered(settings: Settings) -> bytes:
+    """An export of a run with a tag and a question that somebody called Ann has answered."""
+    ledger = Ledger()
+    agent = scripted([turn("I pay.", pay={"amount": 5}), turn("Paid.")], *ledger.tools())
+    budget = Budget(tokens=50_000)
+    options = corral.RunOptions(agent=agent, tags=("rent of Ann",), budget=budget)
+    async with corral.open(settings) as c:
+        paused = await c.run("Pay Ann.", options)
+        (question,) = paused.approvals
+        await c.records.answer(question.id, corral.Approved(), Signed("user:ann"))
+        await c.resume(paused.run, options)
+        return await exported(c, paused.run)
+
+
+async def test_a_question_is_seen_elsewhere_as_it_was_asked_and_answered(
+    settings: Settings, elsewhere: Settings, tmp_path: Path
+) -> None:
+    content = await asked_and_answered(settings)
+    assert str(settings.workspace).encode() not in content
+    async with corral.open(settings) as c:
+        (before,) = await c.records.approvals(status=None)
+        assert before.context["budgets"][0]["limit"] == 50_000
+    async with corral.open(elsewhere) as c:
+        found = await imported(c, tmp_path / "run.jsonl", content)
+        (question,) = await c.records.approvals(run=found.run, status=None)
+        assert question.answered_by == "user:ann"
+        for part in ("agents", "spent", "limits", "budgets", "read", "tool"):
+            assert question.context[part] == before.context[part], part
+        assert question.context["rule"]["label"] == before.context["rule"]["label"]
+        assert not question.context.keys() & {"facts", "suggestions"}
+        assert await exported(c, found.run) == content
+        row = await c.records.database.read(lambda k: k.execute(select(runs.c.tags)).scalar())
+        assert json.loads(str(row)) == ["rent of Ann"]
+
+
+async def test_an_export_of_before_has_neither_context_nor_tags(
+    settings: Settings, elsewhere: Settings, tmp_path: Path
+) -> None:
+    old = opened(await asked_and_answered(settings))
+    for record in old:
+        for name in ("context", "answered_by", "tags"):
+            record.pop(name, None)
+    async with corral.open(elsewhere) as c:
+        found = await imported(c, tmp_path / "old.jsonl", sealed(old))
+        (question,) = await c.records.approvals(run=found.run, status=None)
+        assert (question.context, question.answered_by) == ({}, None)
+        assert (await c.replay(found.run)).status == "identical"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("context", {"agents": 5}),
+        ("context", {"agents": [{"agent": "a", "task": "b", "more": 1}]}),
+        ("context", {"facts": {"workspace": "/"}}),
+        ("context", {"suggestions": [{"rule": {}, "words": ""}]}),
+        ("context", {"budgets": [{"account": "run", "words": "x"}]}),
+        ("context", {"spent": {"steps": "many"}}),
+        ("context", {"hosts": ["h"] * 10_001}),
+        ("context", []),
+        ("answered_by", 5),
+        ("answered_by", "x" * 3000),
+    ],
+)
+async def test_what_a_stranger_says_of_a_question_is_held_to_its_form(
+    settings: Settings, elsewhere: Settings, tmp_path: Path, name: str, value: Any
+) -> None:
+    records = opened(await asked_and_answered(settings))
+    next(one for one in records if one["type"] == "approval")[name] = value
+    async with corral.open(elsewhere) as c:
+        with pytest.raises(ConfigError, match=name):
+            await imported(c, tmp_path / "run.jsonl", sealed(records))
+        assert await c.records.runs() == []
+
+
+async def test_a_scrubbed_question_says_neither_who_nor_what(
+    settings: Settings, elsewhere: Settings, tmp_path: Path
+) -> None:
+    await asked_and_answered(settings)
+    async with corral.open(settings) as c:
+        run = (await c.records.run("last")).run
+        target = io.BytesIO()
+        await write_jsonl(c.records.database, Exported(run, scrubbed=True), target)
+    content = target.getvalue()
+    assert b"Ann" not in content
+    assert b"ann" not in content.replace(b"channel", b"")
+    async with corral.open(elsewhere) as c:
+        found = await imported(c, tmp_path / "run.jsonl", content)
+        (question,) = await c.records.approvals(run=found.run, status=None)
+        assert question.answered_by == "user"
+        assert question.context["budgets"][0]["limit"] == 50_000
+        assert question.context["agents"][0]["task"].startswith("\u2592")

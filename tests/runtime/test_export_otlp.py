@@ -12,6 +12,9 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 import corral
 from corral.errors import ConfigError, RunError
+from corral.policies.budgets import Budget
+from corral.policies.checks import Check
+from corral.policies.loops.settings import LoopSettings
 from corral.runtime.config import Settings, load_settings
 from corral.runtime.events import Notice, RunFinished, ToolFinished
 from corral.runtime.export.html_text import obj
@@ -302,6 +305,54 @@ async def test_spans_are_sent_while_a_run_goes_on(settings: Settings, collector:
     assert {(span.name, span.parent_span_id) for span in sent} == {
         (span.name, span.parent_span_id) for span in collector.spans
     }
+
+
+async def test_a_question_about_a_budget_is_sent_with_its_call(
+    settings: Settings, collector: Receiver
+) -> None:
+    @corral.tool(read_only=True)
+    def look() -> str:
+        """Wait until the question about the model's call before this one has been sent."""
+        collector.wait_for("approval budget")
+        return "seen"
+
+    options = corral.RunOptions(
+        agent=scripted([turn(look={}), turn("Seen.")], look), budget=Budget(model_calls=0)
+    )
+    async with corral.open(live(settings, collector.url)) as c:
+        paused = await c.run("Look.", options)
+        (question,) = paused.approvals
+        assert question.kind == "budget"
+        await c.approve(question.id, args={**question.args, "raise_to": 9})
+        assert (await c.resume(paused.run, options)).status == "completed"
+    sent = collector.named("approval budget")
+    said = attributes(sent)
+    assert (said["corral.approval.kind"], said["corral.approval.status"]) == ("budget", "approved")
+    assert sent.parent_span_id == collector.named("execute_tool functions__look").parent_span_id
+
+
+async def test_a_question_about_a_loop_and_a_checks_next_try_are_sent(
+    settings: Settings, collector: Receiver
+) -> None:
+    @corral.tool(read_only=True)
+    def look() -> str:
+        """Look."""
+        return "the same"
+
+    looks = [turn(look={}) for _ in range(12)]
+    nudged = settings.model_copy(update={"loops": LoopSettings(ask_after=2, stop_after=9)})
+    options = corral.RunOptions(agent=scripted([*looks, turn("Seen.")], look))
+    async with corral.open(live(nudged, collector.url)) as c:
+        paused = await c.run("Look.", options)
+        (question,) = paused.approvals
+        assert question.kind == "loop"
+        await c.stop(question.id)
+        check = Check(name="polite", on="output", require="please", on_fail="reask")
+        agent = scripted([turn("No."), turn("Yes, please.")], checks=(check,))
+        assert (await c.run("Say.", corral.RunOptions(agent=agent))).output == "Yes, please."
+    tries = [s for s in collector.spans if s.name == "chat scripted"]
+    again = next(s for s in tries if "/check/1" in str(attributes(s)["corral.effect.path"]))
+    assert again.parent_span_id in {s.span_id for s in tries}
 
 
 async def test_a_sub_agents_spans_are_sent_below_it_before_it_has_ended(

@@ -118,6 +118,20 @@ async def test_a_thread_that_has_no_run_left_goes_as_a_whole(settings: Settings)
         assert len(await c.records.database.read(lambda k: k.execute(threads).all())) == 1
 
 
+async def test_one_thread_that_is_named_goes_as_a_whole(settings: Settings) -> None:
+    async with corral.open(settings) as c:
+        old, kept = await talk(c, [90, 80]), await talk(c, [70])
+        thread = (await c.records.run(old[0])).thread
+        only = dataclasses.replace(MONTH, threads=(thread,))
+        would = await c.records.gc(only, dry_run=True)
+        found = await c.records.gc(only)
+        assert (set(found.runs), found.threads) == (set(old), (thread,))
+        assert (found.runs, found.threads) == (would.runs, would.threads)
+        assert await ids(c) == set(kept)
+        with pytest.raises(NotFoundError):
+            await c.records.gc(only)
+
+
 async def test_without_a_limit_no_run_goes(settings: Settings) -> None:
     async with corral.open(settings) as c:
         made = await talk(c, [900, 800])

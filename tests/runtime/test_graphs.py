@@ -367,7 +367,8 @@ async def test_the_limits_of_a_run_hold_in_its_sub_agents(allowing: Settings) ->
     async with corral.open(allowing) as c:
         stopped = await c.run("Go.", corral.RunOptions(agent=agent, limits=limits))
         assert (stopped.status, stopped.steps) == ("stopped", 6)  # two of each of three agents
-        done = await c.resume(stopped.run, corral.RunOptions(agent=agent))
+        more = corral.RunOptions(agent=agent, limits=corral.RunLimits(max_steps=12))
+        done = await c.resume(stopped.run, more)
         assert (done.status, done.output) == ("completed", "All done."), done.error
         assert (await c.replay(done.run)).status == "identical"
 

@@ -84,6 +84,16 @@ class TestOutput:
             replayed = await c.replay(done.run)
             assert replayed.status == "identical", replayed.divergence
 
+    async def test_one_that_is_asked_for_again_and_refused_reaches_nobody(
+        self, settings: Settings
+    ) -> None:
+        again = corral.check(short, on="output", on_fail="reask", retries=1)
+        asked = agent([turn(LONG), turn(LONG)], again)
+        async with corral.open(settings) as c:
+            events = [event async for event in c.stream("Tell me.", corral.RunOptions(agent=asked))]
+        assert result_of(events).status == "stopped"
+        assert LONG not in str(events)
+
     async def test_one_that_is_blocked_reaches_nobody(self, settings: Settings) -> None:
         asked = agent([turn(LONG)], corral.check(short, on="output"))
         async with corral.open(settings) as c:

@@ -46,6 +46,28 @@ async def test_the_token_limit_counts_over_a_resume(settings: Settings) -> None:
         assert (again.status, again.steps) == ("stopped", 2)
 
 
+async def test_a_resume_and_a_fork_have_the_limits_that_the_run_began_with(
+    settings: Settings,
+) -> None:
+    agent = scripted(looks(6), look, limits=corral.RunLimits(max_steps=9))
+    plain = corral.RunOptions(agent=agent)
+    limits = corral.RunLimits(max_steps=3, max_tokens=100_000)
+    async with corral.open(settings) as c:
+        stopped = await c.run("Look.", corral.RunOptions(agent=agent, limits=limits))
+        assert (stopped.status, stopped.steps) == ("stopped", 3)
+        again = await c.resume(stopped.run, plain)
+        assert (again.status, again.steps) == ("stopped", 3)
+        last = max(e.seq for e in await c.records.trace(stopped.run) if e.kind == "model")
+        fork = await c.fork(stopped.run, corral.Fork(at=last), plain)
+        assert (fork.status, fork.steps) == ("stopped", 3)
+        # More steps are asked for, and of tokens nothing is said: their limit stays.
+        tight = corral.RunOptions(agent=agent, limits=corral.RunLimits(max_tokens=1))
+        spent = await c.run("Look.", tight)
+        more = corral.RunOptions(agent=agent, limits=corral.RunLimits(max_steps=20))
+        assert (await c.resume(spent.run, more)).status == "stopped"
+        assert (await c.resume(stopped.run, more)).status == "completed"
+
+
 async def test_polling_that_makes_progress_is_not_stopped(settings: Settings) -> None:
     ledger = Ledger()
 

@@ -104,7 +104,7 @@ async def test_the_level_survives_a_restart_and_is_the_same_in_a_fork(
     door = Door()
     short = corral.RunLimits(max_steps=4)
     agent = scripted(knocks(12), door.tool())
-    options = corral.RunOptions(agent=agent)
+    options = corral.RunOptions(agent=agent, limits=corral.RunLimits(max_steps=12))
     async with corral.open(settings) as c:
         stopped = await c.run("Knock.", corral.RunOptions(agent=agent, limits=short))
         assert (stopped.status, stopped.steps, door.calls) == ("stopped", 4, 3)

@@ -22,6 +22,7 @@ from sqlalchemy import Connection, create_engine
 
 import corral
 from corral.errors import StorageError
+from corral.policies.rules import Rule
 from corral.runtime import migrate
 from corral.runtime.config import Settings
 from corral.runtime.database import sqlite_url
@@ -108,6 +109,9 @@ def older(
 
 async def go_on_with_the_past(settings: Settings) -> None:
     """Read, replay and resume every run of the first database."""
+    # Nobody knows any more what those runs had read, so that even a look can tell somebody of it.
+    looking = Rule(tool="functions__look", action="allow")
+    settings = settings.model_copy(update={"rules": (*settings.rules, looking)})
     past = Past()
     talk = past.options(turn("Let me look.", look={"at": 1}), turn("All is well."))
     paying = past.options(turn("Paying.", pay={"amount": 7}), turn("Paid seven."))

@@ -7,8 +7,14 @@ import sys
 
 import pytest
 
-from corral.policies.prices import FREE, NANO, Tokens
-from corral.runtime.budgets.prices import listed_price
+import corral
+from corral.policies.budgets import Budget
+from corral.policies.prices import FREE, NANO, Price, Tokens
+from corral.runtime.budgets.prices import billed, listed_price
+from corral.runtime.config import Settings
+from corral.runtime.effects import Spend
+from corral.runtime.models.contract import ChatModel
+from tests.runtime.agents import Turn, turn
 
 
 @pytest.mark.parametrize(
@@ -69,3 +75,52 @@ def test_the_table_is_loaded_when_it_is_first_needed() -> None:
     code = "import sys, corral.runtime.budgets.prices; print('genai_prices' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+USED: Turn = {**turn("Hello."), "usage": {"input_tokens": 1000, "output_tokens": 500}}
+
+
+class Plain:
+    """A model of somebody's own, which does not say what it costs."""
+
+    name = "mine"
+    context_window = 8000
+
+    def __init__(self) -> None:
+        inner = corral.ScriptedModel([USED])
+        self.stream = inner.stream
+        self.check_complete = inner.check_complete
+        self.aclose = inner.aclose
+
+
+@pytest.mark.parametrize("model", [Plain(), corral.ScriptedModel([USED], name="mine")])
+async def test_a_price_of_the_settings_counts_for_a_model_that_has_none(
+    settings: Settings, model: ChatModel
+) -> None:
+    prices = {"mine": Price(input=100.0, output=200.0)}
+    own = settings.model_copy(update={"prices": prices})
+    agent = corral.Agent(servers=(), chat_model=model)
+    async with corral.open(own) as c:
+        done = await c.run("Hi.", corral.RunOptions(agent=agent, budget=Budget(usd=5)))
+        assert done.status == "completed"
+        assert done.usage.cost_usd == pytest.approx(0.2)
+        # It is a budget's limit too: a second one like it does not fit.
+        options = corral.RunOptions(agent=agent, budget=Budget(usd=0.001, at_limit="answer"))
+        assert (await c.run("Hi.", options)).status == "stopped"
+
+
+async def test_the_local_model_costs_what_the_settings_say(settings: Settings) -> None:
+    price = Price(input=1000.0, output=1000.0)
+    own = settings.model_copy(update={"prices": {"local": price}, "model": "local"})
+    options = corral.RunOptions(agent=corral.Agent(servers=(), facts=0), budget=Budget(usd=9))
+    async with corral.open(own) as c:
+        done = await c.run("Say hi.", options)
+        assert done.status == "completed", done.error
+        used = done.usage
+        assert used.cost_usd == pytest.approx((used.input_tokens + used.output_tokens) / 1000)
+
+
+def test_what_a_model_bills_itself_is_not_billed_again() -> None:
+    price = Price(input=1.0, output=1.0)
+    assert billed(Spend(10, 10, 0.5), price) == Spend(10, 10, 0.5)
+    assert billed(Spend(), price) == Spend()

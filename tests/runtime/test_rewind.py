@@ -291,7 +291,8 @@ async def test_a_run_that_was_stopped_can_go_on_after_a_rewind_to_it(
     assert stopped.status == "stopped"
     await run(c, saying("else"), "Something else.", stopped.thread)
     await c.rewind(stopped.thread, stopped.run)
-    done = await c.resume(stopped.run, corral.RunOptions(agent=agent))
+    more = corral.RunOptions(agent=agent, limits=corral.RunLimits(max_steps=3))
+    done = await c.resume(stopped.run, more)
     assert (done.status, done.output) == ("completed", "all noted")
     assert await prompts_seen(c, stopped.thread) == ["Note twice.", "What was said?"]
     await replays(c)

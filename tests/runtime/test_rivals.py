@@ -144,7 +144,8 @@ async def test_a_run_whose_process_died_is_told_of_and_resumed_or_given_up(
         assert f"corral cancel {first.run}" in caught.value.hint
         assert (await c.records.cancel(first.run)).status == "stopped"
         assert (await c.run("Hello?", more)).output == "Hello."
-        done = await c.resume(second.run, corral.RunOptions(agent=looking(2)))
+        longer = corral.RunOptions(agent=looking(2), limits=corral.RunLimits(max_steps=9))
+        done = await c.resume(second.run, longer)
         assert (done.status, done.output) == ("completed", "Seen.")
         for run in await c.records.runs():
             assert (await c.replay(run.run)).status == "identical"

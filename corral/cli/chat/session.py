@@ -17,6 +17,7 @@ from corral.cli.chat.questions import Questioner
 from corral.cli.context import closing, current
 from corral.cli.narrator import Narrator
 from corral.cli.output import clean, one_line
+from corral.cli.preview import call_text
 from corral.cli.screen import Screen
 from corral.errors import CorralError
 from corral.runtime.events import Event
@@ -151,6 +152,8 @@ class Session:
             style="dim",
         )
         for approval in await corral.records.approvals(run=run):
+            call = call_text(approval.tool, approval.args, 70)
+            self.screen.line(call, style="dim")
             for line in ways_to_answer(approval):
                 self.screen.line(f"  {line}", style="dim")
         self.screen.line(f"  then {command('resume', run)}", style="dim")

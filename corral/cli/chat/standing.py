@@ -7,9 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from rich.padding import Padding
+from rich.text import Text
+
 from corral.cli.always import past_lines
 from corral.cli.chat.keyboard import Keyboard
 from corral.cli.output import clean
+from corral.cli.render import when
 from corral.cli.screen import Screen
 from corral.errors import UsageError
 from corral.runtime.approvals.replies import Always, RuleScope
@@ -27,9 +31,16 @@ _SCOPES: dict[str, RuleScope] = {
     "p": "project",
     "u": "user",
 }
+_HOLDS: dict[RuleScope, str] = {
+    "run": "in this run",
+    "thread": "in this thread",
+    "project": "in this folder",
+    "user": "everywhere",
+}
 _CHOICE = re.compile(r"(e|edit)?\s*(\d{1,2})?", re.IGNORECASE)
 _WHERE = (
-    "Where? [r]un, [t]hread, [p]roject, [u]ser: everywhere; with an end if you like: p 7d [p] » "
+    "Where? [r]un, [t]hread, [p]roject (this folder), [u]ser (everywhere)\n"
+    "  and until when, if you like, as in p 7d [p] » "
 )
 
 
@@ -45,7 +56,8 @@ class RuleDialog:
     async def ask(self, approval: Approval, action: Literal["allow", "deny"]) -> Always | None:
         """The rule that the person wants; ``None``: none after all. Raises ``UsageError``."""
         for number, suggestion in enumerate(approval.suggestions, start=1):
-            self.screen.line(f"  {number}  {action} {clean(str(suggestion['words']))}")
+            words = clean(str(suggestion["words"]))
+            self.screen.line(Padding(f"{number}  {action} {words}", (0, 0, 0, 2)))
         rule = await self._which(approval)
         if rule is None:
             return None
@@ -77,8 +89,9 @@ class RuleDialog:
         from corral.policies.conditions import describe
 
         rule = chosen_rule(approval, always, action, str(self.workspace))
-        until = f" until {always.until}" if always.until else ""
-        self.screen.line(clean(f"{describe(rule)}, for this {always.scope}{until}"), style="bold")
+        until = f" until {when(always.until)} UTC" if always.until else ""
+        words = f"{describe(rule)}, {_HOLDS[always.scope]}{until}"
+        self.screen.line(Text(clean(words)), style="bold")
         past = await self.records.preview(table_of(rule), str(self.workspace))
         for line in past_lines(past):
             self.screen.line(line, style="dim")

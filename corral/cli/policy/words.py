@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from corral.cli.output import clean, note, one_line
+from corral.cli.render import when
 from corral.jsontypes import JsonObject, canonical
 from corral.policies.conditions import describe
 from corral.policies.layers import LAYERS
@@ -78,7 +79,7 @@ def shown(policy: Layered, standing: Iterable[StandingRule]) -> None:
     rules = list(standing)
     _line("standing answers:" + ("" if rules else " none"))
     for rule in rules:
-        end = f", until {rule.until}" if rule.until else ""
+        end = f", until {when(rule.until)} UTC" if rule.until else ""
         _line(f"  {rule.id} ({rule.scope}{end}): {rule.words}")
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Iterator
+from functools import lru_cache
 from importlib import import_module
 
 from corral.policies.detectors.spans import Span
@@ -86,8 +87,11 @@ def may_name_secret(text: str) -> bool:
 
 def names_secret(name: str) -> bool:
     """Whether the value of a JSON object's member with this name is expected to be a secret."""
-    if len(name) > _LONGEST_NAME:
-        return False
+    return len(name) <= _LONGEST_NAME and _names_secret(name)
+
+
+@lru_cache(maxsize=4096)
+def _names_secret(name: str) -> bool:
     found = (match for match in _NAME.finditer(name) if match.end() == len(name))
     return any(_is_secret(match[0], name[: match.start()]) for match in found)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,8 @@ from corral.policies.patterns.commands import (
     matches_command_loosely,
     matches_command_strictly,
 )
-from corral.policies.patterns.paths import is_inside, path_values
+from corral.policies.patterns.names import is_prose_name
+from corral.policies.patterns.paths import is_inside, is_path_name, path_values
 from corral.policies.patterns.shell import Command
 from corral.policies.patterns.urls import (
     MAX_LENGTH,
@@ -37,6 +39,8 @@ _CLIENTS = frozenset(
     | {"rsync", "mosh", "telnet", "ftp", "lftp", "tftp", "nc", "ncat", "netcat", "socat", "openssl"}
     | {"ping", "traceroute", "dig", "nslookup", "host", "whois", "nmap", "mail", "sendmail"}
 )
+_LONGEST_PATH = 4096
+_EXTENSION = re.compile(r"[^\s.]\.[A-Za-z0-9]{1,8}$")
 _URL_IN_WORD = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[/\\]{2}.*", re.DOTALL)
 _REMOTE = re.compile(r"(?:[^@/\s]+@)?(\[[0-9A-Fa-f:.]+\]|[^@/:\s]+)(?:[:/].*)?", re.DOTALL)
 
@@ -93,10 +97,34 @@ def destinations_in(args: JsonObject) -> tuple[Destination, ...]:
 
 def paths_fit(patterns: Sequence[str], call: ToolCall, *, loosens: bool) -> bool:
     """Whether all paths in a call fit a pattern and there is one; loosely, whether any does."""
-    found = [
-        path_fits(tuple(patterns), path, call, loosens=loosens) for path in path_values(call.args)
+    paths = path_values(call.args)
+    others = [text for text in other_paths(call.args) if not loosens or _leads_away(text)]
+    found = [path_fits(tuple(patterns), path, call, loosens=loosens) for path in [*paths, *others]]
+    return bool(paths) and all(found) if loosens else any(found)
+
+
+def other_paths(args: JsonObject) -> list[str]:
+    """The texts that look like paths in arguments whose names do not say so: ``output``, ``to``."""
+    return [
+        text
+        for name, value in args.items()
+        if not (is_path_name(name) or is_prose_name(name))
+        and not (is_url_name(name) or is_command_name(name))
+        for text in texts_of(value)
+        if _looks_like_path(text)
     ]
-    return bool(found) and all(found) if loosens else any(found)
+
+
+def _looks_like_path(text: str) -> bool:
+    if len(text) > _LONGEST_PATH or "\n" in text or looks_like_url(text):
+        return False
+    usual = text if text.isascii() else unicodedata.normalize("NFKC", text)
+    return any(sign in usual for sign in "/\\%") or _EXTENSION.search(usual) is not None
+
+
+def _leads_away(text: str) -> bool:
+    """Whether a path starts elsewhere than in the workspace, or goes up."""
+    return text.startswith(("/", "~", "\\")) or ".." in re.split(r"[/\\]", text)
 
 
 def stays_inside(call: ToolCall) -> bool:

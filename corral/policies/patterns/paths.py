@@ -64,8 +64,9 @@ class Location:
     """Where a path leads, as text: its absolute segments, and those below the workspace.
 
     ``below`` is ``None`` outside the workspace. ``plain`` is false for a path that could be read
-    as another one: by a NUL or an invisible character, a backslash, an encoded dot or slash, a
-    home, variable or URL at its start, or a segment that begins with a space or ends in a dot.
+    as another one: by a NUL or an invisible character, a backslash, a dot or slash that is encoded
+    or in another form, a home, variable or URL at its start, or a segment that begins with a space
+    or ends in a dot.
     """
 
     absolute: tuple[str, ...]
@@ -168,6 +169,9 @@ def _is_odd(segment: str) -> bool:
     if segment in ("", ".", ".."):
         return False
     if segment != segment.strip() or segment.endswith(".") or _ENCODED.search(segment):
+        return True
+    usual = segment if segment.isascii() else unicodedata.normalize("NFKC", segment)
+    if "/" in usual or not usual.strip(". "):
         return True
     return any(map(_is_hidden, segment))
 

@@ -42,7 +42,8 @@ _ENCODED = re.compile(r"%[0-9A-Fa-f]{2}")
 _PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _SCHEME = re.compile(r"\s*([a-z][a-z0-9+.-]*):(?!\d+(?:[/?#]|$))", re.IGNORECASE)
 _LOOKS_LIKE_URL = re.compile(r"\s*[a-z][a-z0-9+.-]*:[/\\]{2}", re.IGNORECASE)
-_DOTS = str.maketrans({"\u3002": ".", "\uff0e": ".", "\uff61": "."})
+DOTS = str.maketrans({"\u3002": ".", "\uff0e": ".", "\uff61": "."})
+"""The signs that clients take for the dot of a host name (IDNA, RFC 3490)."""
 
 
 def is_url_name(name: str) -> bool:
@@ -95,7 +96,7 @@ def readings(url: str) -> tuple[Url, ...]:
     plain = read_plainly(url)
     if plain is not None:
         return (plain,)
-    usual = _visible(unicodedata.normalize("NFKC", url.translate(_DOTS)))
+    usual = _visible(unicodedata.normalize("NFKC", url.translate(DOTS)))
     texts = dict.fromkeys((_visible(url), usual))
     return tuple(dict.fromkeys(reading for text in texts for reading in _loose_readings(text)))
 
@@ -212,7 +213,7 @@ def _to_ascii(name: str) -> str | None:
     """A name in ASCII, if the old and the new rules for it agree (IDNA 2003 and 2008)."""
     import idna
 
-    if name != unicodedata.normalize("NFKC", name.translate(_DOTS)):
+    if name != unicodedata.normalize("NFKC", name.translate(DOTS)):
         return None
     try:
         new = idna.encode(name).decode("ascii")
@@ -286,7 +287,7 @@ def _authorities(authority: str) -> Iterator[tuple[str, int]]:
 
 def _loose_hosts(host: str) -> Iterator[str]:
     """The names or the address that a host may stand for."""
-    name = host.strip("[] ").partition("%")[0].casefold().translate(_DOTS).strip(".")
+    name = host.strip("[] ").partition("%")[0].casefold().translate(DOTS).strip(".")
     address = _address(name) or _numeric_address(name)
     if address is not None:
         yield address

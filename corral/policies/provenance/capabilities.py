@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from typing import Literal
+from urllib.parse import unquote
 
 from corral.policies.facts import ToolCall
 from corral.policies.patterns.globs import compile_glob
 from corral.policies.patterns.names import last_word
 from corral.policies.patterns.paths import is_inside, locate, path_values
 from corral.policies.patterns.urls import (
+    DOTS,
     host_fits,
     hosts_of,
     is_host_name,
@@ -113,11 +116,24 @@ def _named(call: ToolCall) -> Iterator[str]:
                 continue
             if is_url_name(name) or is_host_name(name) or looks_like_url(leaf):
                 yield from (host.lower() for host in hosts_of(leaf))
-            yield from (match[0].lower() for match in _MAIL.finditer(leaf))
-            for link in _LINK.finditer(leaf):
-                yield from (host.lower() for host in hosts_of(link[0]))
-            yield from (match[0].lower() for match in _HOST.finditer(leaf) if not _is_file(name))
-            yield from (match[0].strip("[]").lower() for match in _ADDRESS.finditer(leaf))
+            for text in _readable(leaf):
+                yield from _written_in(text, holds_path=_is_file(name))
+
+
+def _readable(text: str) -> Iterator[str]:
+    """A text, and what it is once its signs are put in their usual form and decoded."""
+    usual = unicodedata.normalize("NFKC", text.translate(DOTS))
+    decoded = unquote(unquote(usual)) if "%" in usual else usual
+    yield from dict.fromkeys((text, usual, decoded))
+
+
+def _written_in(text: str, *, holds_path: bool) -> Iterator[str]:
+    yield from (match[0].lower() for match in _MAIL.finditer(text))
+    for link in _LINK.finditer(text):
+        yield from (host.lower() for host in hosts_of(link[0]))
+    if not holds_path:
+        yield from (match[0].lower() for match in _HOST.finditer(text))
+    yield from (match[0].strip("[]").lower() for match in _ADDRESS.finditer(text))
 
 
 def _is_file(name: str) -> bool:

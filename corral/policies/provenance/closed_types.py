@@ -7,6 +7,7 @@ are checked here.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,8 @@ MAX_LETTERS = 12
 """Letters that a text of a pattern may choose: enough for a code, too few for a sentence."""
 
 MAX_ITEMS = 20
-"""Items of a list of such texts: together they must not become a sentence either."""
+MAX_LIST_LETTERS = 36
+"""Items of a list of such texts, and their letters: they must not become a sentence either."""
 
 _MAX_DEPTH = 16
 _MAX_LENGTH = 64
@@ -87,6 +89,12 @@ class _Type:
     def _branches(self) -> Sequence[Any]:
         return [*self.schema.get("anyOf", ()), *self.schema.get("oneOf", ())]
 
+    def _is_of_one(self) -> bool:
+        """Whether all that it says is said by one part: what several say cannot be told apart."""
+        return len(self.schema.get("allOf", ())) == 1 and not {"type", "properties"} & {
+            *self.schema
+        }
+
     def is_closed(self, depth: int) -> bool:
         """See ``is_closed``."""
         schema = self.schema
@@ -98,8 +106,8 @@ class _Type:
             return self._inner(self._resolved()).is_closed(depth + 1)
         if branches := self._branches():
             return all(self._inner(one).is_closed(depth + 1) for one in branches)
-        if "allOf" in schema:
-            return any(self._inner(one).is_closed(depth + 1) for one in schema["allOf"])
+        if self._is_of_one():
+            return self._inner(schema["allOf"][0]).is_closed(depth + 1)
         kinds = schema.get("type")
         kinds = kinds if isinstance(kinds, list) else [kinds]
         return all(self._is_closed_kind(kind, depth) for kind in kinds)
@@ -108,7 +116,10 @@ class _Type:
         if kind in ("null", "boolean", "integer", "number"):
             return True
         if kind == "string":
-            return self.schema.get("format") in _FORMATS or _is_code(self.schema.get("pattern"))
+            return (
+                self.schema.get("format") in _FORMATS
+                or _letters(self.schema.get("pattern")) <= MAX_LETTERS
+            )
         if kind == "array":
             return self._is_closed_list(depth)
         if kind != "object" or isinstance(self.schema.get("additionalProperties"), dict):
@@ -122,8 +133,10 @@ class _Type:
         items = self.schema.get("items")
         if not self._inner(items).is_closed(depth + 1) or "prefixItems" in self.schema:
             return False
-        counted = self.schema.get("maxItems", MAX_ITEMS + 1) <= MAX_ITEMS
-        return counted or not (isinstance(items, dict) and "pattern" in items)
+        if not (isinstance(items, dict) and "pattern" in items):
+            return True
+        most = self.schema.get("maxItems", MAX_ITEMS + 1)
+        return bool(most <= MAX_ITEMS and most * _letters(items["pattern"]) <= MAX_LIST_LETTERS)
 
     def pruned(self, value: Any, where: str, depth: int = 0) -> Any:
         """See ``pruned``."""
@@ -132,6 +145,8 @@ class _Type:
             return value
         if "$ref" in schema:
             return self._inner(self._resolved()).pruned(value, where, depth + 1)
+        if self._is_of_one():
+            return self._inner(schema["allOf"][0]).pruned(value, where, depth + 1)
         if branches := self._branches():
             return self._of_a_branch(branches, value, where, depth)
         _require_kind(schema, value, where)
@@ -176,19 +191,22 @@ def _require_kind(schema: JsonObject, value: Any, where: str) -> None:
             raise NotOfType(f"{where or 'the value'} is no {schema['format']}") from error
 
 
-def _is_code(pattern: Any) -> bool:
-    """Whether a pattern stands for short codes alone: anchored, bounded, few letters, no spaces."""
+def _letters(pattern: Any) -> float:
+    """How many letters a pattern of codes lets one choose; infinite for any other pattern.
+
+    A pattern of codes is anchored and bounded, and has no spaces.
+    """
     if not isinstance(pattern, str) or not (pattern.startswith("^") and pattern.endswith("$")):
-        return False
+        return math.inf
     body, at, letters, length = pattern[1:-1], 0, 0, 0
     while at < len(body):
         piece = _PIECE.match(body, at)
         if piece is None:
-            return False
+            return math.inf
         one, most = piece["one"], int(piece["high"] or piece["low"] or 1)
         if one.startswith("["):
             if not _CLASS.fullmatch(one[1:-1]):
-                return False
+                return math.inf
             letters += most * any(c.isalpha() for c in one)
         at, length = piece.end(), length + most
-    return letters <= MAX_LETTERS and length <= _MAX_LENGTH
+    return letters if length <= _MAX_LENGTH else math.inf

@@ -18,6 +18,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date, datetime, timedelta
 from typing import Literal
 
 from corral.jsontypes import Json
@@ -43,16 +44,29 @@ from corral.policies.provenance.verbatim import (
 OnUntrusted = Literal["ask", "deny", "off"]
 
 SMALL = 1_000
-"""Numbers up to this are pages, counts and limits: a call that only reads may hold any of them."""
+"""Pages, counts and limits up to this may be any in a call that only reads."""
 
 _RISKS: tuple[Capability, ...] = ("send", "irreversible", "secret")
-_REFERENCES = frozenset({"id", "ids", "uid", "uuid", "guid", "ref", "reference", "slug", "cursor"})
+_REFERENCES = frozenset(
+    {"id", "ids", "uid", "uuid", "guid", "ref", "reference", "slug", "cursor", "number", "numbers"}
+)
+_AMOUNTS = frozenset(
+    {"page", "pages", "limit", "limits", "offset", "count", "counts", "max", "min", "top", "size"}
+    | {"n", "k", "num", "results", "result", "items", "lines", "line", "rows", "length", "depth"}
+    | {"days", "day", "weeks", "months", "month", "hours", "hour", "minutes", "seconds", "timeout"}
+    | {"start", "end", "skip", "first", "last", "index", "level", "radius", "width", "height"}
+    | {"nights", "guests", "adults", "children", "people", "persons", "seats", "chars", "tokens"}
+)
+"""What a number is called that says how many or how far, and not which."""
 _REFERENCE = re.compile(r"[\w.:#-]{1,80}")
 _PATH = re.compile(r"(?!.*://)[\w ./+-]{0,200}(?:/[\w .+-]{1,80}|\.[A-Za-z][A-Za-z0-9]{0,5})")
 _DATE = re.compile(
     r"(?:19|20)\d\d-[01]\d(?:-[0-3]\d(?:[T ][0-2]\d:[0-5]\d(?::[0-5]\d)?(?:Z|[+-]\d\d:\d\d)?)?)?"
     r"|[0-2]\d:[0-5]\d"
 )
+_MONTH = len("2026-11")
+_NEAR = timedelta(days=400)
+"""Dates this far from now are days to ask about; others may be a birthday, or stand for a code."""
 _SHOWN_SOURCES = 5
 
 
@@ -87,9 +101,9 @@ def guard(call: ToolCall, on_untrusted: OnUntrusted = "ask") -> Objection | None
 def from_user(call: ToolCall, names: Sequence[str] = ("*",)) -> bool:
     """Whether the arguments of these names are there and stand in what the user has written.
 
-    ``*`` is all that are given. Of a call that only reads, numbers up to ``SMALL``, dates,
-    booleans and the choices that its schema names may be any. A call that does more holds at least
-    one value of the user's.
+    ``*`` is all that are given. Of a call that only reads, counts up to ``SMALL``, dates near to
+    now, booleans and the choices that its schema names may be any. A call that does more holds at
+    least one value of the user's.
     """
     given = dict(_given(call))
     if "*" not in names:
@@ -128,11 +142,11 @@ def _is_users_leaf(call: ToolCall, leaf: Json) -> bool:
         case bool():
             return call.read_only
         case int() | float():
-            return (call.read_only and _is_small(leaf)) or number_stands_in(leaf, call.user_texts)
+            return number_stands_in(leaf, call.user_texts)
         case str():
             return any(
                 text_stands_in(form, call.user_texts) for form in _written(leaf, call.workspace)
-            ) or (call.read_only and _DATE.fullmatch(leaf) is not None)
+            ) or (call.read_only and _is_near(leaf, call.at))
         case _:
             return False
 
@@ -149,8 +163,23 @@ def _is_small(number: float) -> bool:
     return abs(number) <= SMALL and float(number).is_integer()
 
 
+def _is_near(text: str, now: datetime | None) -> bool:
+    """Whether a text is a time of day, or a date that is not far from now."""
+    if _DATE.fullmatch(text) is None:
+        return False
+    if now is None or ":" in text[:3]:
+        return True
+    try:
+        day = date.fromisoformat(text[:10] if len(text) > _MONTH else f"{text}-01")
+    except ValueError:
+        return False
+    return abs(day - now.date()) <= _NEAR
+
+
 def _is_choice(call: ToolCall, name: str, value: Json) -> bool:
-    """Whether the tool's own definition names the value among the few that there are."""
+    """Whether a value is a mere count, or the tool's own definition names it among a few."""
+    if isinstance(value, int | float) and last_word(name) in _AMOUNTS and _is_small(value):
+        return True
     declared = _declared(call, name)
     choices = declared.get("enum")
     return isinstance(choices, list) and value in choices
@@ -198,7 +227,7 @@ def _is_public_lookup(call: ToolCall) -> bool:
 def _is_found(call: ToolCall, leaf: Json) -> bool:
     match leaf:
         case str():
-            return link_stands_in(leaf, call.public_texts)
+            return link_stands_in(leaf, call.public_pages)
         case bool():
             return True
         case int() | float():
@@ -232,7 +261,9 @@ def _is_named(call: ToolCall, word: str, leaf: Json) -> bool:
     text = str(leaf)
     if not _REFERENCE.fullmatch(text):
         return False
-    named = re.compile(rf"{word}s?[\"'\s:=#\[(]{{1,6}}{re.escape(text)}(?![\w-])", re.IGNORECASE)
+    begins = rf"(?:(?<![^\W_])|(?<=[a-z])(?={word[0].upper()}))(?i:{word})s?"
+    sign = "|(?<!\\w)#" if word == "number" else ""
+    named = re.compile(rf"(?:{begins}[\"'\s:=#\[(]{{1,6}}{sign}){re.escape(text)}(?![\w-])")
     return any(named.search(returned) for returned in call.returned_texts)
 
 

@@ -31,10 +31,33 @@ _NOT_PUBLIC = ("localhost", "local", "internal", "intranet", "lan", "corp", "hom
 _WORDS = re.compile(r"[A-Za-z][a-z]*|[A-Z]+(?![a-z])")
 _WEB = frozenset({"web", "internet", "wikipedia", "duckduckgo"})
 _ENGINES = frozenset({"google", "bing", "brave", "search", "query", "results", "api", "web"})
-_NOT_WEB = frozenset({"mail", "inbox", "drive", "docs", "calendar", "history", "storage", "hook"})
+_READS_WEB = frozenset(
+    {"search", "searches", "fetch", "find", "lookup", "look", "query", "browse", "crawl", "scrape"}
+    | {"read", "page", "pages", "summary"}
+)
+_NOT_WEB = frozenset(
+    {"mail", "inbox", "drive", "docs", "calendar", "history", "storage", "hook", "hooks", "chat"}
+    | {
+        "orders",
+        "order",
+        "forms",
+        "form",
+        "users",
+        "customers",
+        "account",
+        "accounts",
+        "logs",
+        "log",
+    }
+    | {"messages", "analytics", "cart", "contacts", "shop", "console"}
+)
 _ABOUT_WEB = re.compile(
-    r"(?:search|look|find|query|fetch|read|download|get|open|load)\w*"
-    r"\s[^.\n]{0,60}?\b(?:the web|the internet|web ?pages?|web ?sites?|online)\b",
+    r"\b(?:search(?:es)?|look(?:s|ing)? up|find|query)\b[^.\n]{0,40}?\b(?:the web|the internet)\b"
+    r"(?!['\u2019-]| ?(?:site|shop|log|form|app|server|hook)s?\b)",
+    re.IGNORECASE,
+)
+_SAYS_WHO = re.compile(
+    r"auth|cookie|token|session|credential|password|secret|header|api_?key|login|bearer",
     re.IGNORECASE,
 )
 _RECEIPT_WORDS = """
@@ -50,6 +73,9 @@ _RECEIPT_WORDS = """
 _RECEIPT = frozenset(_RECEIPT_WORDS.split())
 _WORD_OF_TEXT = re.compile(r"[^\W\d_]+")
 _LONGEST_RECEIPT = 400
+_MOST_NUMBERS = 8
+_NUMBER = re.compile(r"\d+")
+_STOPS = frozenset(" \t\n.,:;!?#()[]{}<>\"'`/+-_=%*@&|$€£✓✅👍")
 _SHOWN = 60
 
 
@@ -154,12 +180,19 @@ def _by_default(call: ToolCall, result: Result) -> Label:
 
 
 def _is_receipt(call: ToolCall, result: Result) -> bool:
-    """Whether a result says nothing that the call had not said, but that it was done."""
-    if not call.schema or len(result.text) > _LONGEST_RECEIPT:
+    """Whether a result says nothing that the call had not said, but that it was done.
+
+    A call that only reads has done nothing. Many numbers, and signs that are no stops, can be read
+    as letters, so they are no receipt either.
+    """
+    if call.read_only or not call.schema or len(result.text) > _LONGEST_RECEIPT:
         return False
-    said = {word.lower() for word in _WORD_OF_TEXT.findall(canonical(call.args))}
-    words = {word.lower() for word in _WORD_OF_TEXT.findall(result.text)}
-    return words <= said | _RECEIPT
+    text, asked = result.text, canonical(call.args)
+    said = {word.lower() for word in _WORD_OF_TEXT.findall(asked)}
+    words = {word.lower() for word in _WORD_OF_TEXT.findall(text)}
+    numbers = set(_NUMBER.findall(text)) - set(_NUMBER.findall(asked))
+    signs = {c for c in text if not (c.isalpha() or (c.isascii() and c.isdigit()))}
+    return words <= said | _RECEIPT and len(numbers) <= _MOST_NUMBERS and signs <= _STOPS | {*asked}
 
 
 def _is_closed(call: ToolCall, result: Result) -> bool:
@@ -176,8 +209,13 @@ def _is_closed(call: ToolCall, result: Result) -> bool:
 
 
 def _is_public(call: ToolCall, result: Result) -> bool:
-    """Whether a trusted tool reads what anybody can: a page by its address, or a web search."""
-    if not (call.read_only and call.open_world):
+    """Whether a trusted tool reads what anybody can: a page by its address, or a web search.
+
+    What is read with a credential is not for everybody.
+    """
+    if not (call.read_only and call.open_world) or call.holds_secret:
+        return False
+    if any(_SAYS_WHO.search(name) and value for name, value in call.args.items()):
         return False
     urls = [
         value
@@ -203,5 +241,7 @@ def _is_web(name: str, about: str) -> bool:
     if words & _NOT_WEB:
         return False
     engine = "search" in words and words - {"functions"} <= _ENGINES
-    by_name = bool(words & _WEB) or (engine and bool(words & {"google", "bing", "brave"}))
+    by_name = bool(words & _WEB and words & _READS_WEB) or (
+        engine and bool(words & {"google", "bing", "brave"})
+    )
     return by_name or _ABOUT_WEB.search(about) is not None

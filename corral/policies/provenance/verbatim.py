@@ -12,12 +12,13 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
-from urllib.parse import urlsplit
 
 from corral.jsontypes import Json
+from corral.policies.patterns.urls import read_plainly
 
 MAX_VALUE = 4_000
 """The longest value that is looked for, in characters; a longer one is taken from nowhere."""
@@ -32,6 +33,7 @@ _GROUPED = (  # where a comma groups thousands, and where a point does
     re.compile(r"([-+]?\d{1,3}(?:[.'\u2019\u00a0\u202f]\d{3})+|[-+]?\d+)(?:,(\d+))?"),
 )
 _WEB = re.compile(r"https?://", re.IGNORECASE)
+_ORIGIN = re.compile(r"https?://[^/?#]+", re.IGNORECASE)
 
 
 def stands_in(value: Json, texts: Sequence[str]) -> bool:
@@ -60,20 +62,39 @@ def number_stands_in(value: float, texts: Sequence[str]) -> bool:
     return any(wanted in _numbers(text) for text in texts)
 
 
-def link_stands_in(url: str, texts: Sequence[str]) -> bool:
-    """Whether a text holds a link to ``url``: the whole address, or its path on a site it names."""
-    unescaped = [html.unescape(text) for text in texts]
-    if text_stands_in(url, unescaped):
+@dataclass(frozen=True)
+class Page:
+    """A text that anybody may have; ``origin`` is ``https://host`` where it came from, or empty."""
+
+    origin: str
+    text: str
+
+
+def link_stands_in(url: str, pages: Sequence[Page]) -> bool:
+    """Whether a page holds a link to ``url``: the whole address, or its path on the same site.
+
+    Of what stands in several pages no link is made, and only an address that every client reads
+    alike is one: else a page could echo what it was asked for, in pieces or in disguise.
+    """
+    origin = origin_of(url if _WEB.match(url) else f"https://{url}")
+    if "." not in origin and "[" not in origin:
+        return False
+    return any(_links_to(url, page) for page in pages)
+
+
+def origin_of(text: str) -> str:
+    """``https://host:port`` of an address of the web that has one reading, else an empty text."""
+    found = _ORIGIN.match(text)
+    return found[0] if found and read_plainly(found[0]) is not None else ""
+
+
+def _links_to(url: str, page: Page) -> bool:
+    texts = [html.unescape(page.text)]
+    if text_stands_in(url, texts):
         return True
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return False
-    if not _WEB.match(url) or len(parts.path) < 2 or "@" in parts.netloc:
-        return False
-    origin = f"{parts.scheme}://{parts.netloc}"
-    path = url[len(origin) :]
-    return names_site(origin, unescaped) and text_stands_in(path, unescaped)
+    path = url.removeprefix(page.origin)
+    is_below = bool(page.origin) and path != url and path.startswith("/") and len(path) > 1
+    return is_below and text_stands_in(path, texts)
 
 
 def names_site(origin: str, texts: Sequence[str]) -> bool:

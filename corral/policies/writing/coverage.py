@@ -18,14 +18,18 @@ _FLAGS = (
 )
 
 
-def covers(wider: Rule, narrower: Rule) -> bool:
-    """Whether every call that ``narrower`` matches is matched by ``wider``."""
+def covers(wider: Rule, narrower: Rule, *, plainly: bool = False) -> bool:
+    """Whether every call that ``narrower`` matches is matched by ``wider``.
+
+    ``plainly`` leaves out calls with a value that can be read in two ways: an ``allow`` matches
+    none of them, and other rules do.
+    """
     return (
         _covers_names(wider, narrower)
         and _covers_flags(wider, narrower)
         and _covers_context(wider, narrower)
         and _covers_time(wider, narrower)
-        and _covers_arguments(wider, narrower)
+        and _covers_arguments(wider, narrower, plainly=plainly)
     )
 
 
@@ -99,9 +103,9 @@ def _covers_time(wider: Rule, narrower: Rule) -> bool:
     return narrower.until <= wider.until
 
 
-def _covers_arguments(wider: Rule, narrower: Rule) -> bool:
+def _covers_arguments(wider: Rule, narrower: Rule, *, plainly: bool) -> bool:
     asks = bool(wider.args or wider.paths or wider.hosts or wider.commands)
-    if asks and wider.loosens and not narrower.loosens:
+    if asks and wider.loosens and not narrower.loosens and not plainly:
         return False  # what a strict pattern leaves out, a loose one may still match
     if wider.exact_args and not (narrower.exact_args and narrower.args.keys() <= wider.args.keys()):
         return False

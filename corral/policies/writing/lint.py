@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
@@ -143,11 +143,12 @@ def _nearest(word: str, known: Iterable[str]) -> str:
     return f"Here there are: {', '.join(sorted(known)) or 'none'}."
 
 
-def _against_earlier(placed: Placed, earlier: Iterable[Placed]) -> Iterator[Problem]:
+def _against_earlier(placed: Placed, earlier: Sequence[Placed]) -> Iterator[Problem]:
     first = next((one for one in earlier if covers(one.rule, placed.rule)), None)
     if first is None:
+        yield from _against_allowed(placed, earlier)
         return
-    where = first.label + (f" (line {first.line})" if first.line is not None else "")
+    where = _where(first)
     same_calls = covers(placed.rule, first.rule)
     if placed.rule.action != first.rule.action:
         if same_calls:
@@ -175,6 +176,24 @@ def _against_earlier(placed: Placed, earlier: Iterable[Placed]) -> Iterator[Prob
             f"adds nothing: {where} comes first and says the same for all of its calls",
             "Remove it, or move it before that rule if its reason is the better one.",
         )
+
+
+def _against_allowed(placed: Placed, earlier: Sequence[Placed]) -> Iterator[Problem]:
+    """A no that comes after a yes to nearly all of its calls."""
+    allowing = (one for one in earlier if covers(one.rule, placed.rule, plainly=True))
+    first = next(allowing, None)
+    if first is not None:
+        yield _problem(
+            "shadowed",
+            placed,
+            f"hardly ever decides: {_where(first)} comes first and allows all of its calls, but "
+            f"for those with a value that can be read in two ways ({describe(first.rule)})",
+            "Move it before that rule, or narrow that one.",
+        )
+
+
+def _where(placed: Placed) -> str:
+    return placed.label + (f" (line {placed.line})" if placed.line is not None else "")
 
 
 def _against_higher(placed: Placed, higher: Iterable[Policy]) -> Iterator[Problem]:

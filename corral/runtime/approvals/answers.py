@@ -7,7 +7,7 @@ journal ends in the same transaction, so that there is no answer without its rec
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, assert_never
 
 from sqlalchemy import Column, ColumnElement, Connection, Row, select, update
@@ -29,7 +29,6 @@ from corral.runtime.clock import milliseconds_between, now
 from corral.runtime.effects import Spend
 from corral.runtime.entries import Text
 from corral.runtime.lease import is_held
-from corral.runtime.listing import approval_view
 from corral.runtime.origin import require_made_here
 from corral.runtime.tables import approvals, effects, runs, threads
 from corral.runtime.views import ApprovalStatus
@@ -66,38 +65,49 @@ class Signed:
 USER = Signed("user")
 
 
-def answer(connection: Connection, approval: str, reply: Reply, signed: Signed = USER) -> Row[Any]:
+@dataclass(frozen=True)
+class Answered:
+    """A question with its answer, and the ids of those that the same rule has answered with it."""
+
+    row: Row[Any]
+    alike: tuple[str, ...] = ()
+
+
+def answer(connection: Connection, approval: str, reply: Reply, signed: Signed = USER) -> Answered:
     """Answer a question, once. See ``Records.answer``."""
     row = _pending(connection, approval)
+    said = _said(row, reply)
     always = always_of(reply)
-    if always is not None:
-        action: Action = "allow" if isinstance(reply, Approved) else "deny"
-        workspace = _workspace(connection, row)
-        rule = standing.chosen_rule(approval_view(row), always, action, workspace)
-        standing.add(connection, row, always, rule)
+    if always is None:
+        answered = _answer(connection, row, said, signed)
+        if isinstance(reply, Stopped):
+            _stop(connection, answered)
+        return Answered(answered)
+    action: Action = "allow" if isinstance(reply, Approved) else "deny"
+    rule = standing.rule_for(connection, row, always, action)
+    identity = standing.add(connection, row, always, rule)
+    answered = _answer(connection, row, said, signed)
+    # Arguments that were edited belong to the one call: the others are made as they are.
+    alike = standing.answered_too(connection, answered, always.scope, rule)
+    for other in alike:
+        _answer(connection, other, replace(said, args=None), Signed(f"rule:{identity}"))
+    return Answered(answered, tuple(other.id for other in alike))
+
+
+def _said(row: Row[Any], reply: Reply) -> _Answer:
     match reply:
         case Approved(args):
-            if args is not None:
-                _check_args(row, args)
-            said = _Answer("approved", args=args)
+            edited = None if args is None else _edited(row, args)
+            return _Answer("approved", args=edited)
         case Denied(reason):
-            said = _Answer("denied", reason=reason)
+            return _Answer("denied", reason=reason)
         case Given(result):
             _require_call(row)
-            said = _Answer("given", result=result)
+            return _Answer("given", result=result)
         case Stopped(reason):
-            said = _Answer("stopped", reason=reason)
+            return _Answer("stopped", reason=reason)
         case _:
             assert_never(reply)
-    answered = _answer(connection, row, said, signed)
-    if isinstance(reply, Stopped):
-        _stop(connection, answered)
-    return answered
-
-
-def _workspace(connection: Connection, row: Row[Any]) -> str:
-    query = select(threads.c.workspace).where(threads.c.id == row.thread_id)
-    return str(connection.execute(query).scalar_one())
 
 
 def _require_call(row: Row[Any]) -> None:
@@ -234,16 +244,28 @@ def _by(row: Row[Any]) -> str:
     return f" by {row.answered_by}" if row.answered_by else ""
 
 
+def _edited(row: Row[Any], args: JsonObject) -> JsonObject:
+    """The edited arguments, whole. Raises ``UsageError`` where they are not valid.
+
+    Of a budget only the new limit can be edited, so the rest need not be said.
+    """
+    try:
+        json.dumps(args, allow_nan=False)
+    except ValueError as error:
+        raise UsageError(
+            "The edited arguments hold a number that is none (NaN) or has no end.",
+            hint="Write numbers as JSON has them; nothing was answered.",
+        ) from error
+    whole = {**json.loads(row.args), **args} if row.kind == "budget" else args
+    _check_args(row, whole)
+    return whole
+
+
 def _check_args(row: Row[Any], args: JsonObject) -> None:
     if row.kind == "loop":
         raise UsageError(
             "Whether an agent may go on as it does has no arguments to edit.",
             hint="Approve it as it is, or deny it with a reason; nothing was answered.",
-        )
-    if row.kind == "loop":
-        raise UsageError(
-            f"The question {row.id} is whether {row.tool} may go on; it takes no other arguments.",
-            hint="Let it go on as it is, or deny it and say what to do instead.",
         )
     if row.kind == "in_doubt":
         # Its idempotency key stands for its arguments: a tool that knows the key ignores others.
@@ -255,6 +277,13 @@ def _check_args(row: Row[Any], args: JsonObject) -> None:
 
     server, _, tool = row.tool.partition(SEPARATOR)
     problem = validate_args(ToolSpec(server, tool, "", json.loads(row.input_schema)), args)
+    if problem and row.kind == "budget":
+        asked = json.loads(row.args)
+        raise UsageError(
+            f"The new limit is not above {asked['limit']}, or nothing that {asked['measure']} "
+            "can be limited to.",
+            hint=f"Give a higher one, such as {asked['raise_to']}; nothing was answered.",
+        )
     if problem:
         raise UsageError(
             problem, hint="Nothing was answered; correct the arguments and approve again."

@@ -57,8 +57,9 @@ def rule_of(table: JsonObject, action: Action) -> Rule:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
+        said = first["msg"].removeprefix("Value error, ")
         raise UsageError(
-            f"The rule cannot be understood: {where}: {first['msg']}.",
+            f"The rule cannot be understood: {where}: {said}.",
             hint=f"Write it like this: {_EXAMPLE}; see docs/policies.md.",
         ) from error
 

@@ -10,7 +10,7 @@ import secrets
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, or_, select, true
 
 from corral.errors import ConflictError, NotFoundError, UsageError
 from corral.jsontypes import JsonObject
@@ -18,12 +18,13 @@ from corral.policies.conditions import describe
 from corral.policies.facts import ToolCall
 from corral.policies.matching import matches
 from corral.policies.rules import Action, Rule
-from corral.runtime.approvals.replies import Always
+from corral.runtime.approvals.replies import Always, RuleScope
 from corral.runtime.approvals.rule_text import parse_rule, rule_of, table_of
 from corral.runtime.approvals.settings import parse_span
 from corral.runtime.call_facts import call_of
 from corral.runtime.clock import now
-from corral.runtime.tables import runs, standing_rules, threads
+from corral.runtime.listing import approval_view
+from corral.runtime.tables import approvals, runs, standing_rules, threads
 from corral.runtime.views import Approval, StandingRule
 
 
@@ -35,6 +36,12 @@ def chosen_rule(approval: Approval, always: Always, action: Action, workspace: s
             hint="Answer it as it is; nothing was answered.",
         )
     rule = rule_of(_table(approval, always.rule), action)
+    _require_fit(approval, rule, workspace)
+    return rule
+
+
+def _require_fit(approval: Approval, rule: Rule, workspace: str) -> None:
+    """Refuse a rule that would not answer this very question."""
     call = call_of(approval.tool, approval.args, approval.context.get("facts", {}), workspace)
     if not matches(rule, call):
         raise UsageError(
@@ -42,11 +49,9 @@ def chosen_rule(approval: Approval, always: Always, action: Action, workspace: s
             hint="Change the rule, or answer without it; nothing was answered.",
         )
     _require_effect(approval, rule, call)
-    return rule
 
 
 def _require_effect(approval: Approval, rule: Rule, call: ToolCall) -> None:
-    """Refuse a rule that would not answer the very question that it comes from."""
     asked_by = approval.context.get("rule") or {}
     if asked_by.get("every_time"):
         raise UsageError(
@@ -82,13 +87,20 @@ def _table(approval: Approval, chosen: int | str | JsonObject | None) -> JsonObj
     return table
 
 
+def rule_for(connection: Connection, question: Row[Any], always: Always, action: Action) -> Rule:
+    """The rule that an answer to a stored question adds, see ``chosen_rule``."""
+    workspace = _workspace(connection, question)
+    return chosen_rule(approval_view(question), always, action, workspace)
+
+
+def _workspace(connection: Connection, question: Row[Any]) -> str:
+    query = select(threads.c.workspace).where(threads.c.id == question.thread_id)
+    return str(connection.execute(query).scalar_one())
+
+
 def add(connection: Connection, question: Row[Any], always: Always, rule: Rule) -> str:
     """Store a rule that came from a question; its id. Raises ``UsageError`` for its end."""
-    workspace = str(
-        connection.execute(
-            select(threads.c.workspace).where(threads.c.id == question.thread_id)
-        ).scalar_one()
-    )
+    workspace = _workspace(connection, question)
     where = {
         "run": question.run_id,
         "thread": question.thread_id,
@@ -113,6 +125,36 @@ def add(connection: Connection, question: Row[Any], always: Always, rule: Rule) 
         )
     )
     return identity
+
+
+def answered_too(
+    connection: Connection, question: Row[Any], scope: RuleScope, rule: Rule
+) -> list[Row[Any]]:
+    """The other questions that wait where a new rule holds, and that it answers as well."""
+    place = {
+        "run": approvals.c.run_id == question.run_id,
+        "thread": approvals.c.thread_id == question.thread_id,
+        "project": threads.c.workspace == _workspace(connection, question),
+        "user": true(),
+    }
+    in_time = or_(approvals.c.expires_at.is_(None), approvals.c.expires_at > now())
+    waiting = (
+        select(approvals, threads.c.workspace)
+        .join(runs, runs.c.id == approvals.c.run_id)
+        .join(threads, threads.c.id == approvals.c.thread_id)
+        .where(place[scope], approvals.c.status == "pending", approvals.c.kind == "tool")
+        .where(runs.c.origin.is_(None), in_time)
+        .order_by(approvals.c.created_at, approvals.c.id)
+    )
+    return [row for row in connection.execute(waiting).all() if _answers(rule, row)]
+
+
+def _answers(rule: Rule, row: Row[Any]) -> bool:
+    try:
+        _require_fit(approval_view(row), rule, row.workspace)
+    except UsageError:
+        return False
+    return True
 
 
 def parse_end(text: str) -> str:

@@ -7,12 +7,14 @@ machine cost nothing.
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from corral.errors import ConfigError
-from corral.policies.prices import FREE, Price, Rates, Tier
+from corral.policies.prices import FREE, Price, Rates, Tier, Tokens
+from corral.runtime.effects import Spend
 
 if TYPE_CHECKING:
     from genai_prices.types import ModelPrice
@@ -46,6 +48,13 @@ def listed_price(
     except LookupError:
         return None
     return _price(found.get_prices(datetime.now(UTC)))
+
+
+def billed(spend: Spend, price: Price) -> Spend:
+    """What was used, at a price, where a model has told its tokens and not what they cost."""
+    if spend.cost_usd:
+        return spend
+    return replace(spend, cost_usd=price.cost(Tokens(spend.input_tokens, spend.output_tokens)))
 
 
 def unknown_price(model: str) -> ConfigError:

@@ -34,8 +34,9 @@ def _lower(project: Any, users: Any, where: tuple[str, ...]) -> Any:
 
 
 def _is_limit(where: tuple[str, ...]) -> bool:
-    """Whether a setting limits spending: of budgets all do, of limits ``max_tokens``."""
-    return where[0] == "budgets" or "budget" in where[2:3] or where[-2:] == ("limits", "max_tokens")
+    """Whether a setting limits spending: all of budgets do, of limits all but the steps."""
+    is_budget = where[0] == "budgets" or "budget" in where[2:3]
+    return is_budget or (where[-2:-1] == ("limits",) and where[-1] != "max_steps")
 
 
 def _is_number(value: Any) -> bool:

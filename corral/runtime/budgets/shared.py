@@ -7,28 +7,39 @@ run is not being run any more is dead.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import timedelta
+from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, case, delete, distinct, func, insert, select, true
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    bindparam,
+    case,
+    delete,
+    func,
+    insert,
+    select,
+    true,
+)
 
-from corral.policies.budgets import Account, Amounts
+from corral.policies.budgets import Account, AccountKind, Amounts
 from corral.policies.ledger import Balance, Breach, Need, granted
 from corral.policies.prices import NANO, nano
-from corral.runtime.clock import milliseconds_between, now
+from corral.runtime.budgets.tally import AGENT_TOOL, PAID, Tally, tallied
+from corral.runtime.clock import ago, milliseconds_between, now
 from corral.runtime.database import Database
+from corral.runtime.effects import Spend
 from corral.runtime.entries import Entry
-from corral.runtime.lease import is_held
+from corral.runtime.lease import current_hold, is_held
 from corral.runtime.paths import task
+from corral.runtime.statements import Statement
 from corral.runtime.tables import effects, reservations, runs, spent_before, threads
 
-CALLS = ("model", "tool", "agent")
-"""The kinds of effects that cost something. A task for a sub-agent counts as a tool call."""
-
-AGENT_TOOL = "agents__"
-"""What the tools of sub-agents begin with, in front of the agent's name."""
+T = TypeVar("T")
 
 
 def spent_in(entries: Iterable[Entry]) -> Amounts:
@@ -36,7 +47,7 @@ def spent_in(entries: Iterable[Entry]) -> Amounts:
     used = Amounts()
     steps = set()
     for entry in entries:
-        if entry.kind in CALLS:
+        if entry.kind in PAID:
             used += _used(entry)
         if entry.kind == "model":
             steps.add(task(entry.path))
@@ -51,6 +62,9 @@ def _used(entry: Entry) -> Amounts:
     if entry.kind == "tool":
         return Amounts(tool_calls=calls, tools={entry.name: calls}, active_seconds=seconds)
     spend = entry.spend
+    if entry.kind == "approval":
+        # It lasts as long as somebody thinks; with no spend a human did.
+        calls, seconds = int(spend != Spend()), 0.0
     return Amounts(
         input_tokens=spend.input_tokens,
         output_tokens=spend.output_tokens,
@@ -79,35 +93,59 @@ class Past:
     lost: dict[str, tuple[str, Amounts]]
 
 
-class SharedAccounts:
-    """The accounts that a run has in common with others. ``reserve`` is one transaction."""
+BESIDE = timedelta(minutes=10)
+"""After this a reservation beside a run is dead: who made it was killed."""
 
-    def __init__(self, database: Database, run: str, thread: str) -> None:
+
+class SharedAccounts:
+    """The accounts that a run has in common with others. ``reserve`` is one transaction.
+
+    ``beside``: for calls that are made while nobody executes the run.
+    """
+
+    def __init__(self, database: Database, run: str, thread: str, *, beside: bool = False) -> None:
         self._database = database
         self._run = run
         self._thread = thread
+        self._state = "beside" if beside else "open"
+        self._tallies: Mapping[str, Tally] = {}
 
     async def reserve(
         self, accounts: Sequence[Account], call: Call, need: Need
     ) -> tuple[int | Breach, list[Balance]]:
         """Reserve what a call needs, or nothing: see ``policies.ledger``. And how all stands."""
 
-        def work(connection: Connection) -> tuple[int | Breach, list[Balance]]:
+        def work(connection: Connection) -> tuple[int | Breach, _Stand]:
             _drop_dead(connection)
-            balances = [balance(connection, account) for account in accounts]
-            tokens = granted(balances, need)
+            stand = _stand(connection, accounts, self._tallies)
+            tokens = granted(stand.balances, need)
             if not isinstance(tokens, Breach):
-                row = self._row(call, need.with_output(tokens), "open")
-                connection.execute(insert(reservations), row)
-            return tokens, balances
+                row = self._row(call, need.with_output(tokens), self._state)
+                _RESERVE.run(connection, row)
+            return tokens, stand
 
-        return await self._database.write(work, durable=False)
+        if any(account.key not in self._tallies for account in accounts):
+            await self.balances(accounts)  # which takes longer, and holds nobody up
+        tokens, stand = await self._append(work)
+        self._tallies = stand.tallies
+        return tokens, stand.balances
+
+    async def balances(self, accounts: Sequence[Account]) -> list[Balance]:
+        """How all of these stand."""
+        if not accounts:
+            return []
+        stand = await self._database.read(lambda c: _stand(c, accounts, self._tallies))
+        self._tallies = stand.tallies
+        return stand.balances
+
+    async def _append(self, work: Callable[[Connection], T]) -> T:
+        done = self._database.append(work)
+        return done.result() if done.done() else await asyncio.wrap_future(done)
 
     async def settle(self, call: Call) -> None:
         """Take the reservation back: from now on the journal says what the call has used."""
         name = call_name(self._run, call)
-        gone = delete(reservations).where(reservations.c.id == name, reservations.c.state == "open")
-        await self._database.write(lambda c: c.execute(gone), durable=False)
+        await self._append(lambda connection: _GIVE_BACK.run(connection, {"name": name}))
 
     async def lose(self, call: Call, used: Amounts) -> None:
         """Record what a call had used that was cut off, and is made again or given up."""
@@ -121,7 +159,10 @@ class SharedAccounts:
         await self._database.write(work, durable=False)
 
     async def open(self) -> Past:
-        """Begin: what an earlier execution in this thread had reserved is given back."""
+        """Begin: what an earlier execution in this thread had reserved is given back.
+
+        Only who runs the thread knows that nobody else does.
+        """
         mine = reservations.c.thread_id == self._thread
 
         def work(connection: Connection) -> tuple[str, list[Any]]:
@@ -129,7 +170,7 @@ class SharedAccounts:
             return began.scalar_one(), list(connection.execute(select(reservations).where(mine)))
 
         began, rows = await self._database.read(work)
-        if any(row.state == "open" for row in rows):
+        if current_hold.get() is not None and any(row.state == "open" for row in rows):
             gone = delete(reservations).where(mine, reservations.c.state == "open")
             await self._database.write(lambda c: c.execute(gone), durable=False)
         lost = (row for row in rows if row.state == "lost" and row.run_id == self._run)
@@ -161,12 +202,35 @@ def call_name(run: str, call: Call) -> str:
     return f"{run}:{call.path}:{call.attempt}"
 
 
+@dataclass(frozen=True)
+class _Stand:
+    """How accounts stand, and what to know when they are looked at again."""
+
+    balances: list[Balance]
+    tallies: Mapping[str, Tally]
+
+
+def _stand(
+    connection: Connection, accounts: Iterable[Account], tallies: Mapping[str, Tally]
+) -> _Stand:
+    balances, found = [], {}
+    for account in accounts:
+        spent, found[account.key] = tallied(connection, account, tallies.get(account.key, Tally()))
+        balances.append(_balance(connection, account, spent))
+    return _Stand(balances, found)
+
+
 def balance(connection: Connection, account: Account) -> Balance:
     """How an account stands that runs share."""
-    spent = _from_journals(connection, account) + _from_before(connection, account)
+    return _stand(connection, [account], {}).balances[0]
+
+
+def _balance(connection: Connection, account: Account, journaled: Amounts) -> Balance:
+    spent = journaled + _from_before(connection, account)
+    if account.budget.wall_seconds is not None:
+        spent += Amounts(wall_seconds=_wall_seconds(connection, account))
     reserved = Amounts()
-    condition = _of_holder(account, reservations.c.thread_id, reservations.c.day)
-    for row in connection.execute(select(reservations).where(condition)):
+    for row in map(_Reserved._make, _asked(_RESERVED, connection, account)):
         if row.state == "lost":
             spent += _amounts(row)
         else:
@@ -186,6 +250,21 @@ def _of_holder(
             return true()
 
 
+class _Reserved(NamedTuple):
+    """A reservation: what its row in the database says of the call."""
+
+    run_id: str
+    path: str
+    state: str
+    model: str
+    tool: str
+    input_tokens: int
+    output_tokens: int
+    cost_usd: float
+    calls: int
+    steps: int
+
+
 def _amounts(row: Any, *, counted: bool = False) -> Amounts:
     """What a row of the table of reservations says; its calls only if they are to be counted."""
     calls = row.calls if counted else 0
@@ -201,85 +280,24 @@ def _amounts(row: Any, *, counted: bool = False) -> Amounts:
 
 
 def _is_in_journal(connection: Connection, row: Any) -> bool:
-    query = select(effects.c.seq).where(effects.c.run_id == row.run_id, effects.c.path == row.path)
-    return connection.execute(query).first() is not None
+    here = {"run": row.run_id, "path": row.path}
+    return _ENTRY.run(connection, here).fetchone() is not None
 
 
 def _drop_dead(connection: Connection) -> None:
-    """Forget the reservations of runs that nobody is running."""
-    query = (
-        select(reservations.c.thread_id, threads.c.lease)
-        .outerjoin(threads, threads.c.id == reservations.c.thread_id)
-        .where(reservations.c.state == "open")
-        .distinct()
-    )
-    for row in connection.execute(query).all():
-        if not is_held(row.lease):
-            mine = reservations.c.thread_id == row.thread_id
+    """Forget the reservations of runs that nobody is running, and old ones beside runs."""
+    _DROP_OLD.run(connection, {"before": ago(BESIDE)})
+    for thread, lease in _HOLDERS.run(connection, {}).fetchall():
+        if not is_held(lease):
+            mine = reservations.c.thread_id == thread
             connection.execute(delete(reservations).where(mine, reservations.c.state == "open"))
-
-
-def _in_account(account: Account) -> ColumnElement[bool]:
-    """The effects that an account pays for. What was imported was paid for elsewhere."""
-    mine = runs.c.origin.is_(None)
-    match account.kind:
-        case "thread":
-            return mine & (runs.c.thread_id == account.holder)
-        case "day":
-            # What a run did on a day it can only have done before its end.
-            begin, end = account.holder, _next_day(account.holder)
-            on_it = (effects.c.started_at >= begin) & (effects.c.started_at < end)
-            return mine & on_it & (func.coalesce(runs.c.finished_at, end) >= begin)
-        case _:
-            return mine
-
-
-def _next_day(day: str) -> str:
-    return (datetime.fromisoformat(day) + timedelta(days=1)).date().isoformat()
-
-
-def _from_journals(connection: Connection, account: Account) -> Amounts:
-    condition = _in_account(account)
-    calls = case((effects.c.kind == "agent", 1), else_=effects.c.attempts)
-    columns = (effects.c.input_tokens, effects.c.output_tokens, effects.c.cost_usd)
-    sums = [func.coalesce(func.sum(column), 0) for column in (calls, *columns)]
-    took = func.coalesce(func.sum(effects.c.duration_ms), 0.0)
-    query = (
-        select(effects.c.kind, effects.c.name, *sums, took)
-        .join(runs, runs.c.id == effects.c.run_id)
-        .where(condition, effects.c.kind.in_(CALLS))
-        .group_by(effects.c.kind, effects.c.name)
-    )
-    used = Amounts()
-    rows: Iterable[Any] = connection.execute(query)
-    for kind, name, count, given, got, cost, took_ms in rows:
-        tool = {"tool": name, "agent": f"{AGENT_TOOL}{name}"}.get(kind)
-        used += Amounts(
-            input_tokens=given,
-            output_tokens=got,
-            nano_usd=nano(cost),
-            active_seconds=took_ms / 1000 if kind != "agent" else 0.0,
-            model_calls=count if kind == "model" else 0,
-            tool_calls=count if tool else 0,
-            tools={tool: count} if tool else {},
-        )
-    limits = account.budget
-    steps = 0 if limits.steps is None else _steps(connection, condition)
-    wall = 0.0 if limits.wall_seconds is None else _wall_seconds(connection, account)
-    return used + Amounts(steps=steps, wall_seconds=wall)
-
-
-def _steps(connection: Connection, condition: ColumnElement[bool]) -> int:
-    """Turns of agents: the tasks in which a model was asked, as ``paths.task`` tells them apart."""
-    place = effects.c.run_id + ":" + func.rtrim(effects.c.path, "0123456789")
-    query = select(func.count(distinct(place))).join(runs, runs.c.id == effects.c.run_id)
-    return connection.execute(query.where(condition, effects.c.kind == "model")).scalar_one()
 
 
 def _wall_seconds(connection: Connection, account: Account) -> float:
     """How long the runs took together, each from its beginning to its end or its last effect."""
-    last = select(func.max(effects.c.started_at)).where(effects.c.run_id == runs.c.id)
-    query = select(runs.c.started_at, runs.c.finished_at, last.scalar_subquery(), threads.c.lease)
+    newest = select(func.max(effects.c.started_at)).where(effects.c.run_id == runs.c.id)
+    last = case((runs.c.finished_at.is_(None), newest.scalar_subquery()))
+    query = select(runs.c.started_at, runs.c.finished_at, last, threads.c.lease)
     day = func.substr(runs.c.started_at, 1, 10)
     condition = _of_holder(account, runs.c.thread_id, day)
     rows = connection.execute(
@@ -296,25 +314,79 @@ def _wall_seconds(connection: Connection, account: Account) -> float:
 
 def _from_before(connection: Connection, account: Account) -> Amounts:
     """What runs had spent that are not there any more."""
-    table = spent_before.c
-    names = (
-        *("input_tokens", "output_tokens", "cost_usd", "model_calls", "tool_calls"),
-        *("steps", "active_seconds", "wall_seconds"),
-    )
-    sums = [func.coalesce(func.sum(table[name]), 0).label(name) for name in names]
-    condition = _of_holder(account, table.thread_id, table.day)
-    query = select(table.tool, *sums).where(condition).group_by(table.tool)
     used = Amounts()
-    for row in connection.execute(query):
+    for tool, *sums in _asked(_BEFORE, connection, account):
+        given, got, cost, model_calls, tool_calls, steps, active, wall = sums
         used += Amounts(
-            input_tokens=int(row.input_tokens),
-            output_tokens=int(row.output_tokens),
-            nano_usd=nano(row.cost_usd),
-            wall_seconds=row.wall_seconds,
-            active_seconds=row.active_seconds,
-            model_calls=row.model_calls,
-            tool_calls=row.tool_calls,
-            steps=row.steps,
-            tools={row.tool: row.tool_calls} if row.tool else {},
+            input_tokens=int(given),
+            output_tokens=int(got),
+            nano_usd=nano(cost),
+            wall_seconds=wall,
+            active_seconds=active,
+            model_calls=model_calls,
+            tool_calls=tool_calls,
+            steps=steps,
+            tools={tool: tool_calls} if tool else {},
         )
     return used
+
+
+_Statements = Mapping[AccountKind, Statement]
+
+
+def _asked(what: _Statements, connection: Connection, account: Account) -> list[Any]:
+    cursor = what[account.kind].run(connection, {"holder": account.holder})
+    return list(cursor.fetchall())
+
+
+def _by_kind(
+    query: Select[Any], thread: ColumnElement[Any], day: ColumnElement[Any]
+) -> _Statements:
+    """A query about each kind of account that runs share."""
+    holder: ColumnElement[Any] = bindparam("holder")
+    return {
+        "thread": Statement(query.where(thread == holder)),
+        "day": Statement(query.where(day == holder)),
+        "user": Statement(query),
+    }
+
+
+_ENTRY = Statement(
+    select(effects.c.seq).where(
+        effects.c.run_id == bindparam("run"), effects.c.path == bindparam("path")
+    )
+)
+_RESERVED = _by_kind(
+    select(*(reservations.c[name] for name in _Reserved._fields)),
+    reservations.c.thread_id,
+    reservations.c.day,
+)
+_SUMMED = (
+    *("input_tokens", "output_tokens", "cost_usd", "model_calls", "tool_calls"),
+    *("steps", "active_seconds", "wall_seconds"),
+)
+_BEFORE = _by_kind(
+    select(
+        spent_before.c.tool,
+        *(func.coalesce(func.sum(spent_before.c[name]), 0) for name in _SUMMED),
+    ).group_by(spent_before.c.tool),
+    spent_before.c.thread_id,
+    spent_before.c.day,
+)
+_HOLDERS = Statement(
+    select(reservations.c.thread_id, threads.c.lease)
+    .outerjoin(threads, threads.c.id == reservations.c.thread_id)
+    .where(reservations.c.state == "open")
+    .distinct()
+)
+_DROP_OLD = Statement(
+    delete(reservations).where(
+        reservations.c.state == "beside", reservations.c.created_at < bindparam("before")
+    )
+)
+_RESERVE = Statement(insert(reservations))
+_GIVE_BACK = Statement(
+    delete(reservations).where(
+        reservations.c.id == bindparam("name"), reservations.c.state != "lost"
+    )
+)

@@ -15,11 +15,12 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, insert, select, 
 
 from corral.policies.budgets import Account, Amounts, Budgets
 from corral.policies.prices import NANO, nano
-from corral.runtime.budgets.shared import AGENT_TOOL, CALLS, balance
+from corral.runtime.budgets.shared import balance
+from corral.runtime.budgets.tally import AGENT_TOOL, PAID, asked_a_model
 from corral.runtime.clock import milliseconds_between, now
 from corral.runtime.database import Database
 from corral.runtime.paths import scope, task
-from corral.runtime.tables import effects, reservations, runs, spent_before
+from corral.runtime.tables import approvals, effects, reservations, runs, spent_before
 from corral.runtime.views import Record
 
 By = Literal["agent", "model", "tool", "thread", "day", "tag", "run"]
@@ -193,6 +194,7 @@ def _lines(connection: Connection, wanted: Filter) -> Iterator[_Line]:
 def _of_journals(connection: Connection, wanted: Filter) -> Iterator[_Line]:
     """What the journals say, and what was lost with calls that were cut off."""
     agents = _agents(connection, wanted)
+    approvers = _approvers(connection, wanted)
     columns = (effects.c.run_id, effects.c.path, effects.c.kind, effects.c.name)
     figures = (effects.c.attempts, effects.c.input_tokens, effects.c.output_tokens)
     query = (
@@ -203,25 +205,33 @@ def _of_journals(connection: Connection, wanted: Filter) -> Iterator[_Line]:
             *(runs.c.thread_id, runs.c.agent, runs.c.tags),
         )
         .join(runs, runs.c.id == effects.c.run_id)
-        .where(_chosen(wanted, effects.c.started_at), effects.c.kind.in_(CALLS))
+        .where(
+            _chosen(wanted, effects.c.started_at),
+            effects.c.kind.in_(PAID),
+            (effects.c.kind != "approval") | (asked_a_model == 1),
+        )
     )
     steps: set[tuple[str, str]] = set()
     for row in connection.execute(query):
         asked = len(steps)
         if row.kind == "model":
             steps.add((row.run_id, task(row.path)))
-        yield _line(row, _agent(row, agents), len(steps) - asked)
+        line = _line(row, _agent(row, agents), len(steps) - asked)
+        if row.kind == "approval":
+            line = replace(line, model=approvers[row.run_id, row.path])
+        yield line
     yield from _lost(connection, wanted)
 
 
 def _line(row: Any, agent: str, steps: int) -> _Line:
     tool = {"tool": row.name, "agent": f"{AGENT_TOOL}{row.name}"}.get(row.kind, "")
-    calls = 1 if row.kind == "agent" else row.attempts
+    is_made = row.kind in ("model", "tool")
+    calls = row.attempts if is_made else 1
     amounts = Amounts(
         input_tokens=row.input_tokens,
         output_tokens=row.output_tokens,
         nano_usd=nano(row.cost_usd),
-        active_seconds=0.0 if row.kind == "agent" else (row.duration_ms or 0.0) / 1000,
+        active_seconds=(row.duration_ms or 0.0) / 1000 if is_made else 0.0,
         model_calls=0 if tool else calls,
         tool_calls=calls if tool else 0,
         steps=steps,
@@ -275,6 +285,22 @@ def _agents(connection: Connection, wanted: Filter) -> dict[tuple[str, str], str
         .where(_chosen(anywhen, effects.c.started_at), effects.c.kind == "agent")
     )
     return {(row.run_id, row.path): row.name for row in connection.execute(query)}
+
+
+def _approvers(connection: Connection, wanted: Filter) -> dict[tuple[str, str], str]:
+    """The models that were asked to answer a question, by its run and its place."""
+    here = (effects.c.run_id == approvals.c.run_id) & (effects.c.path == approvals.c.path)
+    query = (
+        select(approvals.c.run_id, approvals.c.path, approvals.c.answered_by, approvals.c.context)
+        .join(effects, here)
+        .join(runs, runs.c.id == approvals.c.run_id)
+        .where(_chosen(wanted, effects.c.started_at), asked_a_model == 1)
+    )
+    found = {}
+    for row in connection.execute(query):
+        advice = json.loads(row.context or "{}").get("advice") or [{"by": row.answered_by}]
+        found[row.run_id, row.path] = str(advice[0]["by"]).removeprefix("model:")
+    return found
 
 
 def _agent(row: Any, agents: dict[tuple[str, str], str]) -> str:

@@ -24,6 +24,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from corral.jsontypes import JsonObject
 from corral.runtime.effects import EffectKind
 from corral.runtime.entries import ENDED
+from corral.runtime.export.question_forms import Context
 from corral.runtime.views import ApprovalKind, ApprovalStatus, RunStatus
 from corral.version import VERSION as RELEASE
 
@@ -159,6 +160,7 @@ class Run(Origin):
     error: str | None
     finished_at: Time | None
     fork: Fork | None = None
+    tags: Annotated[list[Name], Field(max_length=1000)] = []
 
 
 class State(Form):
@@ -234,6 +236,8 @@ class Approval(Form):
     answer_result: str | None
     created_at: Time
     answered_at: Time | None
+    context: Context = Context()
+    answered_by: Name | None = None
 
 
 class End(Form):

@@ -219,8 +219,26 @@ def _gave(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "Cut off by the tool's limit", f"{result['dropped']:,} characters"
 
 
+def who(result: Mapping[str, Any]) -> str:
+    """By whom a question was answered, in words; nothing where nobody recorded it."""
+    kind, _, name = str(result.get("by") or "").partition(":")
+    match kind:
+        case "":
+            return ""
+        case "user":
+            return f"by {name or 'the user'}"
+        case "model" | "rule":
+            return f"by the {kind} {name}".strip()
+        case "callback":
+            return "by the program that ran it"
+        case "timeout":
+            return "because nobody answered in time"
+        case _:
+            return f"by {kind}"
+
+
 def _decided(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    yield "Answer", str(result.get("status"))
+    yield "Answer", f"{result.get('status')} {who(result)}".strip()
     for key, title in (("args", "Other arguments"), ("reason", "Reason"), ("result", "Result")):
         if result.get(key) is not None:
             yield title, pretty(result[key])

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from corral.runtime.export.html_effects import tool_calls
+from corral.runtime.export.html_effects import tool_calls, who
 from corral.runtime.export.html_figures import is_error
 from corral.runtime.export.html_text import Room, Shown, args_in_words, duration, obj, objs, text_of
 from corral.runtime.export.html_timeline import MOST_DEEP
@@ -130,7 +130,7 @@ class _Builder:
         status = str(result.get("status") or "waits for an answer")
         doubt = obj(effect.request).get("kind") == "in_doubt"
         title = f"{'In doubt' if doubt else 'Approval'}: {effect.name}"
-        told = [f"{status} {_when(effect, asked)}".strip()]
+        told = [" ".join(filter(None, [status, who(result), _when(effect, asked)]))]
         if result.get("reason"):
             told.append(str(result["reason"]))
         args = result.get("args") or obj(effect.request).get("args")

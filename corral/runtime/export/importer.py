@@ -217,6 +217,7 @@ class _Storing:
             "output": line.output,
             "error": line.error,
             "finished_at": line.finished_at,
+            "tags": canonical(line.tags) if line.tags else None,
         }
         if line.fork is not None:
             row |= {"parent_run": self._past, "fork_at": line.fork.at}
@@ -245,7 +246,9 @@ class _Storing:
         insert_entry(self._connection, entry, Text.of(entry.request))
 
     def _approval(self, line: forms.Approval) -> None:
-        row = line.model_dump(exclude={"type", "id"})
+        row = line.model_dump(exclude={"type", "id", "context"})
+        context = line.context.model_dump(exclude_unset=True)
+        row["context"] = canonical(context) if context else None
         for key in ("args", "input_schema", "always", "answer_args"):
             row[key] = None if row[key] is None else canonical(row[key])
         if row["status"] == "pending":  # nobody here can answer for the run's own machine

@@ -22,6 +22,7 @@ from corral.runtime.effects import Spend
 from corral.runtime.entries import Entry, Parting, entries_of, follows, journal_rows, parting
 from corral.runtime.export import forms, scrub
 from corral.runtime.export.lines import LineWriter
+from corral.runtime.export.question_forms import portable_context
 from corral.runtime.paths import asked_about
 from corral.runtime.tables import approvals, effects, runs, threads
 
@@ -157,6 +158,7 @@ def _run(row: Row[Any], what: Exported, left: Parting | None) -> JsonObject:
         "error": None if row.error is None else text(row.error),
         "finished_at": row.finished_at,
         "fork": fork,
+        "tags": [text(tag) for tag in json.loads(row.tags or "[]")],
     }
 
 
@@ -223,5 +225,7 @@ def _approvals(connection: Connection, what: Exported) -> Iterator[JsonObject]:
             "answer_result": row.answer_result,
             "created_at": row.created_at,
             "answered_at": row.answered_at,
+            "context": portable_context(json.loads(row.context or "{}")),
+            "answered_by": row.answered_by,
         }
         yield what.scrubber.question(line) if what.scrubbed else line

@@ -30,7 +30,7 @@ from corral.runtime.export.spans import (
     is_own,
     question_about,
 )
-from corral.runtime.listing import effects_at
+from corral.runtime.listing import with_questions
 from corral.runtime.records import Records
 from corral.runtime.views import EffectView
 
@@ -107,7 +107,7 @@ class _LiveExport:
             if resumed:
                 self._sent |= {_key(effect) for effect in self._over(before)}
             while (paths := await self._next()) is not None:
-                read = partial(effects_at, run=run, paths=self._around(paths))
+                read = partial(with_questions, run=run, paths=self._around(paths))
                 found = await self._records.database.read(read)
                 self._take_up(found)
                 await self._send(self._over(found))
@@ -128,11 +128,11 @@ class _LiveExport:
         return None if None in paths else [path for path in paths if path is not None]
 
     def _around(self, paths: list[str]) -> list[str]:
-        """What has ended, the questions about it, and the sub-agents that it happened in."""
+        """What has ended, and the sub-agents that it happened in."""
         assert self._maker is not None
         above = {path[:end] for path in paths for end, mark in enumerate(path) if mark == "/"}
         known = self._maker.seen.keys()
-        return [*paths, *(f"{path}/approval" for path in paths), *(above - known)]
+        return [*paths, *(above - known)]
 
     async def _finish(self, run: str) -> None:
         assert self._maker is not None

@@ -126,6 +126,9 @@ class Scrubber:
             always=_object(view.always, {"tool": _id}),
             answer_reason=_optional(view.answer_reason),
             answer_result=_optional(view.answer_result),
+            context=_object(view.context, _CONTEXT),
+            answered_by=_who(view.answered_by),
+            asked_of=_optional(view.asked_of),
         )
 
     def question(self, line: JsonObject) -> JsonObject:
@@ -219,9 +222,35 @@ def _schema(value: Any) -> Any:
     return _object(value, rules)
 
 
+def _who(value: Any) -> Any:
+    """Who answered: of a person only that it was one."""
+    if not isinstance(value, str):
+        return values(value)
+    kind, _, name = value.partition(":")
+    match kind:
+        case "model":
+            return f"model:{model_name(name)}"
+        case "user" | "rule":
+            return kind
+        case _:
+            return value if value in ("callback", "timeout", "corral") else text(value)
+
+
+def _counted(value: Any) -> Any:
+    """The lines of a file: only how many."""
+    return [f"{MARK} {len(value):,} lines"] if isinstance(value, list) else values(value)
+
+
+def _command(value: Any) -> Any:
+    """A command: how many words, and nothing of what they are."""
+    return _object(value, {"unknown": _each(_figure), "opaque": _figure})
+
+
+_FLAGS = ("read_only", "destructive", "idempotent", "open_world", "trusted")
+
+
 def _tool(value: Any) -> Any:
-    flags = ("read_only", "destructive", "idempotent", "open_world", "trusted")
-    rules: dict[str, Rule] = dict.fromkeys(flags, _figure)
+    rules: dict[str, Rule] = dict.fromkeys(_FLAGS, _figure)
     schemas: dict[str, Rule] = {"input_schema": _schema, "output_schema": _schema}
     return _object(value, {**rules, **schemas, "server": _id, "tool": _id})
 
@@ -248,7 +277,7 @@ _RESULTS: dict[str, dict[str, Rule]] = {
     "prepare": {"tools": _each(_tool), "context_window": _figure},
     "tool": _ANSWER,
     "agent": _ANSWER,
-    "approval": {"status": _name},
+    "approval": {"status": _name, "by": _who},
     "value": {"value": _opaque},
 }
 _QUESTION: dict[str, Rule] = {
@@ -260,4 +289,30 @@ _QUESTION: dict[str, Rule] = {
     "answer_args": values,
     "answer_reason": _optional,
     "answer_result": _optional,
+    "context": lambda value: _object(value, _CONTEXT),
+    "answered_by": _who,
+}
+_FIGURES = ("steps", "input_tokens", "output_tokens", "cost_usd")
+_LIMITS = ("max_steps", "max_tokens", "max_repeats")
+_CONTEXT: dict[str, Rule] = {
+    "agents": _each(lambda value: _object(value, {"agent": _name})),
+    "spent": lambda value: _object(value, dict.fromkeys(_FIGURES, _figure)),
+    "limits": lambda value: _object(value, dict.fromkeys(_LIMITS, _figure)),
+    "budgets": _each(lambda value: _object(value, _USED)),
+    "read": lambda value: _object(value, dict.fromkeys(("untrusted", "private"), _figure)),
+    "rule": lambda value: _object(
+        value, {"layer": _name, "doubted": _figure, "every_time": _figure}
+    ),
+    "tool": lambda value: _object(value, dict.fromkeys(_FLAGS, _figure)),
+    "file": lambda value: _object(value, {"digest": _gone, "diff": _counted, "cut": _figure}),
+    "commands": _each(_command),
+    "advice": _each(lambda value: _object(value, {"by": _who, "answer": _name})),
+    "loop": lambda value: _object(value, {"kind": _name}),
+}
+_USED: dict[str, Rule] = {
+    "account": _name,
+    "words": _name,
+    "measure": _name,
+    "used": _figure,
+    "limit": _figure,
 }

@@ -196,6 +196,7 @@ class SpanMaker:
             case "retrieval":
                 return "search_memory", attributes, "internal"
             case "approval":
+                attributes["corral.approval.kind"] = _object(effect.request).get("kind")
                 attributes["corral.approval.status"] = _object(effect.result).get("status")
                 attributes["gen_ai.tool.name"] = effect.name
         return f"{effect.kind} {effect.name}", attributes, "internal"

@@ -95,8 +95,12 @@ class _Run(NamedTuple):
 
 @dataclass(frozen=True)
 class _Plan:
-    """The runs to remove, newest first within their threads, and the threads that go with them."""
+    """The runs to remove, newest first within their threads, and the threads that go with them.
 
+    ``about`` are all threads that were looked at.
+    """
+
+    about: tuple[str, ...]
     runs: tuple[_Run, ...]
     threads: frozenset[str]
     kept: Kept
@@ -125,9 +129,9 @@ async def collect(database: Database, retention: Retention, *, dry_run: bool = F
     before = await disk.used(database)
     plan = await database.read(lambda c: _plan(c, retention))
     if dry_run:
-        return await database.read(lambda c: _estimate(c, plan, retention, before))
+        return await database.read(lambda c: _estimate(c, plan, before))
     gone, ended, removed = await _remove(database, plan)
-    for thread in await database.read(lambda c: _threads(c, retention)):
+    for thread in plan.about:
         if await database.read(partial(stale_checkpoints, thread=thread)):
             removed += await database.write(partial(prune, thread=thread))
     orphans = await database.write(remove_orphans)
@@ -162,7 +166,7 @@ def _threads(connection: Connection, retention: Retention) -> list[str]:
 
 
 def _plan(connection: Connection, retention: Retention) -> _Plan:
-    about = set(_threads(connection, retention))
+    about = dict.fromkeys(_threads(connection, retention))
     columns = (runs.c.id, runs.c.thread_id, runs.c.status, runs.c.pinned, runs.c.parent_run)
     query = select(*columns, func.coalesce(runs.c.finished_at, runs.c.started_at).label("at"))
     found = connection.execute(query.order_by(runs.c.started_at.desc(), runs.c.id.desc()))
@@ -174,6 +178,7 @@ def _plan(connection: Connection, retention: Retention) -> _Plan:
     ids = {row.id for row in going}
     staying = {row.thread_id for row in rows if row.id not in ids}
     return _Plan(
+        about=tuple(about),
         runs=going,
         threads=frozenset(row.thread_id for row in going) - staying,
         kept=Kept(
@@ -267,13 +272,13 @@ def _end(connection: Connection, thread: str) -> int | None:
     return remove_thread(connection, thread)
 
 
-def _estimate(connection: Connection, plan: _Plan, retention: Retention, before: int) -> Collected:
+def _estimate(connection: Connection, plan: _Plan, before: int) -> Collected:
     """What ``collect`` would do, and about how much room that gives."""
     gone = {row.id for row in plan.runs}
     contents = unreferenced(connection, Marks(), gone)
     stale = {
         thread: [row.id for row in stale_checkpoints(connection, thread, gone)]
-        for thread in _threads(connection, retention)
+        for thread in plan.about
         if thread not in plan.threads
     }
     for thread in plan.threads:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from corral.policies.budgets import Account, AgentBudget, Amount, Budget, Budgets
+from corral.jsontypes import JsonObject
+from corral.policies.budgets import Account, AgentBudget, Amount, Budget, Budgets, readable
+from corral.policies.ledger import Balance
 from corral.policies.limits import RunLimits
 from corral.policies.prices import FREE, Price
 from corral.runtime.clock import now
@@ -49,6 +51,8 @@ class Accounts:
         self._journal = journal
         self._thread = thread
         self._limits = limits
+        self._own: dict[str, tuple[Account, ...]] = {}
+        self._shared: dict[str, tuple[Account, ...]] = {}
 
     def scopes(self, path: str) -> list[AgentScope]:
         """The agents around an effect, the run's own first."""
@@ -65,6 +69,12 @@ class Accounts:
 
     def own(self, scopes: list[AgentScope], raised: Raised) -> list[Account]:
         """The accounts that no other run has: of the agents, and of the run."""
+        at = scopes[-1].path
+        if at not in self._own:
+            self._own[at] = _limited(self._of_run(scopes))
+        return _as_raised(self._own[at], raised)
+
+    def _of_run(self, scopes: list[AgentScope]) -> tuple[Account, ...]:
         run, budgets = self._journal.run, self.terms.budgets
         agents = (
             Account(
@@ -75,22 +85,40 @@ class Accounts:
         tokens = Budget(tokens=self._limits.max_tokens, at_limit="answer")
         most = Account("run", f"{run}:max_tokens", tokens, "the run's tokens (max_tokens)")
         whole = Account("run", run, budgets.run, "the run's budget")
-        return _limited((*agents, most, whole), raised)
+        return (*agents, most, whole)
 
     def shared(self, raised: Raised) -> list[Account]:
         """The accounts that the run has in common with others."""
-        budgets = self.terms.budgets
-        accounts = (
-            Account("thread", self._thread, budgets.thread, "the thread's budget"),
-            Account("user", "", budgets.user, "the user's budget"),
-            Account("day", now()[:10], budgets.day, "today's budget"),
-        )
-        return _limited(accounts, raised)
+        today = now()[:10]
+        if today not in self._shared:
+            budgets = self.terms.budgets
+            accounts = (
+                Account("thread", self._thread, budgets.thread, "the thread's budget"),
+                Account("user", "", budgets.user, "the user's budget"),
+                Account("day", today, budgets.day, "today's budget"),
+            )
+            self._shared = {today: _limited(accounts)}
+        return _as_raised(self._shared[today], raised)
 
 
-def _limited(accounts: tuple[Account, ...], raised: Raised) -> list[Account]:
+def in_json(balances: Iterable[Balance]) -> list[JsonObject]:
+    """Of each limit whose it is, in words too, and how far it is used; money in US dollars."""
     return [
-        one.raised(raised[one.key]) if one.key in raised else one
-        for one in accounts
-        if one.budget.limits()
+        {
+            "account": balance.account.kind,
+            "words": balance.account.words,
+            "measure": measure,
+            "used": readable(measure, balance.spent.of(measure)),
+            "limit": readable(measure, limit),
+        }
+        for balance in balances
+        for measure, limit in balance.account.budget.limits().items()
     ]
+
+
+def _limited(accounts: Iterable[Account]) -> tuple[Account, ...]:
+    return tuple(one for one in accounts if one.limits)
+
+
+def _as_raised(accounts: Iterable[Account], raised: Raised) -> list[Account]:
+    return [one.raised(raised[one.key]) if one.key in raised else one for one in accounts]

@@ -17,7 +17,7 @@ from sqlalchemy import or_, select
 
 from corral.errors import BudgetReached
 from corral.jsontypes import JsonObject
-from corral.policies.budgets import LIMIT_OF, Amount, in_words, shown
+from corral.policies.budgets import LIMIT_OF, Amount, in_words, readable, shown
 from corral.policies.ledger import Breach
 from corral.policies.prices import NANO, nano
 from corral.runtime.approvals.answers import close_questions
@@ -128,18 +128,14 @@ def _stored(measure: str, amount: Amount) -> Amount:
     return nano(amount) if measure == "usd" else amount
 
 
-def _readable(measure: str, amount: Amount) -> Amount:
-    return amount / NANO if measure == "usd" else amount
-
-
 def _args(breach: Breach) -> JsonObject:
     measure = breach.measure
     return {
         "account": breach.account.kind,
         "holder": breach.account.holder,
         "measure": measure,
-        "limit": _readable(measure, breach.limit),
-        "used": _readable(measure, breach.used),
+        "limit": readable(measure, breach.limit),
+        "used": readable(measure, breach.used),
         "raise_to": _suggestion(breach),
     }
 

@@ -13,25 +13,20 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 
 from corral.errors import OutOfTime
+from corral.jsontypes import JsonObject
 from corral.policies.budgets import Account, Amounts, in_words, shown
 from corral.policies.ledger import Balance, Breach, Ledger, Need, warnings
 from corral.policies.prices import FREE, Price, nano
-from corral.runtime.budgets.prices import unknown_price
-from corral.runtime.budgets.shared import (
-    AGENT_TOOL,
-    CALLS,
-    Call,
-    SharedAccounts,
-    call_name,
-    spent_in,
-)
+from corral.runtime.budgets.prices import billed, unknown_price
+from corral.runtime.budgets.shared import Call, SharedAccounts, call_name, spent_in
+from corral.runtime.budgets.tally import AGENT_TOOL, CALLS
 from corral.runtime.clock import milliseconds_between, now
-from corral.runtime.effects import Effect, Spend
+from corral.runtime.effects import Effect, Outcome, Spend
 from corral.runtime.entries import Entry
 from corral.runtime.events import Event, Notice
 from corral.runtime.journal import Journal, in_doubt
 from corral.runtime.paths import task
-from corral.runtime.stations.accounts import Accounts, AgentScope
+from corral.runtime.stations.accounts import Accounts, AgentScope, in_json
 from corral.runtime.stations.at_limit import AtLimit
 
 DEFAULT_OUTPUT = 8192
@@ -72,7 +67,7 @@ class _Asking:
     @property
     def measures(self) -> frozenset[str]:
         """What is limited of it."""
-        return frozenset(m for one in (*self.own, *self.shared) for m in one.budget.limits())
+        return frozenset(m for one in (*self.own, *self.shared) for m in one.limits)
 
     @property
     def scope(self) -> str:
@@ -132,19 +127,37 @@ class Meter:
         """
         if effect.kind not in CALLS:
             return Grant()
+        while isinstance(found := await self.offer(effect, path), Breach):
+            await self._at_limit.reached(found, path)
+        await self._at_limit.passed(path)
+        return found
+
+    async def offer(self, effect: Effect, path: str) -> Grant | Breach:
+        """Reserve what the effect may use, once others leave it room; or what does not fit."""
         while True:
             asking = self._asking(effect, path)
             await self._count_cut_off(asking)
-            need = self._need(asking)
-            found = await self._try(asking, need)
+            found = await self._try(asking, self._need(asking))
             if not isinstance(found, Breach):
                 self._held[path] = _Held(asking, found.need)
-                await self._at_limit.passed(path)
                 return self._grant(asking, found)
-            if found.waits:
-                await self._wait()
-            else:
-                await self._at_limit.reached(found, path)
+            if not found.waits:
+                return found
+            await self._wait()
+
+    async def used(self, path: str) -> list[JsonObject]:
+        """How far the limits are used that hold for what is done at ``path``: see ``in_json``."""
+        raised = self._at_limit.raised
+        own = self._accounts.own(self._accounts.scopes(path), raised)
+        for account in own:
+            self._open(account)
+        shared = await self._shared.balances(self._accounts.shared(raised))
+        return in_json([*map(self._ledger.balance, own), *shared])
+
+    def priced(self, effect: Effect, outcome: Outcome) -> Outcome:
+        """The outcome with what the model's price makes of it, if the model did not say."""
+        price = self._terms.price(effect.name) if effect.kind == "model" else None
+        return outcome if price is None else replace(outcome, spend=billed(outcome.spend, price))
 
     async def settle(self, path: str, spend: Spend, duration_ms: float) -> None:
         """Count what the effect has used, in place of what was reserved."""
@@ -179,6 +192,9 @@ class Meter:
     @asynccontextmanager
     async def in_time(self, grant: Grant) -> AsyncIterator[None]:
         """The body is broken off when the time is over. Raises ``OutOfTime``."""
+        if grant.seconds is None:
+            yield
+            return
         deadline = asyncio.timeout(grant.seconds)
         try:
             async with deadline:
@@ -227,7 +243,8 @@ class Meter:
             again = effect.kind == "agent" and self._journal.find(call.path) is not None
             count = 0 if again else 1
             return Need(Amounts(tool_calls=count, tools={call.tool: count}))
-        steps = int(task(call.path) not in self._steps)
+        # What is asked about a question is no turn of an agent.
+        steps = int(task(call.path) not in self._steps and not self._is_question(call.path))
         certain = Amounts(model_calls=1, steps=steps)
         price = self._price(effect.name, asking)
         bounded = _TOKENS if price.is_free else _TOKENS | {"usd"}
@@ -239,6 +256,10 @@ class Meter:
             output_tokens=wanted or DEFAULT_OUTPUT,
             price=price,
         )
+
+    def _is_question(self, path: str) -> bool:
+        entry = self._journal.find(path)
+        return entry is not None and entry.kind == "approval"
 
     def _price(self, model: str, asking: _Asking) -> Price:
         price = self._terms.price(model)

@@ -2,6 +2,8 @@
 
 agents       who asks, from the run's own agent down: ``agent`` and the ``task`` it was given
 spent        what the run had used: ``steps``, tokens and US dollars; ``limits`` what it may use
+budgets      each limit that holds there: whose (``account``, ``words``), ``measure``, ``used``,
+             ``limit``
 facts        what policy knew of the call (``call_facts``); ``read``, what its model had read
 rule         what asked: ``label``, ``layer`` and ``source`` of the rule; ``every_time``
 tool         what the server says of the tool, which is a claim where it is not ``trusted``

@@ -10,6 +10,7 @@ from typing import Protocol
 from corral.policies.facts import ToolCall
 from corral.policies.layers import Layered
 from corral.policies.provenance.labels import Label
+from corral.policies.provenance.verbatim import Page
 from corral.policies.rules import Rule
 from corral.runtime.effects import Guard
 from corral.runtime.journal import Journal
@@ -60,12 +61,12 @@ class Contents(Protocol):
         """The label of what the model had read that asked for a call."""
         ...
 
-    def public_texts(self) -> tuple[str, ...]:
+    def public_pages(self) -> tuple[Page, ...]:
         """What the run has read that anybody may have."""
         ...
 
     def returned_texts(self, server: str) -> tuple[str, ...]:
-        """What a server has returned to the run."""
+        """What a server that is elsewhere has returned to the run."""
         ...
 
 
@@ -92,7 +93,7 @@ class Surroundings:
             holds_secret=self.holds_secret(guard),
             label=self.contents.context_of(guard, path),
             user_texts=self.said,
-            public_texts=self.contents.public_texts(),
+            public_pages=self.contents.public_pages(),
             returned_texts=self.contents.returned_texts(guard.spec.server),
             links=links_of(guard.args, self.rules.workspace),
             at=datetime.now().astimezone(),

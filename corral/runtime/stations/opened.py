@@ -49,7 +49,13 @@ async def open_stations(
     journal: Journal, database: Database, terms: StationTerms, emit: Callable[[Event], None]
 ) -> Stations:
     """The stations, with what they know of the run's past."""
-    questions = Questions(journal, database, terms.asking, emit)
+    questions = Questions(
+        journal,
+        database,
+        terms.asking,
+        emit,
+        budgets=lambda path: meter.used(path),  # noqa: PLW0108  made below, from the questions
+    )
     await questions.load()
     thread = terms.asking.thread
     meter = Meter(

@@ -16,6 +16,7 @@ from corral.jsontypes import Json, JsonObject
 from corral.memory.labelled import joined_label
 from corral.policies.provenance.labels import KEY, PUBLIC, Label
 from corral.policies.provenance.sources import Result, result_label
+from corral.policies.provenance.verbatim import Page, origin_of
 from corral.runtime.effects import Effect, Guard, Outcome
 from corral.runtime.entries import Entry
 from corral.runtime.journal import Journal
@@ -34,6 +35,7 @@ class _Scope:
 
     label: Label
     definitions: Label = PUBLIC
+    local: frozenset[str] = frozenset()
     calls: dict[str, Label] = field(default_factory=dict)
     sent: list[BaseMessage] = field(default_factory=list)
     sent_label: Label = PUBLIC
@@ -60,7 +62,7 @@ class Tracker:
         self._scopes: defaultdict[str, _Scope] = defaultdict(lambda: _Scope(PUBLIC))
         self._scopes[""] = _Scope(begin)
         self._returned: defaultdict[str, list[str]] = defaultdict(list)
-        self._public: list[str] = []
+        self._public: list[Page] = []
         ended = [entry for entry in journal.entries() if entry.result is not None]
         for entry in sorted(ended, key=lambda entry: entry.ended or 0):
             self.saw(entry)
@@ -113,7 +115,9 @@ class Tracker:
         value = entry.result or {}
         scope = self._scope(entry.path)
         if entry.kind == "prepare":
-            scope.definitions = _of_definitions(value)
+            specs = [ToolSpec.from_json(spec) for spec in value.get("tools", ())]
+            scope.definitions = _of_definitions(specs)
+            scope.local = frozenset(spec.name for spec in specs if not self._is_elsewhere(spec))
             return
         if entry.kind not in _LABELLED or entry.status == "failed":
             return
@@ -125,21 +129,29 @@ class Tracker:
                 known = scope.calls.get(str(call["id"]), PUBLIC)
                 scope.calls[str(call["id"])] = known.join(label)
         if entry.kind == "tool":
-            self._keep(entry, str(value.get("text", "")), label)
+            self._keep(entry, scope, label)
 
-    def public_texts(self) -> tuple[str, ...]:
+    def public_pages(self) -> tuple[Page, ...]:
         """What the run has read that anybody may have."""
         return tuple(self._public[-MAX_TEXTS:])
 
     def returned_texts(self, server: str) -> tuple[str, ...]:
-        """What a server has returned to the run."""
+        """What a server that is elsewhere has returned to the run."""
         return tuple(self._returned[server][-MAX_TEXTS:])
 
-    def _keep(self, entry: Entry, text: str, label: Label) -> None:
-        self._returned[entry.name.partition(SEPARATOR)[0]].append(text)
+    def _keep(self, entry: Entry, scope: _Scope, label: Label) -> None:
+        text = str((entry.result or {}).get("text", ""))
+        if entry.name not in scope.local:
+            self._returned[entry.name.partition(SEPARATOR)[0]].append(text)
         if label.readers is None:
-            asked = _texts(entry.request.get("args"))
-            self._public.append("\n".join([*asked, text]))
+            asked = (origin_of(value) for value in _texts(entry.request.get("args")))
+            self._public.append(Page(next((origin for origin in asked if origin), ""), text))
+
+    def _is_elsewhere(self, spec: ToolSpec) -> bool:
+        """Whether a tool's server can have what it returns: what stays here is no reference."""
+        if spec.server in self._rules.sandboxed:
+            return False
+        return spec.server in self._rules.remote or spec.open_world or not spec.trusted
 
     def _scope(self, path: str) -> _Scope:
         return self._scopes[self._journal.agent_scope(path)]
@@ -162,9 +174,8 @@ class Tracker:
         return result_label(call, result, self._rules.policy.sources)
 
 
-def _of_definitions(value: JsonObject) -> Label:
+def _of_definitions(specs: Sequence[ToolSpec]) -> Label:
     """What the tools on offer say of themselves: their servers' words, as any result of theirs."""
-    specs = map(ToolSpec.from_json, value.get("tools", ()))
     servers = dict.fromkeys(spec.server for spec in specs if not spec.trusted)
     described = (Label((f"the tools of {name}",), untrusted=True) for name in servers)
     return PUBLIC.join(*described)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -93,16 +93,29 @@ class Asking:
     settings: ApprovalSettings = field(default_factory=ApprovalSettings)
 
 
+async def _no_budgets(_path: str) -> list[JsonObject]:
+    return []
+
+
 class Questions:
-    """What humans have been asked in this run, and what they have said."""
+    """What humans have been asked in this run, and what they have said.
+
+    ``budgets`` tells how far those are used that pay for what is done at a path.
+    """
 
     def __init__(
-        self, journal: Journal, database: Database, asking: Asking, emit: Callable[[Event], None]
+        self,
+        journal: Journal,
+        database: Database,
+        asking: Asking,
+        emit: Callable[[Event], None],
+        budgets: Callable[[str], Awaitable[list[JsonObject]]] = _no_budgets,
     ) -> None:
         self._journal = journal
         self._database = database
         self._asking = asking
         self._emit = emit
+        self._budgets = budgets
         self._asked: dict[str, Row[Any]] = {}
 
     async def load(self) -> None:
@@ -147,7 +160,7 @@ class Questions:
             "input_schema": canonical(question.input_schema),
             "reason": asking.redactor.text(question.reason),
             "always": canonical(self._stored(question.always)),
-            "context": canonical(self._stored(self._context(path, question))),
+            "context": canonical(self._stored(await self._context(path, question))),
             "status": "pending",
             "created_at": now(),
             "expires_at": expiry(asking.settings),
@@ -170,10 +183,10 @@ class Questions:
         self._emit(ApprovalRequested(view))
         await tell(asking.settings, "asked", view)
 
-    def _context(self, path: str, question: Question) -> JsonObject:
+    async def _context(self, path: str, question: Question) -> JsonObject:
         asking = self._asking
         run = of_run(self._journal, path, asking.agent, asking.prompt, asking.limits)
-        return {**run, **question.context}
+        return {**run, "budgets": await self._budgets(path), **question.context}
 
     def _stored(self, value: JsonObject) -> JsonObject:
         clean = self._asking.redactor.json(well_formed(value))

@@ -88,6 +88,8 @@ class Shield:
     async def _answered(self, effect: Effect, attempt: Attempt) -> Outcome:
         """The model's answer as its checks accept it. They may have it asked again."""
         checks = _concerned(effect, "output")
+        if not checks:
+            return await effect.execute(attempt)
         silent = any(one.check.must_come_before for one in checks)
         outcome = await effect.execute(replace(attempt, aloud=attempt.aloud and not silent))
         value = self._clean(outcome.value)

@@ -12,6 +12,7 @@ depends_on = None
 def upgrade() -> None:
     """Add what policies keep; what is there stays as it is."""
     op.add_column("runs", sa.Column("tags", sa.Text()))
+    op.create_index("runs_by_status", "runs", ["status", "finished_at", "origin"])
     op.add_column("approvals", sa.Column("context", sa.Text()))
     for name in ("answered_by", "expires_at", "asked_of", "escalated_at"):
         op.add_column("approvals", sa.Column(name, sa.String()))
