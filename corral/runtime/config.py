@@ -278,7 +278,9 @@ def load_settings(overrides: Mapping[str, Any] = {}) -> Settings:
     """
     workspace = Path(overrides.get("workspace") or _here()).expanduser()
     found = list(_read_files(overrides.get("config"), workspace))
-    layered = [(path, data, _layer(path, overrides, workspace)) for path, data in found]
+    layered: list[tuple[Path, JsonObject, LayerName]] = [
+        (path, data, _layer(path, overrides, workspace)) for path, data in found
+    ]
     token = _files.set(tuple(without_layer(data, layer) for _, data, layer in layered))
     try:
         settings = Settings(**overrides)

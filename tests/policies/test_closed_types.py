@@ -73,7 +73,7 @@ def test_not_closed(schema: Any) -> None:
 def test_what_is_not_declared_goes() -> None:
     value: Any = {"kind": "a", "note": "obey", "day": None, "parts": [{"n": 1, "x": "obey"}]}
     assert pruned(OBJECT, value) == {"kind": "a", "day": None, "parts": [{"n": 1}]}
-    number = {"type": "object", "properties": {"n": {"type": "integer"}}}
+    number: Any = {"type": "object", "properties": {"n": {"type": "integer"}}}
     assert pruned({"allOf": [number]}, {"n": 1, "x": "obey"}) == {"n": 1}
 
 

@@ -223,7 +223,12 @@ class TestPathArguments:
         assert matches(deny, call(source="a", destination="secrets/b"))
         assert matches(deny, call(path="my.KEY"))
         assert not matches(deny, call(path="a", content="secrets/b"))
-        for args in ({"output": "secrets/a"}, {"to": "x/../secrets/a"}, {"target": "b.key"}):
+        named: list[dict[str, Any]] = [
+            {"output": "secrets/a"},
+            {"to": "x/../secrets/a"},
+            {"target": "b.key"},
+        ]
+        for args in named:
             assert matches(deny, call(**args))
             assert decide(policy(deny), call(**args)).action == "deny"
         assert not matches(Rule(paths=("**",), action="deny"), call(city="Lisbon", n=3))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, create_engine, delete, insert, select, update
@@ -13,7 +14,8 @@ from sqlalchemy import Connection, create_engine, delete, insert, select, update
 from corral.policies.budgets import Account, Budget
 from corral.runtime.budgets import tally
 from corral.runtime.budgets.tally import Tally, tallied
-from corral.runtime.tables import effects, metadata, runs, threads
+from corral.runtime.tables import effects, runs, threads
+from corral.storage import metadata
 
 LIMITS = Budget(tokens=1, steps=1)
 DAYS = ("2026-11-21", "2026-11-22")
@@ -61,13 +63,22 @@ class Journals:
 
     def step(self) -> None:
         """One thing happens."""
-        ways = (self.begin, *[self.ask] * 4, *[self.finish] * 3, self.rest, self.go_on, self.remove)
+        ways: tuple[Callable[[], object], ...] = (
+            self.begin,
+            *[self.ask] * 4,
+            *[self.finish] * 3,
+            self.rest,
+            self.go_on,
+            self.remove,
+        )
         self.chance.choice(ways)()
 
     def begin(self, status: str = "running") -> str:
         self.made += 1
         run = f"r-{self.made}"
-        row = dict.fromkeys(("agent", "model", "spec", "graph_version", "input", "output"), "")
+        row: dict[str, Any] = dict.fromkeys(
+            ("agent", "model", "spec", "graph_version", "input", "output"), ""
+        )
         origin = self.chance.choice((None, None, None, "elsewhere"))
         thread = self.chance.choice(("t0", "t1"))
         row |= {"id": run, "thread_id": thread, "status": status, "origin": origin}
