@@ -121,7 +121,7 @@ def test_a_full_disk_ends_the_run_and_it_goes_on_when_there_is_room(shell: Shell
     small = shell.under(*bubblewrap(), "--size", "3000000", "--tmpfs", str(shell.home))
     long = shell.model("long", turn("y" * 300_000, none__at_all={}), turn("Done."))
     commands = (
-        ["sh", "-c", f"head -c 2600000 /dev/zero >{filler}"],
+        ["sh", "-c", f"head -c 2500000 /dev/zero >{filler}"],
         shell.argv("run", "Go on and on", "--model", long),
         shell.argv("runs", "--json"),
         ["sh", "-c", f"rm {filler}"],

@@ -55,7 +55,24 @@ _AMOUNTS = frozenset(
     | {"n", "k", "num", "results", "result", "items", "lines", "line", "rows", "length", "depth"}
     | {"days", "day", "weeks", "months", "month", "hours", "hour", "minutes", "seconds", "timeout"}
     | {"start", "end", "skip", "first", "last", "index", "level", "radius", "width", "height"}
-    | {"nights", "guests", "adults", "children", "people", "persons", "seats", "chars", "tokens"}
+    | {
+        "number",
+        "numbers",
+        "at",
+        "position",
+        "part",
+        "chapter",
+        "year",
+        "nights",
+        "guests",
+        "adults",
+        "children",
+        "people",
+        "persons",
+        "seats",
+        "chars",
+        "tokens",
+    }
 )
 """What a number is called that says how many or how far, and not which."""
 _REFERENCE = re.compile(r"[\w.:#-]{1,80}")
