@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from corral.cli.output import clean, one_line
 from corral.cli.preview import MAX_LINES, argument_lines, shorten
-from corral.runtime.approvals.file_change import file_change
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -96,6 +95,8 @@ class _Page:
             change: JsonObject | None = self.context.get("file")
             return change
         # Asked by a Corral that kept no context: as the file is now.
+        from corral.runtime.approvals.file_change import file_change  # not needed for --help
+
         return file_change(self.approval.tool, self.approval.args, str(self.workspace))
 
     def _commands(self) -> Lines:
