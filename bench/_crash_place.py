@@ -120,7 +120,7 @@ class Place:
     def wait_for_words(self, process: Any) -> None:
         """Wait until a command prints something (of ``run``: that it has begun) or ends."""
         while process.exitcode is None and not (self._said.exists() and self.said):
-            time.sleep(0.002)  # between two looks: a file cannot be waited for
+            time.sleep(0.002)  # until the next look: nothing tells us that a file has grown
 
     @property
     def begin(self) -> tuple[str, ...]:
@@ -226,4 +226,4 @@ def wait_until_gone(pids: list[int]) -> None:
     while any(_parent(pid) for pid in pids):
         if time.monotonic() > until:
             raise RuntimeError(f"a server outlived corral by {SECONDS:g} s")
-        time.sleep(0.005)  # between two looks: not our children
+        time.sleep(0.005)  # until the next look: they are no children of ours to wait for

@@ -47,7 +47,7 @@ def call(params: dict[str, Any]) -> dict[str, Any]:
     os.write(log, line.encode() + b"\n")
     os.fsync(log)
     os.close(log)
-    time.sleep(seconds)
+    time.sleep(seconds)  # so that a kill can also come after the write
     input_ended.wait(0.0 if known else args.get("stall", 0.0))
     return {"content": [{"type": "text", "text": f"{name} {args['what']}"}]}
 
@@ -113,7 +113,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.reply(405, b"")
 
-    do_DELETE = do_GET  # noqa: N815  the name that http.server looks for
+    do_DELETE = do_GET  # noqa: N815  http.server calls the method of this very name
 
     def reply(self, status: int, body: bytes) -> None:
         self.send_response(status)

@@ -60,7 +60,7 @@ class RuleOptions:
 
 def preview(approval: str, always: Always, action: Literal["allow", "deny"], *, json: bool) -> None:
     """Show the rule that an answer would add, and the past calls that it fits. Stores nothing."""
-    from corral.runtime.approvals.standing import chosen_rule
+    from corral.runtime.approvals.chosen import chosen_rule
 
     workspace = str(current().settings().workspace)
 

@@ -162,6 +162,19 @@ def test_reading_imports_no_engine_and_no_model_library(place: Place) -> None:
     assert told == {"codes": [0, 0, 0, 0, 0, 0, 2], "loaded": []}
 
 
+def test_the_first_prompt_waits_for_neither_a_database_nor_a_graph(place: Place) -> None:
+    code = (
+        "import sys\n"
+        "import corral.cli.chat.session, corral.runtime.config\n"
+        "heavy = ('sqlalchemy', 'alembic', 'langgraph', 'langchain_core', 'mcp', 'tree_sitter')\n"
+        "sys.exit(', '.join(name for name in heavy if name in sys.modules) or None)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=place.env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_help_imports_neither_rich_nor_a_database(place: Place) -> None:
     code = (
         "import sys\n"

@@ -16,9 +16,9 @@ from corral.cli.output import clean
 from corral.cli.render import when
 from corral.cli.screen import Screen
 from corral.errors import UsageError
+from corral.runtime.approvals.chosen import chosen_rule, parse_end
 from corral.runtime.approvals.replies import Always, RuleScope
 from corral.runtime.approvals.rule_text import as_toml, table_of
-from corral.runtime.approvals.standing import chosen_rule, parse_end
 from corral.runtime.views import Approval
 
 if TYPE_CHECKING:

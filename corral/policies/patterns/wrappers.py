@@ -296,7 +296,7 @@ def _evaluating(words: Words) -> Iterator[Inner]:
         yield Inner(1)
 
 
-def _nothing(words: Words) -> Iterator[Inner]:  # noqa: ARG001  # one of the readers
+def _nothing(words: Words) -> Iterator[Inner]:  # noqa: ARG001  # every reader is given the words
     yield from ()
 
 
