@@ -26,8 +26,8 @@ from corral.runtime.models.local import LocalModel
 from corral.runtime.models.registry import ModelOptions, open_model
 from corral.runtime.models.withholding import Withholding
 from corral.runtime.program import Program
-from corral.sandbox.backends import select_backend
-from corral.sandbox.contract import SandboxBackend
+from corral.sandbox.contract import LocalBackend
+from corral.sandbox.registry import select_backend
 from corral.tools.builder import build_provider, builtin_provider
 from corral.tools.builtin import BUILTIN_SERVERS
 from corral.tools.contract import CallOptions, ToolProvider, ToolResult, ToolSpec
@@ -106,7 +106,7 @@ class Shared:
         )
 
     @cached_property
-    def backend(self) -> SandboxBackend:
+    def backend(self) -> LocalBackend:
         """The sandbox in which servers run."""
         return select_backend(self.settings.sandbox)
 

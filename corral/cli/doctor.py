@@ -123,7 +123,7 @@ def _model(settings: Settings) -> Iterator[Check]:
 
 
 def _sandbox(settings: Settings) -> Iterator[Check]:
-    from corral.sandbox.backends import select_backend
+    from corral.sandbox.registry import select_backend
 
     health = select_backend(settings.sandbox).probe()
     if settings.sandbox == "none":

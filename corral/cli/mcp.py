@@ -47,7 +47,7 @@ def serve(
     name: Annotated[str, typer.Argument(metavar="NAME", help="files or python.")],
 ) -> None:
     """Serve our files or python server on stdio, in the sandbox, for any MCP client."""
-    from corral.sandbox.backends import select_backend
+    from corral.sandbox.registry import select_backend
     from corral.tools.builtin import BUILTIN_SERVERS, builtin_command
 
     if name not in BUILTIN_SERVERS:

@@ -8,6 +8,7 @@ file that the user names with ``--config``.
 from __future__ import annotations
 
 import difflib
+import sys
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
@@ -46,6 +47,16 @@ from corral.runtime.provenance_settings import ProvenanceSettings
 from corral.runtime.redaction_settings import RedactionSettings, with_users_own
 from corral.tools.builtin import BUILTIN_SERVERS
 from corral.tools.config import ServerConfig, check_server_name
+from corral.tools.settings import (
+    BuiltinName,
+    BuiltinSettings,
+    E2BSettings,
+    GitSettings,
+    PythonSettings,
+    SandboxLimits,
+    SqlSettings,
+    WebSettings,
+)
 
 PROJECT_FILE = "corral.toml"
 
@@ -182,9 +193,22 @@ class Settings(BaseSettings):
     max_tool_output: int = Field(
         default=40_000, ge=1000, description="Characters kept of a result."
     )
-    sandbox: Literal["bubblewrap", "none"] = Field(
-        default="bubblewrap", description="none runs tools unconfined, with your own rights."
+    sandbox: Literal["bubblewrap", "landlock", "gvisor", "seatbelt", "strongest", "none"] = Field(
+        default="bubblewrap" if sys.platform == "linux" else "seatbelt",
+        description="How tool servers are isolated; none runs them with your own rights.",
     )
+    sandbox_require: tuple[str, ...] = Field(
+        default=(), description="What the sandbox must enforce, else nothing is started."
+    )
+    sandbox_limits: SandboxLimits = SandboxLimits()
+    servers: tuple[BuiltinName, ...] = Field(
+        default=("files", "python"), description="Which of Corral's own tool servers are offered."
+    )
+    python: PythonSettings = PythonSettings()
+    e2b: E2BSettings = E2BSettings()
+    web: WebSettings = WebSettings()
+    sql: dict[str, SqlSettings] = Field(default_factory=dict, description="Databases by name.")
+    git: GitSettings = GitSettings()
     snapshots: SnapshotConfig = SnapshotConfig()
     approvals: ApprovalSettings = ApprovalSettings()
     provenance: ProvenanceSettings = ProvenanceSettings()
@@ -214,7 +238,7 @@ class Settings(BaseSettings):
     def _check_names(self) -> Settings:
         for name in self.mcp:
             check_server_name(name)
-            if name in ("files", "python", "memory"):
+            if name in (*BUILTIN_SERVERS, "memory"):
                 raise ConfigError(
                     f"[mcp.{name}]: {name!r} is the name of a server that Corral brings.",
                     hint="Choose another name.",
@@ -232,7 +256,19 @@ class Settings(BaseSettings):
         if self.sandbox == "none":
             return frozenset()
         inside = (name for name, server in self.mcp.items() if server.command and server.sandbox)
-        return frozenset({*BUILTIN_SERVERS, *inside})
+        return frozenset({*self.servers, *inside})
+
+    @property
+    def builtin(self) -> BuiltinSettings:
+        """What our own tool servers are made with."""
+        return BuiltinSettings(
+            python=self.python,
+            e2b=self.e2b,
+            web=self.web,
+            sql=self.sql,
+            git=self.git,
+            limits=self.sandbox_limits,
+        )
 
     @property
     def database(self) -> str:

@@ -20,7 +20,8 @@ from corral.runtime.redaction_settings import refused_in_project
 _USER_ONLY = (
     *("sandbox", "base_url", "database_url", "home", "workspace", "config"),
     *("otlp_endpoint", "otlp_content", "snapshots", "retention", "approvals", "loops", "prices"),
-    "provenance",
+    *("provenance", "sandbox_require", "sandbox_limits", "e2b", "web", "sql", "git", "servers"),
+    "python",
 )
 
 _MERGED = frozenset({"budget", "limits", "checks"})

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from corral.errors import SandboxError
 from corral.sandbox import host
-from corral.sandbox.contract import Grant, Health, Profile, SandboxBackend
+from corral.sandbox.capabilities import Health
+from corral.sandbox.contract import Grant, LocalBackend, Profile
 
 _TIMEOUT = 30.0
 _TAIL = 600
@@ -56,7 +57,7 @@ print(json.dumps({
 """
 
 
-def probe(backend: SandboxBackend) -> Health:
+def probe(backend: LocalBackend) -> Health:
     """Run the canaries under ``backend``. Never raises ``SandboxError``: it is in the answer."""
     with (
         tempfile.TemporaryDirectory(prefix="corral-probe-") as folder,

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from corral.errors import ToolServerError
-from corral.sandbox.contract import Grant, Launch, Profile, SandboxBackend
-from corral.sandbox.unconfined import UnconfinedBackend
+from corral.sandbox.backends.unconfined import UnconfinedBackend
+from corral.sandbox.contract import Grant, Launch, LocalBackend, Profile
 from corral.tools.builtin import builtin_command
 from corral.tools.config import ServerConfig, check_server_name
 from corral.tools.contract import ToolProvider
@@ -31,7 +31,7 @@ _HINT = (
 )
 
 
-def builtin_provider(name: str, sandbox: SandboxBackend, workspace: Path) -> ToolProvider:
+def builtin_provider(name: str, sandbox: LocalBackend, workspace: Path) -> ToolProvider:
     """One of our own servers, confined to ``workspace``; its claims about its tools count.
 
     Nothing is started yet; a name that is not ours gives ``NotFoundError`` at the first use.
@@ -46,7 +46,7 @@ def builtin_provider(name: str, sandbox: SandboxBackend, workspace: Path) -> Too
 def build_provider(
     name: str,
     config: ServerConfig,
-    sandbox: SandboxBackend,
+    sandbox: LocalBackend,
     workspace: Path,
     environ: Mapping[str, str] | None = None,
 ) -> ToolProvider:
@@ -76,7 +76,7 @@ class _Starter:
 
     name: str
     entry: ServerConfig
-    sandbox: SandboxBackend
+    sandbox: LocalBackend
     workspace: Path
     environ: Mapping[str, str]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from corral.errors import NotFoundError
 from corral.sandbox.contract import Grant, Limits, Profile
 
-BUILTIN_SERVERS: tuple[str, ...] = ("files", "python")
+BUILTIN_SERVERS: tuple[str, ...] = ("files", "python", "shell", "web", "sql", "git")
 """The names of the servers that come with Corral."""
 
 _SERVERS = Path(__file__).resolve().parent.parent / "mcp_servers"

@@ -19,8 +19,8 @@ from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.shared.exceptions import MCPError
 
 from corral.errors import NotFoundError
-from corral.sandbox.backends import select_backend
 from corral.sandbox.contract import Launch, MiB
+from corral.sandbox.registry import select_backend
 from corral.tools.builtin import BUILTIN_SERVERS, builtin_command
 from tests.sandbox.inside import wait_until
 

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from corral.sandbox import host
-from corral.sandbox.backends import select_backend
-from corral.sandbox.bubblewrap import BubblewrapBackend
-from corral.sandbox.contract import Grant, Profile, SandboxBackend
+from corral.sandbox.backends.bubblewrap import BubblewrapBackend
+from corral.sandbox.contract import Grant, LocalBackend, Profile
+from corral.sandbox.registry import select_backend
 
 
-def backend_named(name: str) -> SandboxBackend:
+def backend_named(name: str) -> LocalBackend:
     if name == "packaged":
         return BubblewrapBackend(host.packaged_bubblewrap())
     if name == "system":
@@ -65,9 +65,7 @@ def run(name: str, only: list[str]) -> dict[str, Any]:
         return report
 
 
-def _attack(
-    backend: SandboxBackend, base: Path, order: dict[str, Any], token: str
-) -> dict[str, Any]:
+def _attack(backend: LocalBackend, base: Path, order: dict[str, Any], token: str) -> dict[str, Any]:
     attacks = Path(__file__).parent / "attacks.py"
     command = (str(host.interpreter()), "-I", "-S", "-c", attacks.read_text(), json.dumps(order))
     profile = Profile(

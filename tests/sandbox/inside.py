@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from corral.sandbox import host
-from corral.sandbox.backends import select_backend
-from corral.sandbox.contract import Grant, Limits, Profile, SandboxBackend
+from corral.sandbox.contract import Grant, Limits, LocalBackend, Profile
+from corral.sandbox.registry import select_backend
 
 
 @dataclass
@@ -24,7 +24,7 @@ class Inside:
     """
 
     folder: Path
-    backend: SandboxBackend = field(default_factory=select_backend)
+    backend: LocalBackend = field(default_factory=select_backend)
     limits: Limits = field(default_factory=Limits)
     token: str = field(default_factory=lambda: secrets.token_hex(16))
 

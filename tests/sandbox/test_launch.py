@@ -12,8 +12,8 @@ import pytest
 
 from corral.errors import ConfigError, SandboxError
 from corral.sandbox import host
-from corral.sandbox.backends import BACKENDS, select_backend
 from corral.sandbox.contract import Grant, Profile
+from corral.sandbox.registry import BACKENDS, select_backend
 from tests.sandbox.inside import Inside
 
 TRY = """

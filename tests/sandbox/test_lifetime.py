@@ -11,8 +11,8 @@ import sys
 import pytest
 
 from corral.sandbox import host
-from corral.sandbox.bubblewrap import BubblewrapBackend
-from corral.sandbox.unconfined import UnconfinedBackend
+from corral.sandbox.backends.bubblewrap import BubblewrapBackend
+from corral.sandbox.backends.unconfined import UnconfinedBackend
 from tests.sandbox.inside import Inside, wait_until
 
 STUBBORN = """

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from corral.sandbox import host
-from corral.sandbox.backends import select_backend
-from corral.sandbox.bubblewrap import BubblewrapBackend
-from corral.sandbox.contract import Health, Launch, Profile
+from corral.sandbox.backends.bubblewrap import BubblewrapBackend
+from corral.sandbox.backends.unconfined import UnconfinedBackend
+from corral.sandbox.capabilities import Health
+from corral.sandbox.contract import Launch, Profile
 from corral.sandbox.probe import probe
-from corral.sandbox.unconfined import UnconfinedBackend
+from corral.sandbox.registry import select_backend
 
 
 def test_the_default_holds() -> None:

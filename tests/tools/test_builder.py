@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from corral.errors import ConfigError, ToolServerError
-from corral.sandbox.backends import select_backend
 from corral.sandbox.contract import Grant, Launch, Profile
+from corral.sandbox.registry import select_backend
 from corral.tools.builder import build_provider, builtin_provider
 from corral.tools.config import ServerConfig
 from corral.tools.contract import ToolProvider

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from corral.errors import ConfigError
-from corral.sandbox.bubblewrap import BubblewrapBackend
-from corral.sandbox.contract import SandboxBackend
-from corral.sandbox.unconfined import UnconfinedBackend
+from corral.sandbox.backends.bubblewrap import BubblewrapBackend
+from corral.sandbox.backends.unconfined import UnconfinedBackend
+from corral.sandbox.contract import LocalBackend
 
 BACKENDS = ("bubblewrap", "none")
 """The names that the setting ``sandbox`` may have."""
 
 
-def select_backend(name: str = "bubblewrap") -> SandboxBackend:
+def select_backend(name: str = "bubblewrap") -> LocalBackend:
     """The back end of that name; ``none`` isolates nothing. Raises ``ConfigError`` for others."""
     if name == "bubblewrap":
         return BubblewrapBackend()

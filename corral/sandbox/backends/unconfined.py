@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from corral.errors import SandboxError
 from corral.sandbox import host
-from corral.sandbox.contract import Health, Launch, Profile
+from corral.sandbox.capabilities import Health
+from corral.sandbox.contract import Launch, Profile
 from corral.sandbox.launcher.order import VARIABLE, Order
 
 

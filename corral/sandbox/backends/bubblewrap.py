@@ -18,7 +18,8 @@ from pathlib import Path
 
 from corral.errors import SandboxError
 from corral.sandbox import host, seccomp
-from corral.sandbox.contract import Grant, Health, Launch, Limits, MiB, Profile
+from corral.sandbox.capabilities import Health
+from corral.sandbox.contract import Grant, Launch, Limits, MiB, Profile
 from corral.sandbox.launcher.order import VARIABLE, Bind, Order
 from corral.sandbox.probe import probe
 
@@ -29,7 +30,7 @@ _SHM, _TMP = "/dev/shm", "/tmp"  # noqa: S108 -- paths inside, each a private tm
 _PSEUDO = (Path("/proc"), Path("/sys"), Path("/dev"))
 _SYSTEM = (Path("/usr"), Path("/etc"), Path("/bin"), Path("/sbin"), Path("/lib"), Path("/boot"))
 _PRLIMIT = Path("/usr/bin/prlimit")
-_CORRAL = Path(__file__).resolve().parent.parent
+_CORRAL = Path(__file__).resolve().parents[2]
 
 _FILES = {
     "/etc/passwd": f"sandbox:x:{_USER}:{_USER}:sandbox:/tmp/home:/bin/sh\n",

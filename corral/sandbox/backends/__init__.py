@@ -1,0 +1,1 @@
+"""The ways to isolate: one module a back end, each behind the contract."""

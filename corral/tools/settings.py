@@ -1,0 +1,111 @@
+"""How our own tool servers are configured: the sections ``[python]``, ``[web]``, ``[sql.NAME]``, …"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Size = Annotated[float, Field(gt=0)]
+BuiltinName = Literal["files", "python", "shell", "web", "sql", "git"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SandboxLimits(_Section):
+    """``[sandbox_limits]``: limits of every tool server's process tree; ``None``: the default."""
+
+    memory_mb: Size | None = Field(default=None, description="Memory of the whole tree.")
+    processes: int | None = Field(default=None, ge=1, description="Processes and threads.")
+    cpu_seconds: int | None = Field(default=None, ge=1, description="Processor time of the tree.")
+    open_files: int | None = Field(default=None, ge=16, description="Open files of one process.")
+    file_size_mb: Size | None = Field(default=None, description="The largest file.")
+    written_mb: Size | None = Field(
+        default=None, description="What the folders that it may change can grow by."
+    )
+    tmp_mb: Size | None = Field(default=None, description="Its private /tmp.")
+
+
+class PythonSettings(_Section):
+    """``[python]``: where model-written code runs, and what it may import."""
+
+    backend: Literal["local", "e2b", "monty"] = Field(
+        default="local", description="local: the sandbox of the setting `sandbox`."
+    )
+    packages: tuple[str, ...] = Field(
+        default=(), description="Packages that code may import, installed ahead: numpy==2.3.4."
+    )
+    allowed_packages: tuple[str, ...] = Field(
+        default=("numpy", "pandas", "matplotlib"),
+        description="What the tool install_packages may add.",
+    )
+    warm: int = Field(default=1, ge=0, le=16, description="Interpreters that wait ready.")
+
+
+class E2BSettings(_Section):
+    """``[e2b]``: the hosted sandbox. The key is read from the variable ``api_key_env``."""
+
+    api_key_env: str = Field(default="E2B_API_KEY", description="The variable with the key.")
+    domain: str | None = Field(default=None, description="The service's domain.")
+    api_url: str | None = Field(default=None, description="The control plane, instead.")
+    sandbox_url: str | None = Field(default=None, description="The sandboxes' address, instead.")
+    template: str | None = Field(default=None, description="The template to start from.")
+    timeout: float = Field(default=300.0, gt=0, description="Seconds that a sandbox lives unused.")
+
+
+class SearchSettings(_Section):
+    """``[web.search]``: who is asked when the model searches."""
+
+    provider: Literal["none", "searxng", "brave", "tavily"] = "none"
+    url: str | None = Field(default=None, description="The provider's address; SearXNG needs it.")
+    api_key_env: str | None = Field(default=None, description="The variable with the key.")
+
+
+class WebSettings(_Section):
+    """``[web]``: what the web server may reach. Without ``allow`` it reaches nothing."""
+
+    allow: tuple[str, ...] = Field(
+        default=(), description="Hosts: docs.python.org, *.wikipedia.org, or * for all public ones."
+    )
+    private: tuple[str, ...] = Field(
+        default=(), description="host:port pairs of the own network that may be reached as well."
+    )
+    robots: bool = Field(default=True, description="Whether robots.txt is followed.")
+    max_mb: Size = Field(default=10, description="The largest answer that is read.")
+    search: SearchSettings = SearchSettings()
+
+
+class SqlSettings(_Section):
+    """``[sql.NAME]``: one database that may be queried: a file, or a PostgreSQL server."""
+
+    path: Path | None = Field(default=None, description="A SQLite or DuckDB file.")
+    kind: Literal["sqlite", "duckdb", "postgres"] | None = Field(
+        default=None, description="What it is; found out from the file when left out."
+    )
+    url_env: str | None = Field(
+        default=None, description="The variable with a postgresql:// URL, password included."
+    )
+    write: bool = Field(default=False, description="true: statements may change it.")
+    max_rows: int = Field(default=1000, ge=1, description="Rows of one answer.")
+    timeout: float = Field(default=30.0, gt=0, description="Seconds for one statement.")
+
+
+class GitSettings(_Section):
+    """``[git]``: whose commits the git server makes, and in which folder."""
+
+    repository: Path | None = Field(default=None, description="The workspace when left out.")
+    author: str | None = Field(default=None, description='"Name <mail>"; git\'s own when left out.')
+
+
+class BuiltinSettings(_Section):
+    """Everything that our own servers are made with."""
+
+    python: PythonSettings = PythonSettings()
+    e2b: E2BSettings = E2BSettings()
+    web: WebSettings = WebSettings()
+    sql: dict[str, SqlSettings] = Field(default_factory=dict)
+    git: GitSettings = GitSettings()
+    limits: SandboxLimits = SandboxLimits()
