@@ -160,12 +160,17 @@ class Place:
         assert run is not None
         effects = self.ask(lambda records: records.trace(run.run))
         journal = sorted(
-            (one.path, one.kind, one.name, one.status, str(one.result).replace(run.run, "RUN"))
+            (one.path, one.kind, one.name, one.status, _result(one.result).replace(run.run, "RUN"))
             for one in effects
             if one.kind != "approval"
         )
         made = Counter(f"{call['tool']} {call['what']}" for call in self.calls())
         return End([run.status, run.output, run.steps, run.usage, journal], made)
+
+
+def _result(result: dict[str, Any] | None) -> str:
+    """A result as text, without who gave it: of one that was cut off, a human tells what it was."""
+    return str({key: value for key, value in (result or {}).items() if key != "given_by"})
 
 
 def _command(args: tuple[str, ...], env: dict[str, str], cwd: str, said: str) -> None:

@@ -140,11 +140,13 @@ class Trial:
         family = [process.pid]
         if how != "corral_alone":
             family = freeze(process.pid)
-        if how == "power_cuts":
-            self._copy()
-        servers = descendants(process.pid)
-        for pid in family:
-            signal_(pid, signal.SIGKILL)
+        try:
+            if how == "power_cuts":
+                self._copy()
+            servers = descendants(process.pid)
+        finally:  # whatever is stopped would keep this program from ending
+            for pid in family:
+                signal_(pid, signal.SIGKILL)
         process.join()
         wait_until_gone(servers)
         if process.exitcode != -signal.SIGKILL:
@@ -156,6 +158,8 @@ class Trial:
         return True
 
     def _copy(self) -> None:
+        # Of a power cut whose process had ended just before.
+        shutil.rmtree(self._saved, ignore_errors=True)
         if self._place.home.exists():
             shutil.copytree(self._place.home, self._saved)
 

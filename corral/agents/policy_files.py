@@ -10,9 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from corral.errors import ConfigError
 from corral.jsontypes import JsonObject
 from corral.policies.layers import Layered
-from corral.policies.presets import READ_ONLY
+from corral.policies.presets import PRESETS, READ_ONLY
 from corral.policies.rules import Policy, Rule
 from corral.policies.writing.parse import find_preset, parse_policy
 from corral.runtime.config import Settings, user_file
@@ -121,6 +122,11 @@ def _chosen(policy: str) -> Policy:
     if not _is_file(policy):
         return find_preset(policy)
     path = Path(policy).expanduser().absolute()
+    if not path.exists():
+        raise ConfigError(
+            f"There is no policy file {path}.",
+            hint=f"Name a file that is there, or a preset: {', '.join(PRESETS)}.",
+        )
     return parse_policy(read_policy_text(path), str(path))
 
 

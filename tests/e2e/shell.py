@@ -125,6 +125,12 @@ class Shell:
         """Write the project's ``corral.toml``."""
         (self.workspace / "corral.toml").write_text(text)
 
+    def own(self, text: str) -> None:
+        """Write the user's own configuration file."""
+        path = Path(self.env["XDG_CONFIG_HOME"]) / "corral" / "config.toml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
     def trace(self, run: str, kind: str = "") -> list[dict[str, Any]]:
         """The journal of a run, or its entries of one kind."""
         shown = self.quick("trace", run, "--json")

@@ -112,7 +112,7 @@ def test_a_mistake_is_said_and_nothing_starts(shell: Shell) -> None:
 def test_a_schema_that_no_grammar_expresses_is_named_with_its_tool(shell: Shell) -> None:
     (shell.workspace / "servers").mkdir()
     server = shutil.copy(SERVERS / "strange.py", shell.workspace / "servers")
-    shell.configure(
+    shell.own(
         f'[mcp.strange]\ncommand = "{sys.executable}"\n'
         f'args = ["-S", "-E", "{server}"]\ngrants = ["servers"]\n'
         '[agents.assistant]\nservers = ["strange"]\n'

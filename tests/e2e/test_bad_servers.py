@@ -31,7 +31,7 @@ def _serve(shell: Shell, servers: Mapping[str, str], *, mode: str = "plain") -> 
             'grants = ["servers"]',
             more,
         ]
-    shell.configure("\n".join([*lines, "[mcp.gone]", 'command = "no-such-server"']))
+    shell.own("\n".join([*lines, "[mcp.gone]", 'command = "no-such-server"']))
 
 
 def _results(shell: Shell, run: str) -> dict[str, dict[str, Any]]:

@@ -30,7 +30,7 @@ def notes(shell: Shell) -> Path:
         folder.mkdir()
     script = shutil.copy(HOSTILE, folders[0])
     said = folders[1] / "said.txt"
-    shell.configure(
+    shell.own(
         f'[mcp.slow]\ncommand = "{sys.executable}"\n'
         f'args = ["-S", "-E", "{script}", "plain", "{said}"]\n'
         'grants = ["servers"]\nwritable = ["notes"]\n'

@@ -143,9 +143,14 @@ def _diverged(shell: Shell, run: str) -> None:
 
 def test_how_a_run_can_end(shell: Shell) -> None:
     circle = [turn("Once more.", files__list_directory={"path": "."})] * 5
-    stuck = shell.quick("run", "Go", "--json", "--model", shell.model("stuck", *circle))
-    assert (stuck.code, stuck.last["status"]) == (4, "stopped")
-    assert "files__list_directory was called 3 times" in stuck.last["error"]
+    go = ("run", "Go", "--json", "--model", shell.model("stuck", *circle))
+    stuck = shell.quick(*go)
+    assert (stuck.code, stuck.last["status"]) == (3, "paused")
+    (question,) = shell.quick("approvals", "--json").lines
+    assert question["kind"] == "loop", question
+    stopped = shell.under(CORRAL_LOOPS__ASK_AFTER="2", CORRAL_LOOPS__STOP_AFTER="2").quick(*go)
+    assert (stopped.code, stopped.last["status"]) == (4, "stopped")
+    assert "files__list_directory" in stopped.last["error"]
 
     shell.configure("[agents.assistant]\nservers = []\n")
     long = shell.model("long", *[turn("And on.", none__such={})] * 3, turn("There."))
@@ -155,7 +160,7 @@ def test_how_a_run_can_end(shell: Shell) -> None:
     (run, *_) = shell.runs()
     assert (run["status"], run["steps"]) == ("stopped", 2)
     tight = shell.under(CORRAL_LIMITS__MAX_TOKENS="100").quick("run", "Go", "--model", long)
-    tight.says("token limit is 100")
+    tight.says("(max_tokens) is reached", "--budget")
     assert tight.code == 4
     done = shell.quick("resume", run["run"], "--max-steps", "4")
     assert (done.code, done.out.splitlines()[-1]) == (0, "There.")
