@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from types import MappingProxyType
+from typing import Literal, get_args
 
 Isolation = Literal["none", "process", "namespace", "user_kernel", "vm", "interpreter", "remote"]
 
@@ -46,10 +48,27 @@ class Capabilities:
 
     @property
     def names(self) -> frozenset[str]:
-        """Every property that can be required, as written in ``sandbox_require``."""
-        found = {f"isolation:{self.isolation}", f"network:{self.network}", *self.limits}
+        """Every property that can be required, as written in ``sandbox_require``.
+
+        A stronger isolation has the names of the weaker ones, too.
+        """
+        found: set[str] = {f"isolation:{self.isolation}", f"network:{self.network}", *self.limits}
+        if self.isolation in STRENGTH:
+            found |= {f"isolation:{kind}" for kind in STRENGTH[: STRENGTH.index(self.isolation)]}
         found |= {"stateful"} if self.stateful else set()
         return frozenset(found | ({"pause"} if self.pause != "none" else set()))
+
+
+REQUIRABLE: frozenset[str] = frozenset(
+    {
+        *(f"isolation:{kind}" for kind in STRENGTH if kind != "none"),
+        *(f"network:{kind}" for kind in ("none", "allowlist")),
+        *get_args(Limit),
+        "stateful",
+        "pause",
+    }
+)
+"""What ``sandbox_require`` may name."""
 
 
 @dataclass(frozen=True)
@@ -61,3 +80,19 @@ class Health:
     detail: str
     hint: str = ""
     capabilities: Capabilities | None = None
+
+
+_TREE: frozenset[Limit] = frozenset(get_args(Limit))
+
+DECLARED: Mapping[str, Capabilities] = MappingProxyType(
+    {
+        "bubblewrap": Capabilities("namespace", "allowlist", _TREE, pause="freeze"),
+        "landlock": Capabilities("process", "none", _TREE, pause="freeze"),
+        "gvisor": Capabilities("user_kernel", "allowlist", _TREE, pause="freeze"),
+        "seatbelt": Capabilities("process", "allowlist", _TREE - {"processes", "memory"}),
+        "none": Capabilities(
+            "none", "open", _TREE - {"processes", "open_files", "file_size"}, pause="freeze"
+        ),
+    }
+)
+"""What the back ends of this machine are built to enforce; ``probe`` tries it."""

@@ -80,7 +80,9 @@ class Launch:
 
 @dataclass(frozen=True)
 class Usage:
-    """What a command used: times in seconds, the highest memory of its tree in bytes."""
+    """What was used: times in seconds; memory in bytes, the highest of a sandbox's whole tree, or
+    of the largest process of a command.
+    """
 
     wall_seconds: float = 0.0
     cpu_seconds: float = 0.0

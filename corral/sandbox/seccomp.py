@@ -5,6 +5,10 @@ A deny list on top of namespaces: what the kernel offers and a tool has no busin
 read, memory outside of every count) gets ``ENOSYS``, as on an older kernel; numbers that this
 filter does not know get ``ENOSYS`` as well. Another architecture's calls kill the process.
 
+A process without namespaces of its own (``shared``) shares more with the host than it may touch:
+there sockets, queues, watches, other processes' limits and the owner, mode and times of files
+are denied as well, which neither Landlock nor the kernel's user check keeps from it.
+
 Source: seccomp(2), linux/filter.h; numbers from asm/unistd_64.h and asm-generic/unistd.h.
 """
 
@@ -26,8 +30,14 @@ _LAST_KNOWN = 462  # mseal, Linux 6.10; the same on every architecture
 _NAMESPACES = 0x7E020000  # every CLONE_NEW* that clone(2) takes
 _SETUID_SETGID = 0o6000
 _CREATES = 0o100 | 0o20000000  # O_CREAT, and the bit of O_TMPFILE that is not O_DIRECTORY
-_TERMINAL_INPUT = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX
+_TERMINAL_INPUT = (0x5412, 0x541C, 0x5423)  # TIOCSTI, TIOCLINUX, TIOCSETD
 _FAMILIES = (1, 2, 10)  # AF_UNIX, AF_INET, AF_INET6: the network namespace is empty
+_PROTOCOLS = (0, 1, 6, 17)  # others load modules of the kernel: SCTP, DCCP, MPTCP, L2TP, SMC
+_CONNECTED = tuple(  # SOCK_STREAM and SOCK_SEQPACKET, which cannot be sent to an address
+    kind | flags for kind in (1, 5) for flags in (0, 0o4000, 0o2000000, 0o2004000)
+)
+_CORE = 4  # RLIMIT_CORE: raised or at 0, a crash starts the host's handler of core dumps
+_PERSONALITIES = (0, 8, 0xFFFFFFFF)  # PER_LINUX, PER_LINUX32, and asking for the present one
 
 # name: (x86_64, aarch64); None where the architecture has no such call
 _DENIED: dict[str, tuple[int | None, int | None]] = {
@@ -101,9 +111,57 @@ _HIDDEN: dict[str, tuple[int, int]] = {
     "io_uring_enter": (426, 426),
     "io_uring_register": (427, 427),
     "io_uring_setup": (425, 425),
+    "listmount": (458, 458),
     "memfd_create": (319, 279),
     "memfd_secret": (447, 447),
     "openat2": (437, 437),
+    "statmount": (457, 457),
+}
+
+_DENIED_WHEN_SHARED: dict[str, tuple[int | None, int | None]] = {
+    "bind": (49, 200),
+    "chmod": (90, None),
+    "chown": (92, None),
+    "connect": (42, 203),
+    "fchmod": (91, 52),
+    "fchmodat": (268, 53),
+    "fchmodat2": (452, 452),
+    "fchown": (93, 55),
+    "fchownat": (260, 54),
+    "fremovexattr": (199, 16),
+    "fsetxattr": (190, 7),
+    "futimesat": (261, None),
+    "inotify_init": (253, None),
+    "inotify_init1": (294, 26),
+    "ioprio_set": (251, 30),
+    "lchown": (94, None),
+    "lremovexattr": (198, 15),
+    "lsetxattr": (189, 6),
+    "mq_open": (240, 180),
+    "mq_unlink": (241, 181),
+    "msgctl": (71, 187),
+    "msgrcv": (70, 188),
+    "msgsnd": (69, 189),
+    "process_mrelease": (448, 448),
+    "removexattr": (197, 14),
+    "semctl": (66, 191),
+    "semget": (64, 190),
+    "semop": (65, 193),
+    "semtimedop": (220, 192),
+    "setxattr": (188, 5),
+    "shmat": (30, 196),
+    "shmctl": (31, 195),
+    "utime": (132, None),
+    "utimes": (235, None),
+}
+
+# name: (x86_64, aarch64, the argument that must be 0): the caller itself, or an open file.
+_OWN_WHEN_SHARED: dict[str, tuple[int, int, int]] = {
+    "sched_setaffinity": (203, 122, 0),
+    "sched_setattr": (314, 274, 0),
+    "sched_setparam": (142, 118, 0),
+    "sched_setscheduler": (144, 119, 0),
+    "utimensat": (280, 88, 1),
 }
 
 # name: (x86_64, aarch64, index of the mode argument, index of the flags that make it count)
@@ -128,12 +186,16 @@ class _Machine:
     ioctl: int
     socket: int
     socketpair: int
+    personality: int
+    setpriority: int
+    setrlimit: int
+    prlimit: int
     x32: bool
 
 
 _MACHINES = {
-    "x86_64": _Machine(0, 0xC000003E, 56, 16, 41, 53, x32=True),
-    "aarch64": _Machine(1, 0xC00000B7, 220, 29, 198, 199, x32=False),
+    "x86_64": _Machine(0, 0xC000003E, 56, 16, 41, 53, 135, 141, 160, 302, x32=True),
+    "aarch64": _Machine(1, 0xC00000B7, 220, 29, 198, 199, 92, 140, 164, 261, x32=False),
 }
 
 _Instruction = tuple[int, int, int, int]  # code, jump if true, jump if false, constant
@@ -164,29 +226,47 @@ def _mode(number: int, index: int, flags: int | None) -> list[_Instruction]:
     return _when(number, [*check, (_RETURN, 0, 0, _ALLOW)])
 
 
-def _equals(
-    number: int, index: int, values: tuple[int, ...], *, wanted: bool
-) -> list[_Instruction]:
-    """Allow the call if the argument is one of ``values`` (``wanted``), or if it is none."""
-    verdicts = [(_RETURN, 0, 0, _ALLOW), _fail(errno.EAFNOSUPPORT if wanted else errno.EPERM)]
-    hit, miss = (verdicts[0], verdicts[1]) if wanted else (verdicts[1], verdicts[0])
+def _among(index: int, values: tuple[int, ...], code: int) -> list[_Instruction]:
+    """Fail unless the argument is one of ``values``; otherwise go on."""
     tests = [(_EQUAL, len(values) - at, 0, value) for at, value in enumerate(values)]
-    return _when(number, [_argument(index), *tests, miss, hit])
+    return [_argument(index), *tests, _fail(code)]
 
 
-def _calls_with_arguments(machine: _Machine) -> list[_Instruction]:
-    program = _when(
-        machine.clone,
-        [
-            _argument(0),
-            (_ANY_BIT, 0, 1, _NAMESPACES),
-            _fail(errno.EPERM),
-            (_RETURN, 0, 0, _ALLOW),
-        ],
-    )
-    program += _equals(machine.ioctl, 1, _TERMINAL_INPUT, wanted=False)
-    program += _equals(machine.socket, 0, _FAMILIES, wanted=True)
-    program += _equals(machine.socketpair, 0, _FAMILIES[:1], wanted=True)
+def _none_of(index: int, values: tuple[int, ...]) -> list[_Instruction]:
+    """Fail if the argument is one of ``values``; otherwise go on."""
+    last = len(values) - 1
+    tests = [(_EQUAL, last - at, int(at == last), value) for at, value in enumerate(values)]
+    return [_argument(index), *tests, _fail(errno.EPERM)]
+
+
+def _calls_with_arguments(machine: _Machine, *, shared: bool) -> list[_Instruction]:
+    allow = (_RETURN, 0, 0, _ALLOW)
+    no_namespace = [_argument(0), (_ANY_BIT, 0, 1, _NAMESPACES), _fail(errno.EPERM)]
+    family, protocol = errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT
+    bodies = {
+        machine.clone: no_namespace,
+        machine.ioctl: _none_of(1, _TERMINAL_INPUT),
+        machine.personality: _among(0, _PERSONALITIES, errno.EPERM),
+        machine.socket: [*_among(0, _FAMILIES, family), *_among(2, _PROTOCOLS, protocol)],
+        machine.socketpair: _among(0, _FAMILIES[:1], family),
+        machine.setrlimit: _none_of(0, (_CORE,)),
+        machine.prlimit: _keep_core_limit(),
+    }
+    if shared:
+        bodies[machine.socket] = [_fail(family)]
+        bodies[machine.socketpair] += _among(1, _CONNECTED, protocol)
+        bodies[machine.setpriority] = [*_among(0, (0,), errno.EPERM), *_among(1, (0,), errno.EPERM)]
+        bodies[machine.prlimit] = [*_zero(0), *bodies[machine.prlimit]]
+        for *numbers, index in _OWN_WHEN_SHARED.values():
+            bodies[numbers[machine.column]] = _zero(index)
+    program: list[_Instruction] = []
+    for number, body in bodies.items():
+        program += _when(number, [*body, allow])
+    return program
+
+
+def _modes(machine: _Machine) -> list[_Instruction]:
+    program: list[_Instruction] = []
     for x86, arm, index, flags in _MODES.values():
         number = (x86, arm)[machine.column]
         if number is not None:
@@ -194,19 +274,57 @@ def _calls_with_arguments(machine: _Machine) -> list[_Instruction]:
     return program
 
 
+def _keep_core_limit() -> list[_Instruction]:
+    """Fail if prlimit64 would set the limit of core dumps; reading it is fine."""
+    setting = _zero(2)
+    return [_argument(1), (_EQUAL, 0, len(setting), _CORE), *setting]
+
+
+def _zero(index: int) -> list[_Instruction]:
+    """Fail unless the argument is 0; both halves, since it may be an address."""
+    high = (_LOAD, 0, 0, _ARGUMENTS + 8 * index + 4)
+    return [*_among(index, (0,), errno.EPERM), high, (_EQUAL, 1, 0, 0), _fail(errno.EPERM)]
+
+
 @cache
-def program(machine_name: str = "") -> bytes:
+def program(machine_name: str = "", *, shared: bool = False) -> bytes:
     """The filter for a machine (``platform.machine()`` by default), as ``struct sock_filter[]``.
 
+    ``shared`` is for a process without namespaces of its own.
     Raises ``SandboxError`` on an architecture for which there is no table.
     """
-    name = machine_name or platform.machine()
-    machine = _MACHINES.get(name)
+    machine = _machine(machine_name)
+    lines = _header(machine)
+    lines += [(_AT_LEAST, 0, 1, _LAST_KNOWN + 1), _fail(errno.ENOSYS)]
+    denied = {**_DENIED, **_DENIED_WHEN_SHARED} if shared else _DENIED
+    for table, code in ((denied, errno.EPERM), (_HIDDEN, errno.ENOSYS)):
+        for numbers in table.values():
+            number = numbers[machine.column]
+            if number is not None:
+                lines += _when(number, [_fail(code)])
+    lines += _calls_with_arguments(machine, shared=shared)
+    lines += _modes(machine)
+    return _packed(lines)
+
+
+@cache
+def modes_program(machine_name: str = "") -> bytes:
+    """A filter that only keeps files from getting set-id bits. See ``program``."""
+    machine = _machine(machine_name)
+    return _packed([*_header(machine), *_modes(machine)])
+
+
+def _machine(name: str) -> _Machine:
+    machine = _MACHINES.get(name or platform.machine())
     if machine is None:
         raise SandboxError(
-            f"There is no system-call filter for the architecture {name!r}.",
+            f"There is no system-call filter for the architecture {name or platform.machine()!r}.",
             hint='Run Corral on x86_64 or aarch64, or set sandbox = "none" and accept the risk.',
         )
+    return machine
+
+
+def _header(machine: _Machine) -> list[_Instruction]:
     lines: list[_Instruction] = [
         (_LOAD, 0, 0, _ARCHITECTURE),
         (_EQUAL, 1, 0, machine.audit),
@@ -215,12 +333,8 @@ def program(machine_name: str = "") -> bytes:
     ]
     if machine.x32:
         lines += [(_AT_LEAST, 0, 1, 0x40000000), (_RETURN, 0, 0, _KILL_PROCESS)]
-    lines += [(_AT_LEAST, 0, 1, _LAST_KNOWN + 1), _fail(errno.ENOSYS)]
-    lines += _calls_with_arguments(machine)
-    for table, code in ((_DENIED, errno.EPERM), (_HIDDEN, errno.ENOSYS)):
-        for numbers in table.values():
-            number = numbers[machine.column]
-            if number is not None:
-                lines += _when(number, [_fail(code)])
-    lines.append((_RETURN, 0, 0, _ALLOW))
-    return b"".join(struct.pack("=HBBI", *line) for line in lines)
+    return lines
+
+
+def _packed(lines: list[_Instruction]) -> bytes:
+    return b"".join(struct.pack("=HBBI", *line) for line in [*lines, (_RETURN, 0, 0, _ALLOW)])

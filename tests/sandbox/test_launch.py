@@ -191,6 +191,7 @@ def test_started_by_root_it_does_not_run_as_root(inside: Inside) -> None:
         (lambda p: Profile((Grant(Path("/")),)), "belongs to the system"),
         (lambda p: Profile((Grant(Path("/proc/self")),)), "belongs to the system"),
         (lambda p: Profile((Grant(Path("/usr/lib"), writable=True),)), "belongs to the system"),
+        (lambda _: Profile((Grant(host.PACKAGE / "cli", writable=True),)), "Corral runs from"),
         (lambda p: Profile((Grant(p),), workdir=Path("/usr")), "not in a granted folder"),
         (lambda p: Profile(env={"A": "b\0c"}), "NUL"),
         (lambda p: Profile(env={"A=B": "c"}), "no usable name"),
@@ -205,10 +206,10 @@ def test_a_profile_that_makes_no_sense_is_refused(
 
 
 def test_an_unknown_back_end_is_refused() -> None:
-    assert [select_backend(name).name for name in BACKENDS] == ["bubblewrap", "none"]
+    assert [select_backend(name).name for name in BACKENDS] == list(BACKENDS)
     with pytest.raises(ConfigError, match="no sandbox 'docker'") as raised:
         select_backend("docker")
-    assert "bubblewrap, none" in raised.value.hint
+    assert "gvisor, bubblewrap, landlock" in raised.value.hint
 
 
 def test_without_bubblewrap_there_is_no_sandbox_and_a_hint(

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from corral.sandbox import host
+import pytest
+
+from corral.errors import SandboxError
+from corral.sandbox import host, trials
 from corral.sandbox.backends.bubblewrap import BubblewrapBackend
 from corral.sandbox.backends.unconfined import UnconfinedBackend
-from corral.sandbox.capabilities import Health
-from corral.sandbox.contract import Launch, Profile
+from corral.sandbox.capabilities import DECLARED, Health
+from corral.sandbox.contract import Launch, Limits, Profile, Sandbox, Snapshot
 from corral.sandbox.probe import probe
 from corral.sandbox.registry import select_backend
 
@@ -18,6 +23,23 @@ def test_the_default_holds() -> None:
     health = select_backend().probe()
     assert health.ok, health.detail
     assert health.backend == "bubblewrap"
+    assert health.capabilities == DECLARED["bubblewrap"]
+
+
+@pytest.mark.parametrize("name", ["landlock", "gvisor"])
+def test_the_others_hold_what_is_declared(name: str) -> None:
+    try:
+        select_backend(name).launch(("/bin/true",), Profile())
+    except SandboxError as error:
+        pytest.skip(error.message)
+    health = select_backend(name).probe()
+    assert health.ok, health.detail
+    found, declared = health.capabilities, DECLARED[name]
+    assert found is not None
+    if name == "landlock" and os.geteuid() != 0:
+        # Others of the same user come and go, and are counted as well.
+        declared = replace(declared, limits=declared.limits - ({"processes"} - found.limits))
+    assert found == declared
 
 
 @dataclass
@@ -28,6 +50,9 @@ class Pretender:
 
     def launch(self, argv: tuple[str, ...], profile: Profile) -> Launch:
         return UnconfinedBackend().launch(argv, profile)
+
+    async def open(self, profile: Profile, snapshot: Snapshot | None = None) -> Sandbox:
+        return await UnconfinedBackend().open(profile, snapshot)
 
     def probe(self) -> Health:
         return probe(self)
@@ -46,3 +71,28 @@ def test_a_program_that_does_not_start_is_reported_with_its_words(tmp_path: Path
     assert not health.ok
     assert "cannot start" in health.detail
     assert health.hint
+
+
+@dataclass
+class Careless:
+    """A real sandbox, but for one limit of the profile that is not passed on."""
+
+    without: Mapping[str, int]
+    name: str = "careless"
+
+    def launch(self, argv: tuple[str, ...], profile: Profile) -> Launch:
+        limits = replace(profile.limits, **self.without)
+        return BubblewrapBackend().launch(argv, replace(profile, limits=limits))
+
+    async def open(self, profile: Profile, snapshot: Snapshot | None = None) -> Sandbox:
+        return await BubblewrapBackend().open(profile, snapshot)
+
+    def probe(self) -> Health:
+        return probe(self)
+
+
+@pytest.mark.parametrize("limit", ["memory", "processes", "open_files", "file_size", "written"])
+def test_a_limit_that_is_not_held_is_not_claimed(tmp_path: Path, limit: str) -> None:
+    generous = getattr(Limits(), limit)
+    held = trials.enforced(Careless({limit: generous}), tmp_path)
+    assert DECLARED["bubblewrap"].limits - held == {limit, "output"}

@@ -1,4 +1,7 @@
-"""Entry point when this folder is run as a program."""
+"""Entry point when this file is run as a program.
+
+The file and not its folder, for which Python would import ``runpy`` first.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,10 @@ if "corral" not in sys.modules:
         package = types.ModuleType(name)
         package.__path__ = [str(folder)]
         sys.modules[name] = package
-    sys.path = [entry for entry in sys.path if entry != str(here)]
 
-from corral.sandbox.launcher.spawn import main
+if sys.argv[1:] == ["--serve"]:
+    from corral.sandbox.launcher.serve import main
+else:
+    from corral.sandbox.launcher.spawn import main
 
 sys.exit(main())

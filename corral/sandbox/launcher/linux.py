@@ -8,13 +8,16 @@ import struct
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUSER = 0x10000000
-MS_NOSUID, MS_NODEV, MS_REC, MS_PRIVATE = 2, 4, 0x4000, 1 << 18
+MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REC, MS_PRIVATE = 2, 4, 8, 0x4000, 1 << 18
 MOUNT_RDONLY, MOUNT_NOSUID, MOUNT_NODEV, MOUNT_IDMAP = 0x1, 0x2, 0x4, 0x100000
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 36, 38
 _OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442  # the same on every architecture
 _AT_FDCWD, _AT_EMPTY_PATH, _AT_RECURSIVE, _OPEN_TREE_CLONE = -100, 0x1000, 0x8000, 1
 _MOVE_FROM_FD = 0x4
+_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # the same on every architecture
+_PATH_BENEATH = 1
+_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -62,10 +65,16 @@ def make_private() -> None:
     _check(_libc.mount(None, b"/", None, ctypes.c_ulong(MS_REC | MS_PRIVATE), None), "mount")
 
 
-def mount_tmpfs(path: str, options: str) -> None:
+def mount_tmpfs(path: str, options: str, flags: int = MS_NOSUID | MS_NODEV) -> None:
     """Cover ``path`` by a tmpfs."""
-    flags = ctypes.c_ulong(MS_NOSUID | MS_NODEV)
-    _check(_libc.mount(b"tmpfs", path.encode(), b"tmpfs", flags, options.encode()), "mount")
+    number, words = ctypes.c_ulong(flags), options.encode()
+    _check(_libc.mount(b"tmpfs", path.encode(), b"tmpfs", number, words), "mount")
+
+
+def mount_proc(path: str) -> None:
+    """Cover ``path`` by a /proc that shows only processes that the reader may trace."""
+    flags = ctypes.c_ulong(MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    _check(_libc.mount(b"proc", path.encode(), b"proc", flags, b"hidepid=ptraceable"), "mount")
 
 
 def open_tree(path: str, *, recursive: bool) -> int:
@@ -84,3 +93,29 @@ def set_mount(fd: int, attributes: int, userns: int = 0, *, recursive: bool) -> 
 def attach(fd: int, path: str) -> None:
     """Attach a detached mount at ``path``."""
     _syscall(_MOVE_MOUNT, path, fd, b"", _AT_FDCWD, os.fsencode(path), _MOVE_FROM_FD)
+
+
+def create_ruleset(files: int, tcp: int, scopes: int) -> int:
+    """A Landlock ruleset that denies these rights, as a file descriptor."""
+    attr = struct.pack("=QQQ", files, tcp, scopes)
+    return _syscall(_CREATE_RULESET, "landlock", attr, len(attr), 0)
+
+
+def add_path_rule(ruleset: int, folder: int, rights: int) -> None:
+    """Allow ``rights`` again for a file, or a folder and all below it."""
+    attr = struct.pack("=Qi", rights, folder)
+    _syscall(_ADD_RULE, "landlock", ruleset, _PATH_BENEATH, attr, 0)
+
+
+def restrict_self(ruleset: int) -> None:
+    """Be under a Landlock ruleset from now on, with all that comes after."""
+    _syscall(_RESTRICT_SELF, "landlock", ruleset, 0)
+
+
+def filter_calls(program: bytes) -> None:
+    """Be under a seccomp filter (``struct sock_filter[]``) from now on."""
+    code = ctypes.create_string_buffer(program, len(program))
+    listing = struct.pack("@HP", len(program) // 8, ctypes.addressof(code))
+    zero = ctypes.c_ulong(0)
+    mode = ctypes.c_ulong(_SECCOMP_MODE_FILTER)
+    _check(_libc.prctl(_PR_SET_SECCOMP, mode, listing, zero, zero), "seccomp")

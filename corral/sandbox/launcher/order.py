@@ -21,11 +21,31 @@ class Bind(NamedTuple):
     private: bool = True
 
 
+class Program(NamedTuple):
+    """What a process becomes: a program by its path or descriptor, its argv and environment.
+
+    A ``workdir`` that is empty is left as it is.
+    """
+
+    program: str | int
+    argv: Sequence[str]
+    environment: Mapping[str, str]
+    workdir: str = ""
+
+
 class Order(NamedTuple):
     """How one sandbox is made. ``bwrap`` empty means: no sandbox, only the supervision.
 
     ``options`` and ``closing`` are bubblewrap's before and after the binds and files. ``seccomp``
-    is base64. ``environment`` counts only without a sandbox. Sizes in bytes, times in seconds.
+    is base64. ``environment`` counts where bubblewrap sets none. ``rlimits`` are set before the
+    command starts, by the name that follows ``RLIMIT_``. Sizes in bytes, times in seconds.
+    ``wall_seconds`` and ``written`` are 0 for no limit; ``writable`` are the folders whose growth
+    ``written`` bounds. ``scratch`` are folders that are removed when nothing runs any more;
+    ``private`` is the one of them that is made for the sandbox to work in, ``tmp_size`` the size
+    of each temporary folder of its own; ``processes`` bounds a group of the kernel's (0: no limit),
+    where one can be made. ``landlock`` confines
+    by that, with the ``system``'s folders readable; ``runsc`` is a gVisor program and ``config``
+    the OCI configuration of its container.
     """
 
     argv: Sequence[str]
@@ -40,6 +60,18 @@ class Order(NamedTuple):
     seccomp: str = ""
     environment: Mapping[str, str] = MappingProxyType({})
     workdir: str = ""
+    wall_seconds: float = 0.0
+    written: int = 0
+    writable: Sequence[str] = ()
+    scratch: Sequence[str] = ()
+    rlimits: Mapping[str, int] = MappingProxyType({})
+    private: str = ""
+    tmp_size: int = 0
+    processes: int = 0
+    landlock: bool = False
+    system: Sequence[str] = ()
+    runsc: str = ""
+    config: str = ""
 
     def to_text(self) -> str:
         """This order as JSON."""

@@ -2,21 +2,24 @@
 
 Three processes: the launcher itself, which the parent knows and may kill; the supervisor, out of
 its reach in a session of its own, which then still ends everything (bubblewrap alone does not
-when it is killed while it starts); and bubblewrap.
+when it is killed while it starts); and bubblewrap. A launcher that serves (see ``serve``) forks
+supervisors without one of the first kind.
 """
 
 from __future__ import annotations
 
-import base64
 import os
 import signal
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from corral.sandbox.launcher import linux, staging
-from corral.sandbox.launcher.order import VARIABLE, Bind, Order
-from corral.sandbox.launcher.supervisor import SIGNALS, relay, supervise
+from corral.sandbox.launcher import bubblewrap, cgroups, gvisor, landlock, linux, staging
+from corral.sandbox.launcher.order import VARIABLE, Order, Program
+from corral.sandbox.launcher.supervisor import SIGNALS, Ending, Supervisor, Wanted, end, relay
+
+if TYPE_CHECKING:
+    from socket import socket  # takes 10 ms to import, and most launchers have none
 
 SANDBOX_USER = 65533
 """The user that a sandbox started by root runs as on the host: no account, no files."""
@@ -39,7 +42,8 @@ def main() -> int:
     launcher = os.getpid()
     supervisor = os.fork()
     if supervisor == 0:
-        _supervisor(order, launcher)
+        linux.die_with_parent(signal.SIGUSR1)
+        oversee(order, launcher)
     _let_go_of_streams()
     return relay(supervisor, parent)
 
@@ -49,22 +53,44 @@ def say(text: str) -> None:
     os.write(2, f"corral-sandbox: {text}\n".encode(errors="replace"))
 
 
-def _supervisor(order: Order, launcher: int) -> None:
-    """Start the command and watch over it. Never returns."""
-    status = _NOT_STARTED
+def oversee(order: Order, parent: int, lifeline: socket | None = None) -> None:
+    """Start the command of the order and watch over it, see ``Supervisor``. Never returns."""
+    ending, supervisor = Ending(_NOT_STARTED), None
+    group = cgroups.make(cgroups.find())
     try:
         os.setsid()
-        linux.die_with_parent(signal.SIGUSR1)
         linux.become_subreaper()
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        if group is not None:
+            group.limit(order.memory, order.processes)
         child = os.fork()
         if child == 0:
-            _child(order)
+            _child(order, group)
         _let_go_of_streams()
-        status = supervise(child, launcher, order.memory, order.cpu_seconds)
+        supervisor = Supervisor(order, child, Wanted(parent, lifeline), group)
+        ending = supervisor.run()
     except OSError as error:
         say(f"the supervisor failed: {error}")
     finally:
-        os._exit(status)
+        end(group)
+        _remove(order.scratch)
+        if supervisor is not None:
+            supervisor.tell_end(ending)
+        os._exit(ending.code)
+
+
+def _remove(folders: Sequence[str]) -> None:
+    """Remove folders, however deep they are and whatever the modes of what is in them."""
+    for folder in folders:
+        if _run("rm", "-rf", folder) != 0:
+            _run("chmod", "-R", "u+rwX", folder)
+            _run("rm", "-rf", folder)
+
+
+def _run(*command: str) -> int:
+    silent = [(os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0)]
+    pid = os.posix_spawnp(command[0], command, {"PATH": os.defpath}, file_actions=silent)
+    return os.waitpid(pid, 0)[1]
 
 
 def _let_go_of_streams() -> None:
@@ -75,17 +101,18 @@ def _let_go_of_streams() -> None:
     os.close(quiet)
 
 
-def _child(order: Order) -> None:
+def _child(order: Order, group: cgroups.Group | None) -> None:
     """Become the command of the order. Never returns."""
     launcher = os.getppid()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     for ignored_by_python in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(ignored_by_python, signal.SIG_DFL)
     try:
-        if order.bwrap:
-            _become_bwrap(order, launcher)
-        else:
-            _become_command(order, launcher)
+        if group is not None:
+            group.enter()
+        program = _program(order)
+        _end_with(launcher)
+        _execute(program)
     except (OSError, staging.StagingError) as error:
         say(f"cannot start: {error}")
     finally:
@@ -98,57 +125,24 @@ def _end_with(launcher: int) -> None:
         os._exit(_NOT_STARTED)
 
 
-def _become_bwrap(order: Order, launcher: int) -> None:
-    program, binds = order.bwrap, order.binds
-    if os.geteuid() == 0:
-        program, binds = _stage(order)
-        staging.drop(SANDBOX_USER)
-    _end_with(launcher)
-    linux.no_new_privileges()
-    arguments = [*order.options]
-    for path, text in order.files.items():
-        arguments += ["--file", str(_sealed(text.encode())), path]
-    for bind in binds:
-        arguments += ["--bind" if bind.writable else "--ro-bind", bind.source, bind.target]
-    arguments += ["--seccomp", str(_sealed(base64.b64decode(order.seccomp))), *order.closing]
-    listing = b"".join(os.fsencode(argument) + b"\0" for argument in arguments)
-    command = ["bwrap", "--args", str(_sealed(listing)), "--", *order.argv]
-    # The environment is empty: bubblewrap's own stays readable inside as /proc/1/environ.
-    os.execve(program, command, {})  # noqa: S606 -- an argument list, no shell
+def _execute(what: Program) -> None:
+    if what.workdir:
+        os.chdir(what.workdir)
+    argv, environment = list(what.argv), dict(what.environment)
+    if isinstance(what.program, str) and "/" not in what.program:
+        os.execvpe(what.program, argv, environment)  # noqa: S606 -- no shell
+    os.execve(what.program, argv, environment)  # noqa: S606 -- no shell
 
 
-def _stage(order: Order) -> tuple[str, Sequence[Bind]]:
-    """Make everything reachable for the sandbox's user; bubblewrap's path and the new binds."""
-    stage = staging.Stage(SANDBOX_USER)
-    program = order.bwrap
-    if order.bwrap_folder:
-        inner = Path(order.bwrap).relative_to(order.bwrap_folder)
-        program = str(Path(stage.add(order.bwrap_folder, writable=False)) / inner)
-    binds = [
-        Bind(stage.add(bind.source, writable=bind.writable), bind.target, bind.writable)
-        if bind.private
-        else bind
-        for bind in order.binds
-    ]
-    stage.attach()
-    return program, binds
-
-
-def _become_command(order: Order, launcher: int) -> None:
-    _end_with(launcher)
-    os.chdir(order.workdir or "/")
-    os.execvpe(order.argv[0], list(order.argv), order.environment)  # noqa: S606 -- no shell
-
-
-def _sealed(data: bytes) -> int:
-    """Bytes as an inheritable file descriptor, to be read from the start."""
-    fd = os.memfd_create("corral", 0)
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
-    os.lseek(fd, 0, os.SEEK_SET)
-    os.set_inheritable(fd, True)
-    return fd
+def _program(order: Order) -> Program:
+    """What this process is to become, with everything done that comes before."""
+    if order.bwrap:
+        return bubblewrap.command(order, SANDBOX_USER)
+    if order.runsc:
+        return gvisor.command(order, SANDBOX_USER)
+    if order.landlock:
+        return landlock.command(order, SANDBOX_USER)
+    return Program(order.argv[0], order.argv, order.environment, order.workdir or "/")
 
 
 if __name__ == "__main__":

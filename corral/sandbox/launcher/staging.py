@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from corral.sandbox.launcher import linux
@@ -34,7 +36,7 @@ def swap(owner: int, user: int, last: int = _LAST_ID) -> str:
     return "".join(f"{inside} {outside} {count}\n" for inside, outside, count in parts if count > 0)
 
 
-def _last_id() -> int:
+def last_id() -> int:
     """The highest id of the run that starts at 0 in this user namespace."""
     for line in Path("/proc/self/uid_map").read_text().splitlines():
         first, _, count = (int(field) for field in line.split())
@@ -62,8 +64,8 @@ def _id_map(owner: tuple[int, int], user: int) -> int:
         if not os.read(ready, 1):
             raise OSError(errno.EPERM, "no user namespace can be made")
         base = Path(f"/proc/{child}")
-        (base / "uid_map").write_text(swap(owner[0], user, _last_id()))
-        (base / "gid_map").write_text(swap(owner[1], user, _last_id()))
+        (base / "uid_map").write_text(swap(owner[0], user, last_id()))
+        (base / "gid_map").write_text(swap(owner[1], user, last_id()))
         return os.open(base / "ns" / "user", os.O_RDONLY | os.O_CLOEXEC)
     finally:
         os.close(release)
@@ -122,7 +124,8 @@ class Stage:
 
     def attach(self) -> None:
         """Cover the staging directory and attach everything that was added."""
-        linux.mount_tmpfs(str(STAGE), "mode=0755,size=1m")
+        # Without flags, which a mount below could not be rid of in a user namespace.
+        linux.mount_tmpfs(str(STAGE), "mode=0755,size=1m", flags=0)
         for index, (tree, is_folder) in enumerate(self._trees):
             point = STAGE / str(index)
             if is_folder:
@@ -131,6 +134,29 @@ class Stage:
                 point.touch()
             linux.attach(tree, str(point))
             os.close(tree)
+
+    def attach_in_place(self, targets: Sequence[str], covered: Sequence[str], size: int) -> None:
+        """Attach everything at the paths that it has on the host, in the order of ``add``.
+
+        ``covered`` folders become private empty ones of all users, each of ``size`` bytes, and
+        folders that this user may not enter become empty but for what is attached in them.
+        """
+        for folder in covered:
+            linux.mount_tmpfs(folder, f"mode=1777,size={size},nr_inodes=100k")
+        for (tree, is_folder), target in zip(self._trees, targets, strict=True):
+            _make_reachable(Path(target), is_folder=is_folder)
+            linux.attach(tree, target)
+            os.close(tree)
+
+
+def _make_reachable(target: Path, *, is_folder: bool) -> None:
+    for folder in reversed(target.parents):
+        if not folder.exists():
+            folder.mkdir(mode=0o755)
+        elif not folder.stat().st_mode & stat.S_IXOTH:
+            linux.mount_tmpfs(str(folder), "mode=0755,size=1m")
+    if not target.exists():
+        target.mkdir() if is_folder else target.touch()
 
 
 def _refusal(path: str, error: OSError) -> str:

@@ -1,13 +1,18 @@
-"""What a process tree uses, read from /proc."""
+"""What a process tree uses, read from /proc; and stopping it where it is.
+
+Read often while memory grows, so by plain system calls: pathlib would take ten times as long.
+"""
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
+import signal
 from typing import NamedTuple
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _KIB = 1024
+_ROOM = 16 * 1024
+_FREEZE_ROUNDS = 50
 
 
 class Usage(NamedTuple):
@@ -19,26 +24,23 @@ class Usage(NamedTuple):
 
 def descendants(root: int) -> list[int]:
     """Every process below ``root``, nearest first, zombies included."""
-    found: list[int] = []
-    queue = [root]
-    while queue:
-        children = _children(queue.pop(0))
-        found += children
-        queue += children
+    found = children(root)
+    for pid in found:
+        found += children(pid)
     return found
 
 
-def _children(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
+    """The children of one process, zombies included."""
     # A process belongs to the thread that forked it, so each thread has a list of its own.
-    children: list[int] = []
     try:
-        threads = list(Path(f"/proc/{pid}/task").iterdir())
+        threads = os.listdir(f"/proc/{pid}/task")  # noqa: PTH208 -- see above
     except OSError:
-        return children
+        return []
+    found: list[int] = []
     for thread in threads:
-        listing = _read(thread / "children")
-        children += [int(child) for child in listing.split()]
-    return children
+        found += [int(child) for child in _read(f"/proc/{pid}/task/{thread}/children").split()]
+    return found
 
 
 def measure(root: int, limit: int) -> Usage:
@@ -54,6 +56,32 @@ def measure(root: int, limit: int) -> Usage:
     return Usage(memory, sum(_cpu_seconds(pid) for pid in pids))
 
 
+def freeze(root: int) -> None:
+    """Stop every process below ``root`` where it is."""
+    stopped: set[int] = set()
+    for _ in range(_FREEZE_ROUNDS):  # one that was not stopped yet may have forked
+        running = [pid for pid in descendants(root) if pid not in stopped]
+        if not running:
+            return
+        for pid in running:
+            send(pid, signal.SIGSTOP)
+        stopped.update(running)
+
+
+def thaw(root: int) -> None:
+    """Let every process below ``root`` go on, the innermost first."""
+    for pid in reversed(descendants(root)):
+        send(pid, signal.SIGCONT)
+
+
+def send(pid: int, number: int) -> None:
+    """Send a signal to a process that may be gone already."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
+
+
 def _resident(pid: int) -> int:
     return _sum_of_fields(f"/proc/{pid}/status", (b"RssAnon:", b"RssShmem:", b"VmSwap:"))
 
@@ -64,10 +92,12 @@ def _proportional(pid: int) -> int:
 
 
 def _sum_of_fields(path: str, names: tuple[bytes, ...]) -> int:
-    total = 0
-    for line in _read(path).splitlines():
-        if line.startswith(names):
-            total += int(line.split()[1]) * _KIB
+    text, total = _read(path), 0
+    for name in names:
+        # What stands before the fields is the process's name, in which line ends are escaped.
+        _, found, rest = text.partition(b"\n" + name)
+        if found:
+            total += int(rest.split(None, 1)[0]) * _KIB
     return total
 
 
@@ -77,8 +107,18 @@ def _cpu_seconds(pid: int) -> float:
     return sum(int(field) for field in fields[11:15]) / _TICKS
 
 
-def _read(path: str | Path) -> bytes:
+def _read(path: str) -> bytes:
     try:
-        return Path(path).read_bytes()
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return b""
+    try:
+        data = piece = os.read(fd, _ROOM)
+        while len(piece) == _ROOM:
+            piece = os.read(fd, _ROOM)
+            data += piece
+        return data
+    except OSError:
+        return b""
+    finally:
+        os.close(fd)
