@@ -1,1 +1,1 @@
-"""The MCP servers that Corral ships. They import nothing outside the standard library."""
+"""The MCP servers that Corral ships. They start with the standard library alone."""

@@ -14,8 +14,13 @@ from pathlib import Path
 _MODULES = {
     "files": "files",
     "python": "python_server",
+    "web": "web.server",
+    "shell": "shell",
+    "sql": "sql.server",
+    "git": "git.server",
+    "_page": "web.page_worker",  # pages of strangers, in a process that can be ended
+    "_sql": "sql.worker",  # statements at work, in a process that can be ended
     "_search": "search_worker",  # a regular expression at work, in a process that can be ended
-    "_kernel": "kernel",  # the interpreter that holds a session's variables
 }
 
 

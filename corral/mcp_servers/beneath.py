@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,25 +17,52 @@ from pathlib import Path
 from typing import NamedTuple
 
 from corral.mcp_servers.tool import ToolFault
+from corral.sandbox.guest import beneath
+from corral.sandbox.guest.beneath import FOLDER, Unfit
+from corral.sandbox.guest.names import PROTECTED, TRASH
 
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MAX_LINKS = 40
-_PROTECTED = {".git": "it is git's own", "corral.toml": "it configures Corral"}
+_PROTECTED = {**PROTECTED, TRASH: "delete and restore keep it"}
+
+
+class Root(NamedTuple):
+    """A granted folder: its open descriptor and its path."""
+
+    fd: int
+    path: Path
 
 
 class Place(NamedTuple):
     """Where a path leads: an open folder, a name in it (``.`` for the folder itself), and the
-    components from the root, all links resolved. The descriptor lives as long as the context.
+    components from its ``root``, all links resolved. The descriptors live as long as the
+    context.
     """
 
     folder: int
     name: str
     parts: tuple[str, ...]
+    root: Root
 
     @property
     def shown(self) -> str:
         """The path from the root, as tools show it."""
         return "/".join(self.parts) or "."
+
+    @property
+    def is_root(self) -> bool:
+        """Whether it is a granted folder itself."""
+        return not self.parts
+
+
+def folded(name: str) -> str:
+    """What all spellings of a name have in common that some file system takes for the same."""
+    if name.isascii():
+        return name.lower().rstrip(". ")
+    import unicodedata  # few names need it
+
+    usual = unicodedata.normalize("NFKC", name)
+    seen = "".join(c for c in usual if unicodedata.category(c) != "Cf")
+    return unicodedata.normalize("NFC", seen.casefold()).rstrip(". ")
 
 
 class Roots:
@@ -44,11 +70,15 @@ class Roots:
 
     def __init__(self, folders: list[Path]) -> None:
         self.folders = [Path(os.path.abspath(folder)) for folder in folders]  # noqa: PTH100 -- "..", but links stay
-        self._fds = [os.open(folder, os.O_RDONLY | os.O_DIRECTORY) for folder in self.folders]
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        self._roots = [Root(os.open(folder, flags), folder) for folder in self.folders]
 
     @contextmanager
-    def at(self, path: str, *, write: bool = False, create: bool = False) -> Iterator[Place]:
-        """Walk to a path; its last component need not exist. ``create`` makes folders on the way.
+    def at(
+        self, path: str, *, write: bool = False, create: bool = False, link: bool = False
+    ) -> Iterator[Place]:
+        """Walk to a path; its last component need not exist. ``create`` makes folders on the way,
+        ``link`` means a link at the end itself, not what it leads to.
 
         Raises ``ToolFault`` for a path outside of the roots, through something else than
         folders, or, to ``write``, through a protected name; ``FileNotFoundError`` when a folder
@@ -57,7 +87,7 @@ class Roots:
         if "\0" in path:
             raise ToolFault("A path cannot hold a NUL character.")
         index, rest = self._split(path)
-        walk = _Walk(self._fds[index], self.folders[index], path, write=write)
+        walk = _Walk(self._roots[index], path, write=write, link=link)
         try:
             yield walk.go(rest, create=create)
         finally:
@@ -75,8 +105,9 @@ class Roots:
 
 
 class _Walk:
-    def __init__(self, root: int, folder: Path, path: str, *, write: bool) -> None:
-        self._root, self._folder, self._path, self._write = root, folder, path, write
+    def __init__(self, root: Root, path: str, *, write: bool, link: bool) -> None:
+        self._root, self._path = root, path
+        self._write, self._keeps_link = write, link
         self._opened: list[tuple[str, int]] = []
         self._links = 0
 
@@ -93,33 +124,43 @@ class _Walk:
             self._check(part)
             if part == "..":
                 self._up()
-            elif (target := self._link(part)) is not None:
+            elif (target := self._link(part, last=not pending)) is not None:
                 self._follow(target, pending)
             elif pending:
                 self._enter(part, create=create)
             else:
-                return Place(self._here, part, (*self._names, part))
-        return Place(self._here, ".", self._names)
+                part = self._spelled(part)
+                return Place(self._here, part, (*self._names, part), self._root)
+        return Place(self._here, ".", self._names, self._root)
 
     def _check(self, part: str) -> None:
-        reason = _PROTECTED.get(part.lower()) if self._write else None
+        reason = _PROTECTED.get(folded(part)) if self._write else None
         if reason:
             raise ToolFault(f"{self._path} cannot be written: {part} is protected, {reason}.")
 
     @property
     def _here(self) -> int:
-        return self._opened[-1][1] if self._opened else self._root
+        return self._opened[-1][1] if self._opened else self._root.fd
 
     @property
     def _names(self) -> tuple[str, ...]:
         return tuple(name for name, _ in self._opened)
+
+    def _spelled(self, part: str) -> str:
+        """The name as the folder has it: letters with accents can be written in two ways."""
+        if part.isascii() or beneath.status_of(self._here, part) is not None:
+            return part
+        names = beneath.names_in(self._here)
+        return next((name for name in names if _composed(name) == _composed(part)), part)
 
     def _up(self) -> None:
         if not self._opened:
             raise ToolFault(f"{self._path} leads out of the granted folder.")
         os.close(self._opened.pop()[1])
 
-    def _link(self, part: str) -> str | None:
+    def _link(self, part: str, *, last: bool) -> str | None:
+        if last and self._keeps_link:
+            return None
         try:
             return os.readlink(part, dir_fd=self._here)
         except OSError as error:
@@ -133,10 +174,10 @@ class _Walk:
             raise ToolFault(f"{self._path} goes through too many symbolic links.")
         if target.startswith("/"):
             wanted = Path(target)
-            if self._folder != wanted and self._folder not in wanted.parents:
+            if self._root.path not in (wanted, *wanted.parents):
                 raise ToolFault(f"{self._path} is a link that leads out of the granted folder.")
             self.close()
-            target = str(wanted.relative_to(self._folder))
+            target = str(wanted.relative_to(self._root.path))
         steps = [part for part in target.split("/") if part not in {"", "."}]
         pending.extendleft(reversed(steps))
 
@@ -144,12 +185,12 @@ class _Walk:
         here = self._here
         try:
             try:
-                folder = os.open(part, _FOLDER, dir_fd=here)
+                folder = os.open(part, FOLDER, dir_fd=here)
             except FileNotFoundError:
                 if not create:
                     raise
                 os.mkdir(part, dir_fd=here)
-                folder = os.open(part, _FOLDER, dir_fd=here)
+                folder = os.open(part, FOLDER, dir_fd=here)
         except OSError as error:
             if error.errno in (errno.ENOTDIR, errno.ELOOP):
                 raise ToolFault(f"{self._path}: {part} is not a folder.") from error
@@ -157,10 +198,16 @@ class _Walk:
         self._opened.append((part, folder))
 
 
+def _composed(name: str) -> str:
+    import unicodedata  # few names need it
+
+    return unicodedata.normalize("NFC", name)
+
+
 def open_folder(place: Place) -> int:
     """Open a folder for listing."""
     try:
-        return os.open(place.name, _FOLDER, dir_fd=place.folder)
+        return os.open(place.name, FOLDER, dir_fd=place.folder)
     except OSError as error:
         if error.errno in (errno.ENOTDIR, errno.ELOOP):
             raise ToolFault(f"{place.shown} is not a folder.") from error
@@ -169,36 +216,14 @@ def open_folder(place: Place) -> int:
 
 def open_regular(place: Place) -> int:
     """Open a regular file for reading; nothing else is opened, and nothing blocks."""
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
-    check_regular(place, missing_ok=False)
-    fd = os.open(place.name, flags, dir_fd=place.folder)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise ToolFault(f"{place.shown} changed while it was opened; try again.")
-    return fd
+    with fitting(place):
+        return beneath.open_regular(place.folder, place.name)
 
 
-def check_regular(place: Place, *, missing_ok: bool) -> os.stat_result | None:
-    """What is known of a regular file. Raises ``ToolFault`` for anything else that exists."""
+@contextmanager
+def fitting(place: Place) -> Iterator[None]:
+    """Say by its path what is not what was asked for."""
     try:
-        status = os.stat(place.name, dir_fd=place.folder, follow_symlinks=False)
-    except FileNotFoundError:
-        if missing_ok:
-            return None
-        raise
-    if not stat.S_ISREG(status.st_mode):
-        raise ToolFault(f"{place.shown} is {kind(status.st_mode)}, not a file.")
-    return status
-
-
-def kind(mode: int) -> str:
-    """What a file is, in words."""
-    names = {
-        stat.S_IFDIR: "a folder",
-        stat.S_IFLNK: "a link",
-        stat.S_IFIFO: "a pipe",
-        stat.S_IFSOCK: "a socket",
-        stat.S_IFCHR: "a device",
-        stat.S_IFBLK: "a device",
-    }
-    return names.get(stat.S_IFMT(mode), "a file")
+        yield
+    except Unfit as error:
+        raise ToolFault(f"{place.shown} {error}.") from error

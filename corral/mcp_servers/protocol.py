@@ -187,7 +187,8 @@ class Server:
             raise RequestError(INVALID_PARAMS, f"there is no tool {params.get('name')!r}")
         if arguments is not None and not isinstance(arguments, dict):
             raise RequestError(INVALID_PARAMS, "arguments must be an object")
-        call = Call(arguments or {})
+        token = _progress_token(params)
+        call = Call(arguments or {}, None if token is None else _reporter(wire, token))
         with self._lock:
             if request in self._calls:
                 raise RequestError(INVALID_REQUEST, f"the request id {request!r} is in use")
@@ -200,9 +201,7 @@ class Server:
             with self._lock:
                 del self._calls[request]
             if not call.cancelled.is_set():
-                _try_send(
-                    wire, _response(request, self._stamped(_as_json(answer, version), version))
-                )
+                _try_send(wire, _response(request, self._stamped(answer.to_json(version), version)))
 
         threading.Thread(target=work, name=f"call {request}", daemon=True).start()
 
@@ -239,13 +238,19 @@ def _run(tool: Tool, call: Call) -> Answer:
         return Answer(f"{tool.name} failed inside: {type(error).__name__}", is_error=True)
 
 
-def _as_json(answer: Answer, version: str) -> JsonObject:
-    result: JsonObject = {"content": [{"type": "text", "text": answer.text}]}
-    if answer.is_error:
-        result["isError"] = True
-    if answer.structured is not None and version >= "2025-06-18":
-        result["structuredContent"] = answer.structured
-    return result
+def _progress_token(params: JsonObject) -> int | str | None:
+    meta = params.get("_meta")
+    token = meta.get("progressToken") if isinstance(meta, dict) else None
+    return token if isinstance(token, int | str) and not isinstance(token, bool) else None
+
+
+def _reporter(wire: Wire, token: int | str) -> Callable[[JsonObject], None]:
+    def report(progress: JsonObject) -> None:
+        params = {"progressToken": token, **progress}
+        message = {"jsonrpc": "2.0", "method": "notifications/progress", "params": params}
+        _try_send(wire, message)
+
+    return report
 
 
 def _response(request: int | str, result: JsonObject) -> JsonObject:

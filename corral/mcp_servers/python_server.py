@@ -1,19 +1,30 @@
-"""The ``python`` server: one tool, ``run_code``, in a session that lasts as long as the server."""
+"""The ``python`` server: code in sessions that keep their state, or in fresh interpreters."""
 
 from __future__ import annotations
 
+import os
 import sys
-import threading
+from binascii import a2b_base64
 from pathlib import Path
 
-from corral.mcp_servers.options import roots_of
+from corral.mcp_servers.options import options_of
+from corral.mcp_servers.package_layers import PackageLayers
+from corral.mcp_servers.produced import Produced, changed_since, moment
 from corral.mcp_servers.protocol import Identity, Server
-from corral.mcp_servers.session import Outcome, Session
-from corral.mcp_servers.tool import Answer, Call, Effects, JsonObject, Tool, ToolFault
+from corral.mcp_servers.python_sessions import MAX_SESSIONS, PythonSessions
+from corral.mcp_servers.tool import Answer, Call, Effects, Image, JsonObject, Tool
+from corral.sandbox.guest.client import Order
+from corral.sandbox.guest.outcome import Outcome
 
 DEFAULT_TIMEOUT, MAX_TIMEOUT = 30, 600
-_LOOK = 0.1
+_MAIN = "main"
+_MAX_MESSAGE = 2000
 
+_SESSION: JsonObject = {
+    "type": "string",
+    "default": _MAIN,
+    "description": "The session's name; each keeps variables of its own.",
+}
 _OUTPUT: JsonObject = {
     "type": "object",
     "properties": {
@@ -23,67 +34,204 @@ _OUTPUT: JsonObject = {
         "value": {"type": ["string", "null"]},
         "error": {"type": ["string", "null"]},
         "dropped_bytes": {"type": "integer"},
+        "images": {"type": "integer"},
+        "files": {"type": "array", "items": {"type": "string"}},
     },
     "required": ["status", "stdout", "stderr", "value", "error", "dropped_bytes"],
 }
-
-
-class PythonTool:
-    """``run_code`` over one session."""
-
-    def __init__(self, folder: Path) -> None:
-        self._session = Session(folder)
-        self._lock = threading.Lock()
-
-    def tool(self) -> Tool:
-        """The declaration."""
-        return Tool(
-            name="run_code",
-            title="Run Python code",
-            description=(
-                "Run Python code and return what it prints and the value of its last expression. "
-                "Variables and imports stay for the next call. Files are in the workspace, "
-                "which is the current folder. There is no network."
-            ),
-            properties={
-                "code": {"type": "string", "description": "The code to run."},
-                "timeout": {
-                    "type": "number",
-                    "minimum": 0.1,
-                    "maximum": MAX_TIMEOUT,
-                    "default": DEFAULT_TIMEOUT,
-                    "description": "Seconds after which it is stopped.",
+_SESSIONS_OUTPUT: JsonObject = {
+    "type": "object",
+    "properties": {
+        "sessions": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "session": {"type": "string"},
+                    "runs": {"type": "integer"},
+                    "busy": {"type": "boolean"},
                 },
+                "required": ["session", "runs", "busy"],
             },
-            required=("code",),
-            effects=Effects(read_only=False, destructive=True),
-            run=self.run_code,
-            output=_OUTPUT,
-        )
+        }
+    },
+    "required": ["sessions"],
+}
+_INSTALLED_OUTPUT: JsonObject = {
+    "type": "object",
+    "properties": {"installed": {"type": "object", "additionalProperties": {"type": "string"}}},
+    "required": ["installed"],
+}
+
+
+_CHANGES = Effects(read_only=False, destructive=True)
+EFFECTS = {
+    "run_code": _CHANGES,
+    "restart_session": _CHANGES._replace(idempotent=True),
+    "list_sessions": Effects(read_only=True, idempotent=True),
+    "install_packages": Effects(read_only=False, idempotent=True, open_world=True),
+}
+"""What each tool does to its surroundings."""
+
+
+class PythonTools:
+    """The tools over one server's interpreters, in one folder."""
+
+    def __init__(self, folder: Path, sessions: PythonSessions, packages: PackageLayers) -> None:
+        self._folder = str(folder)
+        self._sessions = sessions
+        self._packages = packages
+
+    def tools(self) -> dict[str, Tool]:
+        """The declarations by name."""
+        return {tool.name: tool for tool in declarations(self)}
 
     def run_code(self, call: Call) -> Answer:
-        """Run one piece of code; calls wait for each other."""
-        while not self._lock.acquire(timeout=_LOOK):
-            if call.cancelled.is_set():
-                raise ToolFault("Cancelled before it ran.")
-        try:
-            timeout = call.number("timeout", DEFAULT_TIMEOUT)
-            return _answer(self._session.run(call.text("code"), timeout, call.cancelled.is_set))
-        finally:
-            self._lock.release()
+        """Run one piece of code; calls in one session wait for each other."""
+        begun = moment()
+        order = Order(
+            call.text("code"),
+            call.number("timeout", DEFAULT_TIMEOUT),
+            self._packages.folder,
+            call.cancelled.is_set,
+            _Reporter(call).add if call.followed else None,
+        )
+        if call.flag("fresh"):
+            outcome = self._sessions.run_fresh(order)
+        else:
+            outcome = self._sessions.run(call.text("session", _MAIN), order)
+        return _answer(outcome, changed_since(self._folder, begun))
+
+    def restart_session(self, call: Call) -> Answer:
+        """End a session; what it held is gone."""
+        name = call.text("session", _MAIN)
+        self._sessions.restart(name)
+        return Answer(f"Session {name!r} has ended; the next call in it starts clean.")
+
+    def list_sessions(self, call: Call) -> Answer:
+        """Every session that there is."""
+        del call
+        found = self._sessions.listing()
+        lines = [f"{one['session']}: {one['runs']} runs{_busy(one)}" for one in found]
+        return Answer("\n".join(lines) or "(no sessions yet)", {"sessions": found})
+
+    def install_packages(self, call: Call) -> Answer:
+        """Make packages that are installed on this machine importable, in all sessions."""
+        installed = self._packages.add(call.texts("packages"))
+        listing = ", ".join(f"{name} {version}" for name, version in installed.items())
+        text = f"Ready to be imported, in running sessions as well: {listing}."
+        return Answer(text, {"installed": installed})
 
     def close(self) -> None:
-        """End the session, and whatever runs in it."""
-        if self._lock.acquire(timeout=1.0):
-            self._session.end()
+        """End all sessions, and whatever runs in them."""
+        self._sessions.close()
 
 
-def _answer(outcome: Outcome) -> Answer:
-    parts = [outcome.stdout]
-    if outcome.stderr:
-        parts.append(f"[stderr]\n{outcome.stderr}")
-    parts += [part for part in (outcome.value, outcome.error, outcome.note) if part]
-    text = "\n".join(part.removesuffix("\n") for part in parts if part)
+class _Reporter:
+    """Hands output on as progress: every piece once, several in one message when they are quick."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._waiting = ""
+        self._done = 0
+
+    def add(self, text: str) -> None:
+        self._done += len(text)
+        self._waiting = (self._waiting + text)[-_MAX_MESSAGE:]
+        if self._call.progress(self._done, message=self._waiting):
+            self._waiting = ""
+
+
+def declarations(tools: PythonTools) -> list[Tool]:
+    """The tools, as clients see them."""
+    return [_running(tools), *_managing(tools)]
+
+
+def _running(tools: PythonTools) -> Tool:
+    limit = {"type": "number", "minimum": 0.1, "maximum": MAX_TIMEOUT, "default": DEFAULT_TIMEOUT}
+    return Tool(
+        name="run_code",
+        title="Run Python code",
+        description=(
+            "Run Python code and return what it prints, the value of its last expression, "
+            "plots as images and data frames as tables. Variables and imports stay for the "
+            "next call. Files are in the workspace, which is the current folder. "
+            "`await` works at top level. There is no network and no input()."
+        ),
+        properties={
+            "code": {"type": "string", "description": "The code to run."},
+            "timeout": {**limit, "description": "Seconds after which it is interrupted."},
+            "session": _SESSION,
+            "fresh": {
+                "type": "boolean",
+                "default": False,
+                "description": "true: run in a new interpreter of its own; nothing is kept.",
+            },
+        },
+        required=("code",),
+        effects=EFFECTS["run_code"],
+        run=tools.run_code,
+        output=_OUTPUT,
+    )
+
+
+def _managing(tools: PythonTools) -> list[Tool]:
+    return [
+        Tool(
+            name="restart_session",
+            title="Restart a Python session",
+            description="End a session and all that runs in it. Its variables are lost.",
+            properties={"session": _SESSION},
+            required=(),
+            effects=EFFECTS["restart_session"],
+            run=tools.restart_session,
+        ),
+        Tool(
+            name="list_sessions",
+            title="List the Python sessions",
+            description=f"The sessions that there are; there can be {MAX_SESSIONS}.",
+            properties={},
+            required=(),
+            effects=EFFECTS["list_sessions"],
+            run=tools.list_sessions,
+            output=_SESSIONS_OUTPUT,
+        ),
+        Tool(
+            name="install_packages",
+            title="Install Python packages",
+            description=(
+                "Make packages importable. Only packages that the user has allowed can be "
+                "installed; the answer names them."
+            ),
+            properties={
+                "packages": {
+                    "type": "array",
+                    "items": {"type": "string", "minLength": 1, "maxLength": 100},
+                    "minItems": 1,
+                    "maxItems": 20,
+                    "description": "Names, with a version if it matters: pandas, numpy==2.3.4.",
+                }
+            },
+            required=("packages",),
+            effects=EFFECTS["install_packages"],
+            run=tools.install_packages,
+            output=_INSTALLED_OUTPUT,
+        ),
+    ]
+
+
+def _busy(session: JsonObject) -> str:
+    return ", one under way" if session["busy"] else ""
+
+
+def _answer(outcome: Outcome, files: Produced) -> Answer:
+    images = _images(outcome)
+    tables = [content for mime, content in outcome.displays if mime == "text/markdown"]
+    if outcome.value is None:
+        tables += [content for mime, content in outcome.displays if mime == "text/html"]
+    errors = f"[stderr]\n{outcome.stderr}" if outcome.stderr else ""
+    shown = tables or [outcome.value or ""]
+    parts = [outcome.stdout, errors, *shown, outcome.error, outcome.note, files.note()]
     structured: JsonObject = {
         "status": outcome.status,
         "stdout": outcome.stdout,
@@ -91,21 +239,41 @@ def _answer(outcome: Outcome) -> Answer:
         "value": outcome.value,
         "error": outcome.error,
         "dropped_bytes": outcome.dropped,
+        "images": len(images),
+        "files": files.paths,
     }
-    return Answer(text or "(no output)", structured, is_error=outcome.status != "ok")
+    text = "\n".join(part.removesuffix("\n") for part in parts if part)
+    empty = f"(images: {len(images)})" if images else "(no output)"
+    return Answer(text or empty, structured, outcome.status != "ok", images)
+
+
+def _images(outcome: Outcome) -> tuple[Image, ...]:
+    pictures = [content for mime, content in outcome.displays if mime == "image/png"]
+    try:
+        return tuple(Image(a2b_base64(content), "image/png") for content in pictures)
+    except ValueError:
+        return ()  # the code has spoken for its interpreter
 
 
 def main(argv: list[str] | None = None) -> int:
     """Serve on standard input; code runs in the folder that ``--root`` names, else this one."""
-    folder = roots_of("python", sys.argv[1:] if argv is None else argv)[0]
-    tool = PythonTool(folder)
+    options = options_of("python", sys.argv[1:] if argv is None else argv)
+    folder = options.roots[0]
+    os.chdir(folder)
+    config = options.config
+    # First of all: the fork server must come from a process with a single thread.
+    packages = PackageLayers.from_config(config)
+    sessions = PythonSessions(
+        int(config.get("warm", 1)), packages.folder, config.get("preload", [])
+    )
+    tools = PythonTools(folder, sessions, packages)
     identity = Identity(
         name="corral-python",
         title="Python",
-        version="1.0.0",
-        instructions=f"Python code in a lasting session; the current folder is {folder}.",
+        version="2.0.0",
+        instructions=f"Python code in lasting sessions; the current folder is {folder}.",
     )
-    return Server(identity, {"run_code": tool.tool()}, tool.close).serve()
+    return Server(identity, tools.tools(), tools.close).serve()
 
 
 if __name__ == "__main__":

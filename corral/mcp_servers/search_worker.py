@@ -2,99 +2,90 @@
 
 from __future__ import annotations
 
-import fnmatch
 import json
 import os
 import re
 import stat
 import sys
+from collections import deque
 from collections.abc import Iterator
 
-from corral.mcp_servers.beneath import Place, open_folder
-from corral.mcp_servers.reading import is_binary
-from corral.mcp_servers.tool import JsonObject, ToolFault
-
-MAX_MATCHES = 200
-_MAX_FILE = 8 * 1024 * 1024
-_MAX_FILES = 50_000
-_MAX_TEXT = 300
-_SKIPPED = frozenset({".git", ".hg", ".svn", "__pycache__", "node_modules", ".venv"})
+from corral.mcp_servers.finders import MAX_FILE, MAX_TEXT, Found, Order
+from corral.mcp_servers.globbing import parse
+from corral.mcp_servers.reading import decoded
+from corral.mcp_servers.walking import Entry, entries, rules_at
+from corral.sandbox.guest import beneath
+from corral.sandbox.guest.beneath import Unfit
 
 
 def main(argv: list[str]) -> int:
-    """Search below an inherited folder descriptor; writes one JSON line for each match."""
-    order = json.loads(argv[0])
-    expression = re.compile(order["pattern"])
-    matches = files = 0
-    complete = True
-    for shown, data in _texts(int(argv[1]), order):
-        files += 1
-        for number, line in enumerate(data.splitlines(), 1):
-            if expression.search(line):
-                _say({"path": shown, "line": number, "text": line[:_MAX_TEXT]})
-                matches += 1
-                if matches >= MAX_MATCHES:
-                    break
-        if matches >= MAX_MATCHES or files >= _MAX_FILES:
-            complete = False
-            break
-    _say({"done": files, "complete": complete})
+    """Search below an inherited folder descriptor; writes one JSON line for each that is found."""
+    order = Order(**json.loads(argv[0]))
+    expression = re.compile(order.pattern)
+    for entry in _files(int(argv[1]), order):
+        text = _text_of(entry)
+        if text is not None:
+            for found in _matches("/".join(entry.parts), text, expression, order):
+                sys.stdout.write(json.dumps(found._asdict()) + "\n")
+            sys.stdout.flush()
     return 0
 
 
-def _say(item: JsonObject) -> None:
-    sys.stdout.write(json.dumps(item) + "\n")
-    sys.stdout.flush()
+def _files(root: int, order: Order) -> Iterator[Entry]:
+    glob = parse(order.glob) if order.glob else None
+    for entry in _below(root, tuple(order.parts)):
+        wanted = glob is None or glob.fits(entry.parts, folder=False) is not glob.negated
+        if wanted and stat.S_ISREG(entry.status.st_mode):
+            yield entry
 
 
-def _texts(folder: int, order: JsonObject) -> Iterator[tuple[str, str]]:
-    if order["only"]:
-        place = Place(folder, order["only"], (order["only"],))
-        names = iter([(_shown(order["base"], order["only"]), place.folder, place.name)])
-    else:
-        names = _walk(folder, order["base"])
-    for shown, parent, name in names:
-        if order["glob"] and not _fits(order["glob"], shown, name):
-            continue
-        text = _text_of(parent, name)
-        if text is not None:
-            yield shown, text
+def _below(root: int, parts: tuple[str, ...]) -> Iterator[Entry]:
+    """What is below a folder of the root, or the file that the components lead to."""
+    here = os.dup(root)
+    for depth, name in enumerate(parts, 1):
+        status = beneath.status_of(here, name)
+        if status is None or not stat.S_ISDIR(status.st_mode):
+            if status is not None and depth == len(parts):
+                yield Entry(here, name, parts, status)
+            return
+        inner = os.open(name, beneath.FOLDER, dir_fd=here)
+        os.close(here)
+        here = inner
+    yield from entries(here, parts, rules_at(root, parts))
 
 
-def _fits(glob: str, shown: str, name: str) -> bool:
-    patterns = [glob, glob.removeprefix("**/")]
-    return any(fnmatch.fnmatchcase(text, p) for text in (shown, name) for p in patterns)
-
-
-def _shown(base: str, name: str) -> str:
-    return name if base == "." else f"{base}/{name}"
-
-
-def _walk(folder: int, base: str) -> Iterator[tuple[str, int, str]]:
-    """Every file below, depth first, sorted; links are not followed."""
-    for name in sorted(os.listdir(folder)):
-        try:
-            mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
-            if stat.S_ISREG(mode):
-                yield _shown(base, name), folder, name
-            elif stat.S_ISDIR(mode) and name not in _SKIPPED:
-                inner = open_folder(Place(folder, name, (name,)))
-                try:
-                    yield from _walk(inner, _shown(base, name))
-                finally:
-                    os.close(inner)
-        except (OSError, ToolFault):
-            continue  # gone meanwhile, or not ours to read
-
-
-def _text_of(folder: int, name: str) -> str | None:
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    try:
-        with os.fdopen(os.open(name, flags, dir_fd=folder), "rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_FILE:
-                return None
-            data = file.read(_MAX_FILE)
-    except OSError:
+def _text_of(entry: Entry) -> str | None:
+    if entry.status.st_size > MAX_FILE:
         return None
-    return None if is_binary(data[:8192]) else data.decode("utf-8", "replace")
+    try:
+        with os.fdopen(beneath.open_regular(entry.folder, entry.name), "rb") as file:
+            return decoded(file.read(MAX_FILE))
+    except (OSError, Unfit):
+        return None
+
+
+def _matches(path: str, text: str, expression: re.Pattern[str], order: Order) -> Iterator[Found]:
+    """The lines that match and those around them, each once, in order."""
+    lines = text.splitlines()
+    count = 0
+    before: deque[int] = deque(maxlen=order.context)
+    after = 0
+    for number, line in enumerate(lines, 1):
+        if expression.search(line):
+            count += 1
+            if not order.counts:
+                yield from (_line(path, lines, near, match=False) for near in before)
+                yield _line(path, lines, number, match=True)
+            before.clear()
+            after = order.context
+        elif after:
+            after -= 1
+            yield from () if order.counts else (_line(path, lines, number, match=False),)
+        else:
+            before.append(number)
+    if order.counts and count:
+        yield Found(path, count, "", match=True)
+
+
+def _line(path: str, lines: list[str], number: int, *, match: bool) -> Found:
+    return Found(path, number, lines[number - 1][:MAX_TEXT], match)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import os
 import socket
 import subprocess
 import sys
 import threading
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,12 +42,11 @@ def secret(tmp_path: Path) -> Path:
 def test_the_declarations_tell_the_truth(files: RawClient) -> None:
     tools = {t["name"]: t for t in files.request("tools/list")["result"]["tools"]}
     hints = {name: tool["annotations"] for name, tool in tools.items()}
-    assert [name for name, hint in hints.items() if hint["readOnlyHint"]] == [
-        "list_directory",
-        "read_file",
-        "search_files",
-    ]
-    assert hints["write_file"]["destructiveHint"]
+    reads = ["list_directory", "tree", "read_file", "search_files", "list_trash"]
+    assert [name for name, hint in hints.items() if hint["readOnlyHint"]] == reads
+    assert {name for name, hint in hints.items() if hint["destructiveHint"]} == {
+        *("write_file", "edit_file", "apply_patch", "move", "delete")
+    }
     assert hints["write_file"]["idempotentHint"]
     assert not hints["edit_file"]["idempotentHint"]
     assert not any(hint["openWorldHint"] for hint in hints.values())
@@ -61,7 +62,8 @@ def test_list_directory(files: RawClient, folder: Path) -> None:
     result = files.call("list_directory", path=".")
     assert result["structuredContent"] == {
         "path": ".",
-        "left_out": 0,
+        "total": 4,
+        "next_offset": None,
         "entries": [
             {"name": "a.txt", "kind": "file", "size": 5},
             {"name": "b", "kind": "folder", "size": 0},
@@ -74,10 +76,42 @@ def test_list_directory(files: RawClient, folder: Path) -> None:
     assert "no such file" in files.fault("list_directory", path="missing")
 
 
-def test_a_long_listing_is_cut_and_counted(files: RawClient, folder: Path) -> None:
+def test_a_long_listing_comes_in_pages(files: RawClient, folder: Path) -> None:
     for number in range(1005):
         (folder / f"{number:04}").touch()
-    assert files.text("list_directory").endswith("[5 more entries are not listed]")
+    first = files.text("list_directory")
+    assert first.endswith("[entries: 1 to 1000 of 1005: go on with offset=1000]")
+    rest = files.call("list_directory", offset=1000)["structuredContent"]
+    assert [entry["name"] for entry in rest["entries"]][::4] == ["1000", "1004"]
+    assert rest["next_offset"] is None
+    assert "none of 1005" in files.text("list_directory", offset=5000)
+
+
+def test_tree(files: RawClient, folder: Path) -> None:
+    (folder / "a" / "b" / "c" / "d").mkdir(parents=True)
+    (folder / "a" / "b" / "c" / "d" / "deep").touch()
+    (folder / "a" / "x.py").touch()
+    (folder / "a" / "x.log").touch()
+    (folder / "link").symlink_to("a")
+    (folder / ".gitignore").write_text("*.log\n")
+    (folder / ".git").mkdir()
+    assert files.text("tree").splitlines() == [
+        ".gitignore",
+        "a/",
+        "  b/",
+        "    c/  (1 inside)",
+        "  x.py",
+        "link  (link)",
+    ]
+    assert files.text("tree", path="a/b", depth=5).splitlines() == ["c/", "  d/", "    deep"]
+    for number in range(150):
+        (folder / f"f{number:03}").touch()
+    text = files.text("tree", depth=1)
+    assert text.splitlines()[-2:] == [
+        "[53 more]",
+        "[not all is shown: name a folder of it, or raise limit]",
+    ]
+    assert not files.call("tree", limit=3)["structuredContent"]["complete"]
 
 
 def test_read_file_in_parts(files: RawClient, folder: Path) -> None:
@@ -123,6 +157,34 @@ def test_what_is_not_text(files: RawClient, folder: Path) -> None:
     assert "binary file (6 bytes)" in files.fault("read_file", path="binary")
     assert files.text("read_file", path="latin").startswith("caf\ufffd\n\n[bytes that are not")
     assert "not UTF-8" in files.fault("edit_file", path="latin", old="c", new="d")
+    assert files.text("read_file", path="latin", encoding="latin-1") == "café\n"
+    (folder / "wide").write_bytes("café\nline 2\n".encode("utf-16"))
+    assert files.text("read_file", path="wide", offset=2) == "line 2\n"
+    (folder / "marked").write_bytes(b"\xef\xbb\xbfx")
+    assert files.text("read_file", path="marked") == "x"
+
+
+def test_pictures(files: RawClient, folder: Path) -> None:
+    size = (640).to_bytes(4, "big") + (480).to_bytes(4, "big")
+    data = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + size
+    (folder / "p.png").write_bytes(data)
+    text, image = files.call("read_file", path="p.png")["content"]
+    assert text["text"] == "p.png is a image/png image, 640 x 480 pixels (24 bytes)."
+    assert image == {
+        "type": "image",
+        "data": base64.b64encode(data).decode(),
+        "mimeType": "image/png",
+    }
+    with (folder / "p.png").open("r+b") as file:
+        file.truncate(5 << 20)
+    assert "too large to be shown" in files.fault("read_file", path="p.png")
+
+
+def test_a_name_is_found_however_its_accents_are_written(files: RawClient, folder: Path) -> None:
+    (folder / unicodedata.normalize("NFD", "café")).write_text("x")
+    assert files.text("read_file", path=unicodedata.normalize("NFC", "café")) == "x"
+    files.text("write_file", path=unicodedata.normalize("NFC", "café"), content="y")
+    assert len(list(folder.iterdir())) == 1
 
 
 def test_write_file(files: RawClient, folder: Path) -> None:
@@ -132,7 +194,8 @@ def test_write_file(files: RawClient, folder: Path) -> None:
     assert path.read_bytes() == "grün\n".encode()
     path.chmod(0o750)
     again = files.call("write_file", path="new/deep/file.txt", content="")
-    assert again["structuredContent"] == {"path": "new/deep/file.txt", "bytes": 0, "created": False}
+    assert again["structuredContent"]["created"] is False
+    assert "-grün" in again["structuredContent"]["diff"]
     assert path.stat().st_mode & 0o7777 == 0o750
     assert [entry.name for entry in path.parent.iterdir()] == ["file.txt"]
     assert "is a folder" in files.fault("write_file", path="new", content="")
@@ -177,47 +240,6 @@ def test_edits_at_once_do_not_undo_each_other(files: RawClient, folder: Path) ->
     }
     assert {files.receive()["id"] for _ in sent} == sent
     assert (folder / "file").read_text() == "done\n" * 12
-
-
-def test_search_files(files: RawClient, folder: Path) -> None:
-    (folder / "a.py").write_text("import os\nx = 1\nimport re\n")
-    (folder / "sub").mkdir()
-    (folder / "sub" / "b.txt").write_text("import nothing\n")
-    (folder / ".git").mkdir()
-    (folder / ".git" / "config").write_text("import hidden\n")
-    (folder / "binary").write_bytes(b"import\0")
-    found = files.call("search_files", pattern=r"^import (\w+)$")["structuredContent"]
-    assert [(m["path"], m["line"]) for m in found["matches"]] == [
-        ("a.py", 1),
-        ("a.py", 3),
-        ("sub/b.txt", 1),
-    ]
-    assert found["complete"]
-    only = files.text("search_files", pattern="import", glob="*.txt")
-    assert only == "sub/b.txt:1: import nothing"
-    assert files.text("search_files", pattern="import", path="sub").startswith("sub/b.txt:1:")
-    assert files.text("search_files", pattern="x", path="a.py") == "a.py:2: x = 1"
-    assert files.text("search_files", pattern="absent") == "No line matches in 2 text files."
-    assert "not a regular expression" in files.fault("search_files", pattern="(")
-
-
-def test_a_search_with_many_matches_is_cut(files: RawClient, folder: Path) -> None:
-    (folder / "many").write_text("x\n" * 1000)
-    found = files.call("search_files", pattern="x")["structuredContent"]
-    assert len(found["matches"]) == 200
-    assert not found["complete"]
-
-
-def test_an_expression_that_never_ends_is_stopped(files: RawClient, folder: Path) -> None:
-    (folder / "evil").write_text("a" * 60 + "!\n")
-    searching = files.send(
-        "tools/call", {"name": "search_files", "arguments": {"pattern": "(a+)+$"}}
-    )
-    assert files.text("list_directory").startswith("evil")
-    message = files.receive()
-    assert message["id"] == searching
-    assert message["result"]["isError"]
-    assert "stopped after 10 s" in message["result"]["content"][0]["text"]
 
 
 @pytest.mark.parametrize(
@@ -304,11 +326,24 @@ def test_what_is_no_file_is_not_opened(files: RawClient, folder: Path, name: str
     ):
         arguments = {"path": name, **more}
         assert f"a {name}" in files.fault(tool, **arguments)
-    assert files.text("search_files", pattern="x") == "No line matches in 0 text files."
+    assert files.text("search_files", pattern="x") == "No line matches."
 
 
 @pytest.mark.parametrize(
-    "path", [".git/hooks/x", "sub/.GIT/config", "l/x", "l/new/x", "linked/.git/x", "corral.toml"]
+    "path",
+    [
+        ".git/hooks/x",
+        "sub/.GIT/config",
+        "l/x",
+        "l/new/x",
+        "linked/.git/x",
+        "corral.toml",
+        "CORRAL.TOML",
+        ".g\u200dit/x",
+        "\uff0egit/x",
+        ".git./x",
+        ".corral-trash/x",
+    ],
 )
 def test_what_would_run_outside_cannot_be_written(
     files: RawClient, folder: Path, path: str

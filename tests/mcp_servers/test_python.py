@@ -52,6 +52,8 @@ def test_what_is_printed_and_the_last_value(python: RawClient) -> None:
         "value": "1",
         "error": None,
         "dropped_bytes": 0,
+        "images": 0,
+        "files": [],
     }
 
 
@@ -222,8 +224,11 @@ def test_the_end_of_the_server_ends_the_interpreter(python: RawClient) -> None:
 
 
 def test_the_declaration_tells_the_truth(python: RawClient) -> None:
-    (tool,) = python.request("tools/list")["result"]["tools"]
-    assert tool["annotations"] == {
+    tools = {tool["name"]: tool for tool in python.request("tools/list")["result"]["tools"]}
+    assert set(tools) == {"run_code", "restart_session", "list_sessions", "install_packages"}
+    assert tools["list_sessions"]["annotations"]["readOnlyHint"]
+    assert tools["install_packages"]["annotations"]["openWorldHint"]
+    assert tools["run_code"]["annotations"] == {
         "title": "Run Python code",
         "readOnlyHint": False,
         "destructiveHint": True,

@@ -19,9 +19,11 @@ from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.shared.exceptions import MCPError
 
 from corral.errors import NotFoundError
+from corral.mcp_servers.search import TIMEOUT as SEARCH_SECONDS
 from corral.sandbox.contract import Launch, MiB
 from corral.sandbox.registry import select_backend
 from corral.tools.builtin import BUILTIN_SERVERS, builtin_command
+from corral.tools.settings import BuiltinSettings, GitSettings
 from tests.sandbox.inside import wait_until
 
 MODES = ("auto", "legacy", "2026-07-28")
@@ -61,22 +63,72 @@ async def text(client: Client, tool: str, **arguments: Any) -> str:
 async def test_files(folder: Path, mode: str) -> None:
     async with connected(launched("files", folder), mode) as client:
         listed = await client.list_tools()
-        assert len(listed.tools) == 5
+        assert len(listed.tools) == 11
         assert await text(client, "write_file", path="a/b.txt", content="one\ntwo\n")
         assert (folder / "a" / "b.txt").read_text() == "one\ntwo\n"
         assert (folder / "a" / "b.txt").stat().st_uid == os.getuid()
         assert await text(client, "read_file", path="a/b.txt", offset=2) == "two\n"
         result = await client.call_tool("search_files", {"pattern": "t.o"})
         assert result.structured_content == {
-            "matches": [{"path": "a/b.txt", "line": 2, "text": "two"}],
-            "files": 1,
+            "matches": [{"path": "a/b.txt", "line": 2, "text": "two", "match": True}],
+            "counts": [],
             "complete": True,
+            "next_offset": None,
         }
+        patch = "--- a/a/b.txt\n+++ b/a/b.txt\n@@ -1,2 +1,2 @@\n-one\n+1\n two\n"
+        assert "+1" in await text(client, "apply_patch", patch=patch)
+        await text(client, "move", source="a/b.txt", destination="c.txt")
+        await text(client, "delete", path="c.txt")
+        assert not (folder / "c.txt").exists()
+        await text(client, "restore", path="c.txt")
+        assert (folder / "c.txt").read_text() == "1\ntwo\n"
+        (folder / "p.gif").write_bytes(b"GIF89a\x01\0\x01\0")
+        _, picture = (await client.call_tool("read_file", {"path": "p.gif"})).content
+        assert picture.type == "image"
         refused = await client.call_tool("read_file", {"path": "/etc/hostname"})
         assert refused.is_error
         with pytest.raises(MCPError) as raised:
             await client.call_tool("no_such_tool", {})
         assert raised.value.error.code == -32602
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_progress_of_a_long_search(folder: Path, mode: str) -> None:
+    (folder / "f").write_text("x\n" * 200)
+    told: list[float] = []
+
+    async def tell(progress: float, total: float | None = None, message: str | None = None) -> None:
+        assert total == SEARCH_SECONDS
+        assert message
+        told.append(progress)
+
+    async with connected(launched("files", folder), mode) as client:
+        await client.call_tool("search_files", {"pattern": "x"}, progress_callback=tell)
+    assert told == sorted(told)
+    assert told
+
+
+def git(folder: Path, *args: str) -> str:
+    command = ["git", *args]
+    return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_git(folder: Path, mode: str) -> None:
+    git(folder, "init", "--quiet", "--initial-branch=main")
+    (folder / "a.txt").write_text("one\n")
+    settings = BuiltinSettings(git=GitSettings(author="Ann <ann@example.com>"))
+    argv, profile = builtin_command("git", folder, settings)
+    assert [grant.path for grant in profile.grants if grant.writable] == [folder / ".git"]
+    async with connected(select_backend().launch(argv, profile), mode) as client:
+        assert "without a commit" in await text(client, "status")
+        made = await client.call_tool("commit", {"message": "First", "all": True})
+        assert made.structured_content is not None, made.content
+        assert made.structured_content["files"] == ["a.txt"]
+        assert "Ann" in await text(client, "log")
+        assert "+one" in await text(client, "show")
+    assert git(folder, "-c", "safe.directory=*", "status", "--porcelain") == ""
+    assert all(path.stat().st_uid == os.getuid() for path in (folder / ".git").rglob("*"))
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -94,6 +146,47 @@ async def test_python(folder: Path, mode: str) -> None:
         assert result.structured_content["status"] == "error"
 
 
+PLOT = """
+class Plot:
+    def _repr_png_(self):
+        return b"\\x89PNG"
+Plot()
+"""
+
+
+async def test_python_shows_images_and_tells_of_its_output(folder: Path) -> None:
+    told: list[str | None] = []
+
+    async def follow(progress: float, total: float | None, message: str | None) -> None:
+        del progress, total
+        told.append(message)
+
+    async with connected(launched("python", folder)) as client:
+        plot = await client.call_tool("run_code", {"code": PLOT})
+        assert [block.type for block in plot.content] == ["text", "image"]
+        arguments = {"code": "print('on the way')\n1"}
+        await client.call_tool("run_code", arguments, progress_callback=follow)
+        assert told == ["on the way\n"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_shell(folder: Path, mode: str) -> None:
+    (folder / ".git").mkdir()
+    async with connected(launched("shell", folder), mode) as client:
+        assert len((await client.list_tools()).tools) == 5
+        assert await text(client, "run_command", command="echo x > made; cat made") == (
+            "x\n[files written: made]"
+        )
+        assert (folder / "made").stat().st_uid == os.getuid()
+        assert await text(client, "run_command", command=["pwd"]) == str(folder)
+        failed = await client.call_tool("run_command", {"command": "touch .git/hooks"})
+        assert "Read-only file system" in str(failed.structured_content)
+        await text(client, "start_job", command="sleep 600")
+        jobs = await client.call_tool("list_jobs", {})
+        assert "running" in str(jobs.structured_content)
+    wait_until(lambda: not _processes_with(folder), "the end of the server")
+
+
 async def test_gits_own_folder_and_the_configuration_are_safe_from_code(folder: Path) -> None:
     (folder / ".git" / "hooks").mkdir(parents=True)
     (folder / "corral.toml").write_text("[x]\n")
@@ -101,7 +194,18 @@ async def test_gits_own_folder_and_the_configuration_are_safe_from_code(folder: 
         for path in (".git/hooks/pre-commit", "corral.toml"):
             answer = await text(client, "run_code", code=f"open({path!r}, 'a')")
             assert "Read-only file system" in answer
-        assert await text(client, "run_code", code="open('free', 'w').close()") == "(no output)"
+        answer = await text(client, "run_code", code="open('free', 'w').close()")
+        assert answer == "[files written: free]"
+
+
+@pytest.mark.parametrize("path", ["corral.toml", "/usr/bin/env", sys.executable])
+async def test_code_cannot_name_a_file_that_it_may_not_write(folder: Path, path: str) -> None:
+    """A hard link to it would be a way to it from outside."""
+    (folder / "corral.toml").write_text("[x]\n")
+    async with connected(launched("python", folder)) as client:
+        answer = await text(client, "run_code", code=f"import os; os.link({path!r}, 'mine')")
+        assert "Error" in answer
+    assert not (folder / "mine").exists()
 
 
 async def test_the_network_is_not_there(folder: Path) -> None:
@@ -166,14 +270,17 @@ def _processes_with(folder: Path) -> list[str]:
 
 
 def test_the_names_of_our_servers(folder: Path) -> None:
-    assert BUILTIN_SERVERS == ("files", "python")
+    assert BUILTIN_SERVERS == ("files", "python", "shell", "web", "sql", "git")
     with pytest.raises(NotFoundError, match="'fiels'") as raised:
         builtin_command("fiels", folder)
-    assert "files, python" in raised.value.hint
+    assert "files, python, shell, web, sql, git" in raised.value.hint
 
 
 def test_only_the_workspace_is_writable(folder: Path) -> None:
-    for name in BUILTIN_SERVERS:
+    for name in ("files", "python", "shell", "web"):
         _, profile = builtin_command(name, folder)
         assert [grant.path for grant in profile.grants if grant.writable] == [folder]
         assert profile.workdir == folder
+    for name in ("sql", "git"):
+        _, profile = builtin_command(name, folder)
+        assert not any(grant.writable for grant in profile.grants)

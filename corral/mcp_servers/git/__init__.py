@@ -1,0 +1,1 @@
+"""The ``git`` server: status, diff, log, show and commit in one repository."""
