@@ -14,33 +14,44 @@ from pathlib import Path
 
 from corral.errors import ToolServerError
 from corral.sandbox.backends.unconfined import UnconfinedBackend
-from corral.sandbox.contract import Grant, Launch, LocalBackend, Profile
-from corral.tools.builtin import builtin_command
+from corral.sandbox.contract import Grant, Launch, Limits, LocalBackend, Profile
+from corral.tools.builtin import builtin_server
 from corral.tools.config import ServerConfig, check_server_name
 from corral.tools.contract import ToolProvider
 from corral.tools.http import HttpServer
+from corral.tools.networked import Networked, Sandboxed, confined
+from corral.tools.python import PythonProvider
 from corral.tools.server import Timing
+from corral.tools.settings import BuiltinSettings
 from corral.tools.stdio import Command, StdioServer
 
 _SYSTEM = tuple(Path("/", name) for name in ("usr", "bin", "sbin", "lib", "lib32", "lib64"))
 _PATH = ("/usr/local/bin", "/usr/bin", "/bin")
 _MAX_INTERPRETERS = 3
+_DEFAULTS = BuiltinSettings()
 _HINT = (
-    "It runs in a sandbox without network, and sees no files but its own program's: "
-    "list the folders that it must read in `grants`, those that it may change in `writable`."
+    "It runs in a sandbox, and sees no files but its own program's: list the folders that it "
+    "must read in `grants`, those that it may change in `writable`, and the hosts that it must "
+    "reach in `network`."
 )
 
 
-def builtin_provider(name: str, sandbox: LocalBackend, workspace: Path) -> ToolProvider:
+def builtin_provider(
+    name: str,
+    sandbox: LocalBackend,
+    workspace: Path,
+    settings: BuiltinSettings = _DEFAULTS,
+) -> ToolProvider:
     """One of our own servers, confined to ``workspace``; its claims about its tools count.
 
     Nothing is started yet; a name that is not ours gives ``NotFoundError`` at the first use.
     """
 
-    def launch() -> Launch:
-        return sandbox.launch(*builtin_command(name, workspace))
+    def launch() -> Launch | Networked:
+        return confined(sandbox, builtin_server(name, workspace, settings))
 
-    return StdioServer(name, launch, trusted=True)
+    server = StdioServer(name, launch, trusted=True)
+    return PythonProvider(server, settings, sandbox) if name == "python" else server
 
 
 def build_provider(
@@ -80,7 +91,7 @@ class _Starter:
     workspace: Path
     environ: Mapping[str, str]
 
-    def launch(self) -> Launch:
+    def launch(self) -> Launch | Networked:
         """The command line. Raises ``ToolServerError`` and ``SandboxError``."""
         program = self._program()
         argv = (str(program), *self.entry.args)
@@ -94,8 +105,10 @@ class _Starter:
             grants=grants,
             workdir=self.workspace if _covers(grants, self.workspace) else None,
             env={"PATH": os.pathsep.join(dict.fromkeys([*folders, *_PATH])), **self.entry.env},
+            limits=self.entry.limits.over(Limits()),
+            network=self.entry.reach,
         )
-        return self.sandbox.launch(argv, profile)
+        return confined(self.sandbox, Sandboxed(argv, profile, f"network of [mcp.{self.name}]"))
 
     def _program(self) -> Path:
         command = self.entry.command or ""

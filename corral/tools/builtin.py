@@ -6,27 +6,55 @@ The servers stand a floor above and are files to this module, not imports.
 from __future__ import annotations
 
 import compileall
+import json
 import sys
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 
 from corral.errors import NotFoundError
 from corral.sandbox.contract import Grant, Limits, Profile
+from corral.tools.addition import Addition
+from corral.tools.local_servers import files_addition, git_addition, repository_of
+from corral.tools.networked import Sandboxed
+from corral.tools.python import python_addition
+from corral.tools.settings import BuiltinSettings
+from corral.tools.sql import sql_addition
+from corral.tools.web import web_addition
 
 BUILTIN_SERVERS: tuple[str, ...] = ("files", "python", "shell", "web", "sql", "git")
 """The names of the servers that come with Corral."""
 
-_SERVERS = Path(__file__).resolve().parent.parent / "mcp_servers"
+_CORRAL = Path(__file__).resolve().parent.parent
+_SERVERS = _CORRAL / "mcp_servers"
+_GUEST = _CORRAL / "sandbox" / "guest"
 _PROTECTED = (".git", "corral.toml")
 _LIMITS = Limits(cpu_seconds=3600)
+_DEFAULTS = BuiltinSettings()
 
 
-def builtin_command(name: str, workspace: Path) -> tuple[tuple[str, ...], Profile]:
-    """The command of one of our servers and its sandbox, with ``workspace`` to work in.
+_ADDITIONS: Mapping[str, Callable[[BuiltinSettings], Addition]] = {
+    "files": lambda _settings: files_addition(),
+    "python": python_addition,
+    "web": lambda settings: web_addition(settings.web),
+}
+
+
+def builtin_command(
+    name: str, workspace: Path, settings: BuiltinSettings = _DEFAULTS
+) -> tuple[tuple[str, ...], Profile]:
+    """The command of one of our servers, and its sandbox. See ``builtin_server``."""
+    server = builtin_server(name, workspace, settings)
+    return server.argv, server.profile
+
+
+def builtin_server(name: str, workspace: Path, settings: BuiltinSettings = _DEFAULTS) -> Sandboxed:
+    """One of our servers, with ``workspace`` to work in, as ``confined`` starts it.
 
     Inside the workspace git's own folder and Corral's configuration stay read-only: what is
     written there would run outside, at the next ``git`` or ``corral``. Raises
-    ``NotFoundError`` for a name that is not in ``BUILTIN_SERVERS``.
+    ``NotFoundError`` for a name that is not in ``BUILTIN_SERVERS``, and ``ConfigError`` for
+    settings that the server cannot be started with.
     """
     if name not in BUILTIN_SERVERS:
         raise NotFoundError(
@@ -35,11 +63,41 @@ def builtin_command(name: str, workspace: Path) -> tuple[tuple[str, ...], Profil
         )
     _compile()
     folder = Path.cwd() / workspace
-    grants = [Grant(folder, writable=True), Grant(_SERVERS)]
-    grants += [Grant(folder / kept) for kept in _PROTECTED if _is_real(folder / kept)]
+    folder = repository_of(settings.git, folder) if name == "git" else folder
+    added = _added(name, folder, settings)
+    changed = [] if added.alone else [Grant(folder, writable=True)]
+    changed += [grant for grant in added.grants if grant.writable]
+    grants = [*changed, Grant(_SERVERS), Grant(_GUEST)]
+    inside = [grant.path / kept for grant in changed for kept in _PROTECTED]
+    grants += [Grant(path) for path in inside if _is_real(path)]
+    grants += [grant for grant in added.grants if not grant.writable]
     base = getattr(sys, "_base_executable", "") or sys.executable
-    command = (str(Path(base).resolve()), "-I", "-S", str(_SERVERS), name, "--root", str(folder))
-    return command, Profile(grants=tuple(grants), workdir=folder, limits=_LIMITS)
+    command: tuple[str, ...] = (
+        str(Path(base).resolve()),
+        "-I",
+        "-S",
+        str(_SERVERS),
+        name,
+        "--root",
+        str(folder),
+    )
+    if added.config:
+        command += ("--config", json.dumps(added.config))
+    profile = Profile(
+        grants=tuple(grants),
+        workdir=None if added.alone else folder,
+        limits=_LIMITS,
+        network=added.network,
+    )
+    return Sandboxed(command, profile, added.setting or f"[{name}]", added.handlers)
+
+
+def _added(name: str, folder: Path, settings: BuiltinSettings) -> Addition:
+    if name == "sql":
+        return sql_addition(settings.sql, folder)
+    if name == "git":
+        return git_addition(settings.git, folder)
+    return _ADDITIONS[name](settings) if name in _ADDITIONS else Addition()
 
 
 @cache
@@ -48,7 +106,8 @@ def _compile() -> None:
 
     Where it is read-only here as well, they start without, some 50 ms later.
     """
-    compileall.compile_dir(_SERVERS, maxlevels=0, quiet=2)
+    for folder in (_SERVERS, _GUEST):
+        compileall.compile_dir(folder, maxlevels=1, quiet=2)
 
 
 def _is_real(path: Path) -> bool:

@@ -10,21 +10,30 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from corral.errors import ConfigError
+from corral.sandbox.network.rules import Network, parse_all
 from corral.tools.contract import SEPARATOR, CallOptions
+from corral.tools.settings import SandboxLimits
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+_HEADER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+_NOT_INJECTED = frozenset(
+    {"host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer"}
+)
+_FOR_A_COMMAND = frozenset(
+    {"args", "env", "grants", "writable", "network", "inject", "limits", "sandbox"}
+)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 
 
 class ServerConfig(BaseModel):
     """How one MCP server is started (``command``) or reached (``url``), and what it may see.
 
-    ``env`` and ``headers`` may hold ``${VAR}`` and ``${VAR:-default}``; ``expanded`` fills them in.
-    A ``command`` runs in the sandbox without network. It sees the system, its own program, and of
+    ``env``, ``headers`` and ``inject`` may hold ``${VAR}`` and ``${VAR:-default}``; ``expanded``
+    fills them in. A ``command`` runs in the sandbox. It sees the system, its own program, and of
     the user's files only ``grants`` (readable) and ``writable``; a relative folder starts at the
-    folder in which Corral works. Times are in seconds.
+    folder in which Corral works. It reaches only what ``network`` names. Times are in seconds.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -54,6 +63,20 @@ class ServerConfig(BaseModel):
     )
     grants: tuple[str, ...] = Field(default=(), description="Folders that it may read.")
     writable: tuple[str, ...] = Field(default=(), description="Folders that it may change.")
+    network: tuple[str, ...] = Field(
+        default=(),
+        description="Hosts that it may reach: api.github.com, *.example.com:443 GET,HEAD, or "
+        "localhost:8080 private for one of the own network.",
+    )
+    inject: dict[str, dict[str, str]] = Field(
+        default_factory=dict,
+        repr=False,
+        description="Headers that are added to its requests to a host outside of the sandbox; "
+        "${VAR} is filled in, and the server never sees it.",
+    )
+    limits: SandboxLimits = Field(
+        default=SandboxLimits(), description="As [sandbox_limits], for this server."
+    )
     sandbox: bool = Field(
         default=True, description="False runs the command unconfined, with your own rights."
     )
@@ -76,18 +99,43 @@ class ServerConfig(BaseModel):
             raise ValueError("needs either command or url, and not both")
         if self.url is None and self.headers:
             raise ValueError("headers are for a url; a command takes env")
-        local = {"args", "env", "grants", "writable", "sandbox"} & self.model_fields_set
+        local = _FOR_A_COMMAND & self.model_fields_set
         if self.url is not None and local:
             raise ValueError(f"{', '.join(sorted(local))}: for a command, not for a url")
+        if not self.sandbox and (self.network or self.inject):
+            raise ValueError("network and inject are for a command in the sandbox")
         return self
+
+    @model_validator(mode="after")
+    def _reaches_what_it_says(self) -> Self:
+        for host, headers in self.inject.items():
+            for name in headers:
+                if not _HEADER.fullmatch(name) or name.lower() in _NOT_INJECTED:
+                    raise ValueError(f"inject.{host}: {name!r} is no header that can be added")
+        try:
+            parse_all(self.network, self.inject)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        return self
+
+    @property
+    def reach(self) -> Network:
+        """What it may reach, with what is added to its requests."""
+        return parse_all(self.network, self.inject)
 
     @property
     def transport(self) -> str:
         """``stdio`` or ``http``."""
         return "stdio" if self.url is None else "http"
 
+    def injected(self, environ: Mapping[str, str]) -> set[str]:
+        """What is secret of ``inject``: its headers' values, and the variables' in them."""
+        values = {value for headers in self.inject.values() for value in headers.values()}
+        named = {match[1] for value in values for match in _VARIABLE.finditer(value)}
+        return values | {environ[name] for name in named if name in environ}
+
     def expanded(self, environ: Mapping[str, str]) -> ServerConfig:
-        """This entry with every ``${VAR}`` of ``env`` and ``headers`` taken from ``environ``.
+        """This entry with every ``${VAR}`` taken from ``environ``.
 
         Raises ``ConfigError`` that names the variable when it is not set and has no default.
         """
@@ -97,6 +145,13 @@ class ServerConfig(BaseModel):
                 "headers": {
                     k: _header(_expand(v, environ, f"headers.{k}"), k)
                     for k, v in self.headers.items()
+                },
+                "inject": {
+                    host: {
+                        k: _header(_expand(v, environ, f"inject.{host}.{k}"), k)
+                        for k, v in headers.items()
+                    }
+                    for host, headers in self.inject.items()
                 },
             }
         )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from corral.jsontypes import Json, JsonObject
+from corral.sandbox.network.traffic import Watch
 
 SEPARATOR = "__"
 """Between server and tool in the name that a model sees: ``files__read_file``."""
@@ -91,12 +92,14 @@ class CallOptions:
     """How one call is made.
 
     ``idempotency_key`` is the same on every attempt of one call and goes into the request's
-    ``_meta`` as ``corral/idempotency-key``. ``timeout`` is in seconds.
+    ``_meta`` as ``corral/idempotency-key``. ``timeout`` is in seconds. ``watch`` is told of every
+    connection that a sandboxed server makes meanwhile.
     """
 
     idempotency_key: str
     timeout: float = 120.0
     progress: Progress | None = None
+    watch: Watch | None = None
 
 
 class ToolProvider(Protocol):

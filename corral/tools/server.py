@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Coroutine
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -73,11 +74,12 @@ class McpServer(ABC):
 
     async def call(self, tool: str, args: JsonObject, options: CallOptions) -> ToolResult:
         """Call one tool. Raises ``ToolServerError`` when the outcome is unknown."""
-        answer = await self._attempt(tool, args, options)
-        if isinstance(answer, Refusal) and self._session_gone(answer):
-            if self._connection is not None:
-                self._connection.retire("its session was gone")
+        async with self._under_way(options):
             answer = await self._attempt(tool, args, options)
+            if isinstance(answer, Refusal) and self._session_gone(answer):
+                if self._connection is not None:
+                    self._connection.retire("its session was gone")
+                answer = await self._attempt(tool, args, options)
         if isinstance(answer, ToolResult):
             return answer
         return ToolResult(
@@ -104,6 +106,11 @@ class McpServer(ABC):
     @abstractmethod
     def _loss(self, connection: Connection, refusal: Refusal) -> str:
         """Why the answer to a call was lost, in words; empty when ``refusal`` is the answer."""
+
+    def _under_way(self, options: CallOptions) -> AbstractAsyncContextManager[None]:
+        """What lasts as long as a call with these options."""
+        del options
+        return nullcontext()
 
     def _session_gone(self, refusal: Refusal) -> bool:
         """Whether the call was refused only for lack of a session, so that a new one helps."""

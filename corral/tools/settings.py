@@ -1,11 +1,14 @@
-"""How our own tool servers are configured: the sections ``[python]``, ``[web]``, ``[sql.NAME]``, …"""
+"""How our own tool servers are configured: ``[python]``, ``[web]``, ``[sql.NAME]`` and others."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from corral.sandbox.contract import Limits, MiB
 
 Size = Annotated[float, Field(gt=0)]
 BuiltinName = Literal["files", "python", "shell", "web", "sql", "git"]
@@ -28,6 +31,23 @@ class SandboxLimits(_Section):
     )
     tmp_mb: Size | None = Field(default=None, description="Its private /tmp.")
 
+    def over(self, base: Limits) -> Limits:
+        """``base`` with what is set here."""
+        sizes = {
+            "memory": self.memory_mb,
+            "file_size": self.file_size_mb,
+            "written": self.written_mb,
+            "tmp_size": self.tmp_mb,
+        }
+        counts = {
+            "processes": self.processes,
+            "cpu_seconds": self.cpu_seconds,
+            "open_files": self.open_files,
+        }
+        bytes_ = {name: int(size * MiB) for name, size in sizes.items() if size is not None}
+        known = {name: count for name, count in counts.items() if count is not None}
+        return replace(base, **bytes_, **known)
+
 
 class PythonSettings(_Section):
     """``[python]``: where model-written code runs, and what it may import."""
@@ -43,6 +63,9 @@ class PythonSettings(_Section):
         description="What the tool install_packages may add.",
     )
     warm: int = Field(default=1, ge=0, le=16, description="Interpreters that wait ready.")
+    preload: tuple[str, ...] = Field(
+        default=(), description="Modules that every interpreter has imported already: numpy."
+    )
 
 
 class E2BSettings(_Section):
@@ -92,6 +115,14 @@ class SqlSettings(_Section):
     max_rows: int = Field(default=1000, ge=1, description="Rows of one answer.")
     timeout: float = Field(default=30.0, gt=0, description="Seconds for one statement.")
 
+    @model_validator(mode="after")
+    def _is_one_kind(self) -> Self:
+        if (self.path is None) == (self.url_env is None):
+            raise ValueError("needs either path or url_env, and not both")
+        if (self.kind == "postgres") != (self.url_env is not None) and self.kind is not None:
+            raise ValueError("kind postgres goes with url_env, the others with path")
+        return self
+
 
 class GitSettings(_Section):
     """``[git]``: whose commits the git server makes, and in which folder."""
@@ -101,7 +132,9 @@ class GitSettings(_Section):
 
 
 class BuiltinSettings(_Section):
-    """Everything that our own servers are made with."""
+    """Everything that our own servers are made with. ``packages_home`` holds the layers of
+    Python packages; ``None``: there are none.
+    """
 
     python: PythonSettings = PythonSettings()
     e2b: E2BSettings = E2BSettings()
@@ -109,3 +142,4 @@ class BuiltinSettings(_Section):
     sql: dict[str, SqlSettings] = Field(default_factory=dict)
     git: GitSettings = GitSettings()
     limits: SandboxLimits = SandboxLimits()
+    packages_home: Path | None = None

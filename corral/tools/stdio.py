@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import importlib
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from corral.errors import ToolServerError
 from corral.sandbox.contract import Launch
+from corral.sandbox.network.gateway import open_proxy
+from corral.tools.attribution import Attribution
 from corral.tools.connection import Connection, Lost
+from corral.tools.contract import CallOptions
+from corral.tools.networked import Networked
 from corral.tools.process import ServerProcess
 from corral.tools.restarts import Restarts
 from corral.tools.server import McpServer, Timing
@@ -26,11 +30,12 @@ _SHOWN_CHARACTERS = 1000
 class Command:
     """How the server's process is made.
 
-    ``launch`` is asked anew for every start and may raise ``SandboxError``. ``hint`` is what to
-    tell a user whose server does not start.
+    ``launch`` is asked anew for every start and may raise ``SandboxError``; a proxy for what it
+    may reach lives and dies with its process. ``hint`` is what to tell a user whose server does
+    not start.
     """
 
-    launch: Callable[[], Launch]
+    launch: Callable[[], Launch | Networked]
     cwd: Path | None = None
     hint: str = "Run its command by hand to see what it needs."
 
@@ -45,13 +50,14 @@ class StdioServer(McpServer):
     def __init__(
         self,
         name: str,
-        command: Command | Callable[[], Launch] | Launch,
+        command: Command | Callable[[], Launch | Networked] | Launch,
         *,
         trusted: bool = False,
         timing: Timing | None = None,
     ) -> None:
         super().__init__(name, trusted=trusted, timing=timing or Timing())
         self._command = _command(command)
+        self._attribution = Attribution(name)
         self._restarts = Restarts()
         self._process: ServerProcess | None = None
         self._mode = "auto"
@@ -84,32 +90,46 @@ class StdioServer(McpServer):
         return connection
 
     async def _open(self, mode: str, deadline: float) -> tuple[Connection, BaseException | None]:
+        belongings = AsyncExitStack()
+        try:
+            process = await self._start_process(belongings)
+            connection = Connection(lambda lost: self._session(process, mode, lost, belongings))
+            left = deadline - asyncio.get_running_loop().time()
+            failure = await connection.open(max(left, 0.0))
+        except BaseException:
+            await belongings.aclose()
+            raise
+        if failure or not connection.alive:
+            await belongings.aclose()
+        return connection, failure
+
+    async def _start_process(self, belongings: AsyncExitStack) -> ServerProcess:
+        """Start the process, after the proxy that it may need; both end with ``belongings``."""
         launch = self._command.launch()
+        if isinstance(launch, Networked):
+            opened = open_proxy(launch.reach, self._attribution.watch)
+            launch = launch.launch(await belongings.enter_async_context(opened))
         try:
             process = await ServerProcess.start(launch, cwd=self._command.cwd)
         except (OSError, ValueError) as error:
             self._restarts.died()
             raise self._no_start(error, "") from error
+        belongings.push_async_callback(process.stop, 0)
         self._process = process
-        connection = Connection(lambda lost: self._session(process, mode, lost))
-        failure: BaseException | None = None
-        try:
-            left = deadline - asyncio.get_running_loop().time()
-            failure = await connection.open(max(left, 0.0))
-        finally:
-            if failure or not connection.alive:
-                await process.stop(0)
-        return connection, failure
+        return process
+
+    def _under_way(self, options: CallOptions) -> AbstractAsyncContextManager[None]:
+        return self._attribution.call(options.watch)
 
     @asynccontextmanager
     async def _session(
-        self, process: ServerProcess, mode: str, lost: Lost
+        self, process: ServerProcess, mode: str, lost: Lost, belongings: AsyncExitStack
     ) -> AsyncIterator[Session]:
         # in a thread: the SDK takes most of a second to import, and the server starts meanwhile
         await asyncio.to_thread(importlib.import_module, "corral.tools.stdio_transport")
         from corral.tools.stdio_transport import open_stdio
 
-        async with open_stdio(process, mode, lost, self._timing.grace) as session:
+        async with belongings, open_stdio(process, mode, lost, self._timing.grace) as session:
             yield session
 
     def _no_start(self, failure: BaseException, lost: str) -> ToolServerError:
@@ -134,7 +154,7 @@ class StdioServer(McpServer):
         return "\n".join(["", "It said:", *(f"  {line}" for line in lines)]) if lines else ""
 
 
-def _command(command: Command | Callable[[], Launch] | Launch) -> Command:
+def _command(command: Command | Callable[[], Launch | Networked] | Launch) -> Command:
     match command:
         case Command():
             return command
