@@ -26,7 +26,7 @@ chat: setup ## Open the REPL on the bundled local model
 demo: setup ## Run the main job on the input in examples/, without a keyboard
 	@.venv/bin/python examples/demo.py $(ARGS)
 
-test: setup ## Run the tests
+test: setup ## Run the everyday tests; ARGS="-m ''" adds the slow ones, as CI does
 	@.venv/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: setup ## Run the formatter's check, the linters, the type checkers and the house tests
@@ -35,7 +35,7 @@ check: setup ## Run the formatter's check, the linters, the type checkers and th
 	.venv/bin/lint-imports
 	.venv/bin/mypy
 	.venv/bin/pyright
-	.venv/bin/python -m pytest -q tests/house
+	.venv/bin/python -m pytest -q tests/house --ignore=tests/house/test_docs.py
 
 fmt: setup ## Format the code and fix what the linter can fix
 	.venv/bin/ruff format $(PATHS)
