@@ -23,9 +23,9 @@ from pathlib import Path
 
 from sqlalchemy import insert
 
-from corral.runtime.config import SnapshotConfig
 from corral.runtime.database import sqlite_url
 from corral.runtime.migrate import open_database
+from corral.runtime.sections import SnapshotConfig
 from corral.runtime.snapshots.store import Snapshots
 from corral.runtime.tables import threads
 

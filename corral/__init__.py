@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from corral.runtime.models.scripted import ScriptedModel
     from corral.runtime.nested import subgraph
     from corral.runtime.views import Approval, EffectView, ReplayReport, RunResult, RunView
+    from corral.sandbox.sdk import open_sandbox
     from corral.tools.functions import tool
 
 __version__ = VERSION
@@ -72,6 +73,7 @@ _HOMES = {
     "check": "corral.policies.checks",
     "load_settings": "corral.runtime.config",
     "open": "corral.agents.app",
+    "open_sandbox": "corral.sandbox.sdk",
     "open_sync": "corral.agents.sync",
     "replay_file": "corral.agents.exchange",
     "step": "corral.agents.kit",
@@ -111,6 +113,7 @@ __all__ = [
     "check",
     "load_settings",
     "open",
+    "open_sandbox",
     "open_sync",
     "replay_file",
     "step",

@@ -297,6 +297,7 @@ class Corral:
             workspace=workspace,
             thread=thread,
             remote=self._shared.remote,
+            networked=self.settings.networked_servers,
             rewindable=self.settings.snapshots.enabled,
         )
         settings = self.settings

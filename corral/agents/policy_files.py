@@ -18,6 +18,7 @@ from corral.policies.rules import Policy, Rule
 from corral.policies.writing.parse import find_preset, parse_policy
 from corral.runtime.config import Settings, user_file
 from corral.runtime.policy_layers import read_policy_text
+from corral.tools.web import private_hosts
 
 ORGANISATION_FILE = Path("/etc/corral/policy.toml")
 
@@ -84,6 +85,7 @@ def load_policy(
         Layered.of(*layers),
         guarded=tuple(_guarded(settings)),
         on_untrusted=settings.provenance.on_untrusted,
+        private_hosts=private_hosts(settings.web),
     )
 
 

@@ -30,6 +30,7 @@ from corral.sandbox.contract import LocalBackend
 from corral.sandbox.registry import select_backend
 from corral.tools.builder import build_provider, builtin_provider
 from corral.tools.builtin import BUILTIN_SERVERS
+from corral.tools.code_provider import code_provider
 from corral.tools.contract import CallOptions, ToolProvider, ToolResult, ToolSpec
 from corral.tools.functions import FunctionTools
 from corral.tools.pool import Catalog, ToolPool
@@ -50,8 +51,8 @@ class Shared:
 
     @property
     def server_names(self) -> tuple[str, ...]:
-        """All tool servers: ours, the configured ones, and the memory."""
-        return (*BUILTIN_SERVERS, *self.settings.mcp, MEMORY)
+        """The tool servers of an agent that names none: ours, the configured ones, the memory."""
+        return (*self.settings.servers, *self.settings.mcp, MEMORY)
 
     @property
     def sandboxed(self) -> frozenset[str]:
@@ -61,8 +62,7 @@ class Shared:
     @property
     def remote(self) -> frozenset[str]:
         """The servers that are reached over the network."""
-        mcp = self.settings.mcp
-        return frozenset(name for name, config in mcp.items() if config.url is not None)
+        return self.settings.remote_servers
 
     def model(self, ref: str) -> ChatModel:
         """The model of a reference, opened once. Raises ``NotFoundError`` and ``ConfigError``."""
@@ -95,8 +95,10 @@ class Shared:
 
     def _build(self, name: str) -> ToolProvider:
         settings = self.settings
+        if name == "python" and settings.python.backend != "local":
+            return code_provider(settings.builtin, os.environ)
         if name in BUILTIN_SERVERS:
-            return builtin_provider(name, self.backend, settings.workspace)
+            return builtin_provider(name, self.backend, settings.workspace, settings.builtin)
         if name in settings.mcp:
             config = settings.mcp[name].expanded(os.environ)
             return build_provider(name, config, self.backend, settings.workspace)
@@ -108,7 +110,7 @@ class Shared:
     @cached_property
     def backend(self) -> LocalBackend:
         """The sandbox in which servers run."""
-        return select_backend(self.settings.sandbox)
+        return select_backend(self.settings.sandbox, self.settings.sandbox_require)
 
     def warm(self, agent: AgentServices) -> None:
         """Load the model and start the servers in the background, while the user types."""

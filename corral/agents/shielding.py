@@ -28,7 +28,7 @@ class Shielding:
             return ShieldTerms(self._redactor)
         vault = self._vault(thread)
         await vault.load()
-        own = frozenset(BUILTIN_SERVERS) & sandboxed
+        own = frozenset(BUILTIN_SERVERS) & sandboxed - self._settings.networked_servers
         return ShieldTerms(self._redactor.keeping(vault), vault, self._may_have(own))
 
     async def share(self, thread: str, other: str) -> None:

@@ -9,8 +9,8 @@ from pydantic import BeforeValidator, ConfigDict, Field, SkipValidation
 
 from corral.agents.typed_answer import TypedAnswer, answer_schema
 from corral.jsontypes import JsonObject
-from corral.runtime.config import AgentConfig
 from corral.runtime.models.contract import ChatModel
+from corral.runtime.sections import AgentConfig
 
 if TYPE_CHECKING:
     from langgraph.graph import StateGraph

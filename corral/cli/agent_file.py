@@ -26,7 +26,7 @@ def read_agent(path: Path, name: str) -> Agent:
     from pydantic import ValidationError
 
     from corral.agents.spec import Agent
-    from corral.runtime.config import AgentConfig
+    from corral.runtime.sections import AgentConfig
 
     text = _read(path)
     try:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from corral.cli.output import note
+
 if TYPE_CHECKING:
     from corral.agents.app import Corral
     from corral.runtime.config import Settings
@@ -88,6 +90,14 @@ def quiet_logs() -> None:
         wrapper_class=structlog.make_filtering_bound_logger(lowest),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
+
+
+def warn_if_unconfined(settings: Settings) -> None:
+    """Say it where tools are about to run without a sandbox."""
+    if settings.sandbox == "none":
+        quiet_logs()
+        note("warning: there is no sandbox: tools and the code they run can do what you can do")
+        note('  Take out sandbox = "none" to have them isolated.')
 
 
 @asynccontextmanager

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from corral.jsontypes import JsonObject
     from corral.runtime.config import Settings
 
-Verdict = Literal["ok", "warn", "fail"]
+Verdict = Literal["ok", "none", "warn", "fail"]
+"""``none`` is for what is not here and not needed."""
 
 KEYS = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY"}
 """The environment variable that holds each hosted provider's key."""
@@ -45,9 +46,12 @@ class Check:
 
 def doctor(
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    sandboxes: Annotated[
+        bool, typer.Option("--sandboxes", help="Start every sandbox of this machine.")
+    ] = False,
 ) -> int:
     """Check configuration, model, sandbox, database and keys. Exits 1 when one of them fails."""
-    checks = list(examine())
+    checks = list(examine(sandboxes=sandboxes))
     if json:
         for check in checks:
             emit(check.to_json())
@@ -68,8 +72,11 @@ def _show(checks: list[Check]) -> None:
             out.print(f"          → {clean(row)}", style="dim")
 
 
-def examine() -> Iterator[Check]:
-    """All checks, in the order in which one would fix them."""
+def examine(*, sandboxes: bool = False) -> Iterator[Check]:
+    """All checks, in the order in which one would fix them.
+
+    With ``sandboxes`` those that are not configured are started, too.
+    """
     try:
         settings = current().settings()
     except CorralError as error:
@@ -80,6 +87,7 @@ def examine() -> Iterator[Check]:
         ("workspace", _workspace),
         ("model", _model),
         ("sandbox", _sandbox),
+        ("sandbox", _others_started if sandboxes else _others),
         ("database", _database),
         ("keys", _keys),
     )
@@ -123,9 +131,8 @@ def _model(settings: Settings) -> Iterator[Check]:
 
 
 def _sandbox(settings: Settings) -> Iterator[Check]:
-    from corral.sandbox.registry import select_backend
+    from corral.cli.sandboxes import chosen
 
-    health = select_backend(settings.sandbox).probe()
     if settings.sandbox == "none":
         yield Check(
             "sandbox",
@@ -134,8 +141,20 @@ def _sandbox(settings: Settings) -> Iterator[Check]:
             'Set sandbox = "bubblewrap" in corral.toml.',
         )
     else:
-        verdict: Verdict = "ok" if health.ok else "fail"
-        yield Check("sandbox", verdict, f"{health.backend}: {health.detail}", health.hint)
+        found = chosen(settings.sandbox, settings.sandbox_require)
+        yield Check("sandbox", "ok" if found.ok else "fail", found.detail, found.fix)
+
+
+def _others(settings: Settings, *, start: bool = False) -> Iterator[Check]:
+    """The sandboxes that are not configured. None of them is needed, so none of them fails."""
+    from corral.cli.sandboxes import others
+
+    for found in others(settings.sandbox, start=start):
+        yield Check("also", "ok" if found.ok else "none", found.detail, found.fix)
+
+
+def _others_started(settings: Settings) -> Iterator[Check]:
+    return _others(settings, start=True)
 
 
 def _database(settings: Settings) -> Iterator[Check]:

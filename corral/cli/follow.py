@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from corral.cli.approvals import ways_to_answer
-from corral.cli.context import closing, current, open_runtime, wait
+from corral.cli.context import closing, current, open_runtime, wait, warn_if_unconfined
 from corral.cli.narrator import Narrator
 from corral.cli.output import clean, console, emit, note, report
 from corral.cli.question import question
@@ -57,6 +57,7 @@ def follow(
 
 async def _drain(start: Callable[[Corral], AsyncIterator[Event]], watch: _Watch) -> None:
     async with open_runtime() as corral:
+        warn_if_unconfined(corral.settings)
         try:
             async with closing(start(corral)) as events:
                 async for event in events:

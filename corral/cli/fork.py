@@ -123,9 +123,10 @@ async def _load(run: str) -> Before:
 def _choose(before: Before) -> int:
     """Ask at which effect. Raises ``UsageError`` where nobody can answer."""
     from corral.cli.trace.words import asked
+    from corral.runtime.paths import BESIDE
 
     run = before.run.run
-    points = [effect for effect in before.effects if effect.kind != "approval"]
+    points = [effect for effect in before.effects if effect.kind not in BESIDE]
     lines = [f"{one.seq:>4} {clean(one.kind)} {asked(one, 80)}" for one in points]
     if not (sys.stdin.isatty() and sys.stderr.isatty()) or not points:
         command = current().command("fork", run, "--at")

@@ -26,6 +26,7 @@ from corral.cli import (
     inspection,
     mcp,
     memory,
+    packages,
     replay,
     rewind,
     run,
@@ -114,6 +115,7 @@ app.command("unpin")(storage.unpin)
 app.add_typer(policy.app, name="policy")
 app.add_typer(memory.app, name="memory")
 app.add_typer(mcp.app, name="mcp")
+app.add_typer(packages.app, name="packages")
 app.add_typer(evals.app, name="eval")
 app.command("doctor")(doctor.doctor)
 

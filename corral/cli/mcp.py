@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from corral.cli.context import current, open_runtime, wait
+from corral.cli.context import current, open_runtime, quiet_logs, wait, warn_if_unconfined
 from corral.cli.output import console, emit_all, note
 from corral.cli.render import servers_table
 from corral.errors import NotFoundError, SandboxError
 
 if TYPE_CHECKING:
+    from asyncio.subprocess import Process
+
     from corral.runtime.views import ServerView
+    from corral.tools.networked import Networked
 
 app = typer.Typer(
     name="mcp", help="The MCP servers that agents use, and ours for others.", rich_markup_mode=None
@@ -44,11 +49,17 @@ async def _servers() -> list[ServerView]:
 
 @app.command()
 def serve(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="files or python.")],
-) -> None:
-    """Serve our files or python server on stdio, in the sandbox, for any MCP client."""
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="files, python, shell, web, sql or git.")
+    ],
+) -> int:
+    """Serve one of our servers on stdio, in the sandbox, for any MCP client.
+
+    What it may reach is what the settings say: [web], [sql.NAME].
+    """
     from corral.sandbox.registry import select_backend
-    from corral.tools.builtin import BUILTIN_SERVERS, builtin_command
+    from corral.tools.builtin import BUILTIN_SERVERS, builtin_server
+    from corral.tools.networked import Networked, confined
 
     if name not in BUILTIN_SERVERS:
         near = get_close_matches(name, BUILTIN_SERVERS, n=1)
@@ -58,13 +69,38 @@ def serve(
             hint=f"{meant}There are: {', '.join(BUILTIN_SERVERS)}.",
         )
     settings = current().settings()
-    argv, profile = builtin_command(name, settings.workspace)
-    launch = select_backend(settings.sandbox).launch(argv, profile)
+    warn_if_unconfined(settings)
+    server = builtin_server(name, settings.workspace, settings.builtin)
+    launch = confined(select_backend(settings.sandbox, settings.sandbox_require), server)
     sys.stdout.flush()
     try:
+        if isinstance(launch, Networked):
+            return wait(_serve_beside_proxy(launch))
         os.execve(launch.argv[0], launch.argv, dict(launch.env))  # noqa: S606  # no shell, on purpose
     except OSError as error:
         raise SandboxError(
-            f"{launch.argv[0]} could not be started: {error.strerror}",
+            f"The server {name} could not be started: {error.strerror}",
             hint="Run: corral doctor",
         ) from error
+
+
+async def _serve_beside_proxy(networked: Networked) -> int:
+    """Stay as the server's parent and run its proxy; the server's exit status."""
+    import asyncio
+
+    from corral.sandbox.network.gateway import open_proxy
+
+    quiet_logs()
+    async with open_proxy(networked.reach) as socket:
+        launch = networked.launch(socket)
+        process = await asyncio.create_subprocess_exec(*launch.argv, env=launch.env)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.add_signal_handler(number, _pass_on, process, number)
+        code = await process.wait()
+        return code if code >= 0 else 128 - code
+
+
+def _pass_on(process: Process, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(number)

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from corral.jsontypes import JsonObject
     from corral.runtime.views import Approval
 
-_DIFFED = frozenset({"content", "contents", "file_text", "old", "new"})
+_DIFFED = frozenset({"content", "contents", "file_text", "old", "new", "patch"})
 """Arguments of our own file tools that a diff shows in full."""
 
-_OWN = ("files__write_file", "files__edit_file")
+_OWN = ("files__write_file", "files__edit_file", "files__apply_patch")
 _SHORT = 160
 
 _TITLES = {

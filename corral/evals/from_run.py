@@ -24,7 +24,11 @@ from corral.runtime.views import Approval, EffectView, RunView
 _EXACT = 120  # longest answer that is expected as it is
 _SHORT = 80  # longest argument that is worth a check
 _READ = "files__read_file"
-_WRITERS = ("files__write_file", "files__edit_file", "python__run_code")
+_WRITERS = (
+    *("files__write_file", "files__edit_file", "files__apply_patch", "files__move"),
+    *("files__delete", "files__restore", "python__run_code"),
+    *("shell__run_command", "shell__start_job"),
+)
 _MAX_FILE = 20_000  # longest file, in characters, that is worth a place in a case
 
 

@@ -19,7 +19,7 @@ from corral.policies.facts import ToolCall
 from corral.policies.matching import Index, matches
 from corral.policies.presets import PRESETS
 from corral.policies.provenance import guard as provenance
-from corral.policies.provenance.sources import SourceRule
+from corral.policies.provenance.sources import SourceRule, private_source
 from corral.policies.rules import Decision, LayerName, Policy, Rule
 
 PROVENANCE = "provenance"
@@ -48,11 +48,14 @@ class Layered:
 
     ``guarded`` are files and folders that no agent may write, besides the files that the policies
     come from. ``on_untrusted`` is what becomes of a call that untrusted content may have asked for.
+    ``private_hosts`` are patterns of hosts of the own network: what is fetched there is nobody
+    else's.
     """
 
     layers: tuple[Policy, ...] = ()
     guarded: tuple[str, ...] = ()
     on_untrusted: provenance.OnUntrusted = "ask"
+    private_hosts: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, *policies: Policy) -> Layered:
@@ -67,7 +70,9 @@ class Layered:
     @property
     def sources(self) -> tuple[tuple[SourceRule, ...], ...]:
         """What the layers say of the results of tools, for those that say anything."""
-        return tuple(found for policy in self.layers for found in policy.all_sources())
+        own = tuple(map(private_source, self.private_hosts))
+        said = tuple(found for policy in self.layers for found in policy.all_sources())
+        return (own, *said) if own else said
 
     @cached_property
     def files(self) -> tuple[str, ...]:

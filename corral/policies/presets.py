@@ -13,7 +13,7 @@ from corral.policies.rules import Policy, Rule
 DEFAULT = "ask"
 """The preset that holds where no policy is named."""
 
-_OWN_SERVERS = ("files", "python")
+_OWN_SERVERS = ("files", "python", "shell")
 
 READ_ONLY = Policy(
     "read-only",
@@ -55,7 +55,7 @@ PRESETS: Mapping[str, Policy] = MappingProxyType(
 """The presets by their names.
 
 ``read-only`` lets read-only tools run and denies all else. ``ask`` (the default) asks about all
-that is not read-only. ``workspace`` lets our own sandboxed tools (``files``, ``python``) run
-freely in the granted folder, asks when they would leave it, and is ``ask`` for all others.
+that is not read-only. ``workspace`` lets our own sandboxed tools (``files``, ``python``, ``shell``)
+run freely in the granted folder, asks when they would leave it, and is ``ask`` for all others.
 ``trusted`` lets every tool run; what untrusted content could have made an agent do is still asked.
 """

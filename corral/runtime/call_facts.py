@@ -41,9 +41,16 @@ def call_of(tool: str, args: JsonObject, stored: JsonObject, workspace: str) -> 
 
 
 def call_of_spec(
-    spec: ToolSpec, args: JsonObject, workspace: str, sandboxed: Collection[str]
+    spec: ToolSpec,
+    args: JsonObject,
+    workspace: str,
+    sandboxed: Collection[str],
+    networked: Collection[str] = (),
 ) -> ToolCall:
-    """A call as far as its tool's definition and the sandboxed servers say."""
+    """A call as far as its tool's definition says, and whether its server is in the sandbox.
+
+    ``networked`` servers reach something from there.
+    """
     inside = spec.server in sandboxed
     return ToolCall(
         name=spec.name,
@@ -54,7 +61,7 @@ def call_of_spec(
         destructive=spec.destructive or not spec.trusted,
         idempotent=spec.trusted and spec.idempotent,
         open_world=spec.open_world or not spec.trusted,
-        network=not inside,
+        network=not inside or spec.server in networked,
     )
 
 

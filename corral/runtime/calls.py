@@ -303,7 +303,7 @@ def _problem(name: str, spec: ToolSpec | None, args: JsonObject, setting: Settin
 
 def _tool_effect(spec: ToolSpec, args: JsonObject, services: Services, call_id: str) -> Effect:
     async def execute(attempt: Attempt) -> Outcome:
-        options = CallOptions(idempotency_key=attempt.key, timeout=services.tool_timeout)
+        options = CallOptions(attempt.key, services.tool_timeout, watch=attempt.watch)
         try:
             result = await services.tools.call(spec, args, options)
         except ToolServerError as error:

@@ -18,7 +18,6 @@ from typing import Any, Literal
 import platformdirs
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Field,
     PrivateAttr,
     ValidationError,
@@ -45,6 +44,12 @@ from corral.runtime.policy_layers import file_layer, has_layer, without_layer
 from corral.runtime.project_file import restrain
 from corral.runtime.provenance_settings import ProvenanceSettings
 from corral.runtime.redaction_settings import RedactionSettings, with_users_own
+from corral.runtime.sections import (
+    AgentConfig,
+    RetentionConfig,
+    SamplingConfig,
+    SnapshotConfig,
+)
 from corral.tools.builtin import BUILTIN_SERVERS
 from corral.tools.config import ServerConfig, check_server_name
 from corral.tools.settings import (
@@ -69,93 +74,6 @@ def _here() -> Path:
             f"The current folder cannot be used: {error.strerror}.",
             hint="Go to a folder that exists, or name one: --workspace DIR.",
         ) from error
-
-
-class SamplingConfig(BaseModel):
-    """Sampling parameters of a model; what is left out is the model's own default."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    temperature: float | None = Field(default=None, ge=0, le=2)
-    top_p: float | None = Field(default=None, gt=0, le=1)
-    max_tokens: int | None = Field(default=None, ge=1, description="Longest answer, in tokens.")
-    seed: int | None = Field(default=None, ge=0)
-
-
-class AgentConfig(BaseModel):
-    """An agent as configured under ``[agents.NAME]``; what is left out is the global setting."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    instructions: str | None = Field(default=None, description="The system prompt.")
-    description: str = Field(default="", description="What it is for, in one sentence.")
-    model: str | None = Field(default=None, description="A model reference.")
-    servers: tuple[str, ...] | None = Field(
-        default=None, description="The tool servers that it may use; all when left out."
-    )
-    tools: tuple[str, ...] | None = Field(
-        default=None, description="The tools (SERVER__TOOL) that it may use; all when left out."
-    )
-    tool_choice: Literal["auto", "first", "none"] = Field(
-        default="auto",
-        description="auto: the model decides; first: a run begins with a tool call and the "
-        "answer follows; none: no tools are offered.",
-    )
-    agents: tuple[str, ...] = Field(
-        default=(), description="Other agents that it may give tasks to."
-    )
-    facts: int = Field(default=5, ge=0, description="Remembered facts given to a run.")
-    limits: RunLimits | None = None
-    loops: LoopSettings | None = None
-    budget: Budget | None = Field(
-        default=None, description="What it may spend on one task, as in [budgets.run]."
-    )
-    sampling: SamplingConfig = SamplingConfig()
-    returns: JsonObject | None = Field(
-        default=None, description="A JSON Schema that its answers fit; free text when left out."
-    )
-    checks: tuple[Check, ...] = Field(
-        default=(), description="What looks at its prompts, answers, calls and results."
-    )
-
-
-class SnapshotConfig(BaseModel):
-    """What is kept of the workspace before a run first changes it, to be able to rewind it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    enabled: bool = Field(default=True, description="false: a rewind leaves the files alone.")
-    max_file_mb: float = Field(default=10, gt=0, le=200, description="Larger files are left out.")
-    max_total_mb: float = Field(
-        default=500, gt=0, description="A workspace with more in it than that is not kept."
-    )
-    max_files: int = Field(
-        default=50_000, ge=1, description="Nor one with more files and folders than that."
-    )
-    exclude: tuple[str, ...] = Field(
-        default=(
-            "node_modules",
-            ".venv",
-            "__pycache__",
-            ".mypy_cache",
-            ".pytest_cache",
-            ".ruff_cache",
-            ".tox",
-        ),
-        description="Names (or, with a /, paths in the workspace) that are left out; * is a "
-        "wildcard.",
-    )
-
-
-class RetentionConfig(BaseModel):
-    """What ``corral gc`` lets go when it is not told; by itself nothing is ever removed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    older_than: str | None = Field(
-        default=None, pattern=r"^\d{1,6}\s*[hdwHDW]$", description="An age: 12h, 30d, 8w."
-    )
-    keep: int | None = Field(default=None, ge=1, description="A thread's newest runs that stay.")
 
 
 class Settings(BaseSettings):
@@ -252,11 +170,28 @@ class Settings(BaseSettings):
 
     @property
     def sandboxed_servers(self) -> frozenset[str]:
-        """The tool servers that run in the sandbox; one that is reached by a URL never does."""
-        if self.sandbox == "none":
-            return frozenset()
-        inside = (name for name, server in self.mcp.items() if server.command and server.sandbox)
-        return frozenset({*self.servers, *inside})
+        """The tool servers that run in a sandbox of this machine."""
+        local = {name for name, one in self.mcp.items() if one.command and one.sandbox}
+        inside = set() if self.sandbox == "none" else {*self.servers, *local}
+        if self.python.backend == "monty" and "python" in self.servers:
+            inside.add("python")
+        return frozenset(inside - self.remote_servers)
+
+    @property
+    def networked_servers(self) -> frozenset[str]:
+        """The sandboxed servers that can reach something from there."""
+        reaching = {name for name, server in self.mcp.items() if server.network}
+        if self.web.allow or self.web.private or self.web.search.provider != "none":
+            reaching.add("web")
+        if any(database.url_env for database in self.sql.values()):
+            reaching.add("sql")
+        return self.sandboxed_servers & reaching
+
+    @property
+    def remote_servers(self) -> frozenset[str]:
+        """The tool servers that are elsewhere: those with a URL, and Python code at E2B."""
+        elsewhere = {name for name, server in self.mcp.items() if server.url is not None}
+        return frozenset(elsewhere | ({"python"} if self.python.backend == "e2b" else set()))
 
     @property
     def builtin(self) -> BuiltinSettings:
@@ -268,6 +203,7 @@ class Settings(BaseSettings):
             sql=self.sql,
             git=self.git,
             limits=self.sandbox_limits,
+            packages_home=self.home / "packages",
         )
 
     @property
@@ -411,6 +347,12 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "retention": RetentionConfig,
     "prices": Price,
     "snapshots": SnapshotConfig,
+    "python": PythonSettings,
+    "e2b": E2BSettings,
+    "web": WebSettings,
+    "sql": SqlSettings,
+    "git": GitSettings,
+    "sandbox_limits": SandboxLimits,
     "approvals": ApprovalSettings,
     "provenance": ProvenanceSettings,
     "redaction": RedactionSettings,

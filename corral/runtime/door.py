@@ -31,6 +31,7 @@ from corral.errors import (
 from corral.jsontypes import JsonObject
 from corral.policies.provenance.labels import KEY as LABEL
 from corral.policies.redaction import Redactor
+from corral.runtime.connections import Connections
 from corral.runtime.context import asked_with, inside
 from corral.runtime.divergence import describe
 from corral.runtime.effects import Attempt, Effect, Outcome, Settled
@@ -162,6 +163,7 @@ class LiveDoor:
             max_output_tokens=grant.max_output_tokens,
             notes=grant.notes,
             place=lambda: self.journal.place_about(path),
+            watch=Connections(self.journal, path, self._clean),
         )
         context = self.stations.tracker.context(effect, path)
         if effect.pure:

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Literal
 
 from corral.jsontypes import JsonObject
 from corral.policies.checks import Check
+from corral.sandbox.network.traffic import Watch
 from corral.tools.contract import ToolSpec
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
 
-EffectKind = Literal["prepare", "model", "tool", "retrieval", "approval", "agent", "value"]
+EffectKind = Literal[
+    "prepare", "model", "tool", "retrieval", "approval", "agent", "value", "connection"
+]
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,8 @@ class Attempt:
     ``key`` is the same on every try, ``path`` is where in the graph, ``turn`` counts the model
     calls that the run already holds. A model may give at most ``max_output_tokens``, and is told
     the ``notes``: neither is part of what identifies the effect. What is said ``aloud`` reaches the
-    user while it is made. ``place`` gives the path for the next effect that is about this one.
+    user while it is made. ``place`` gives the path for the next effect that is about this one, and
+    ``watch`` is told of the connections that are made for it.
     """
 
     key: str
@@ -54,6 +58,7 @@ class Attempt:
     notes: tuple[str, ...] = ()
     aloud: bool = True
     place: Callable[[], str] = _nowhere
+    watch: Watch | None = None
 
 
 @dataclass(frozen=True)

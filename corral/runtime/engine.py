@@ -28,7 +28,6 @@ from corral.policies.requests import request_label
 from corral.runtime import runs
 from corral.runtime.approvals.settings import ApprovalSettings
 from corral.runtime.checkpoints import DatabaseSaver
-from corral.runtime.config import SnapshotConfig
 from corral.runtime.context import RunContext, Scope, asked_with, current_run, current_scope
 from corral.runtime.database import Database
 from corral.runtime.door import LiveDoor
@@ -39,6 +38,7 @@ from corral.runtime.program import Program, State
 from corral.runtime.recall import Recall
 from corral.runtime.records import Records
 from corral.runtime.runs import STOPPED_BY_USER, Ending, NewRun, RunRow
+from corral.runtime.sections import SnapshotConfig
 from corral.runtime.snapshots.keeper import Keeper
 from corral.runtime.stations.accounts import BudgetTerms
 from corral.runtime.stations.facts import PolicyRules

@@ -29,7 +29,7 @@ from corral.jsontypes import Json, JsonObject, canonical
 from corral.runtime import blobs
 from corral.runtime.clock import now
 from corral.runtime.effects import Outcome, Spend
-from corral.runtime.paths import asked_about, comes_after
+from corral.runtime.paths import BESIDE, asked_about, comes_after
 from corral.runtime.statements import Statement
 from corral.runtime.tables import effects, runs
 
@@ -170,9 +170,9 @@ def shared(rows: Sequence[JournalRowT], left: Parting) -> list[JournalRowT]:
     """What a fork has of its parent's journal.
 
     Left out is what comes after the effect at which it parted, what is inside of that or around
-    it, what never ended, a failure or a cut-off call that nothing came of, and a question
-    without its call. When another model or agent takes over, or the parent ran on another machine,
-    what a run found when it began is looked up again.
+    it, what never ended, a failure or a cut-off call that nothing came of, and a question or a
+    connection without its call. When another model or agent takes over, or the parent ran on
+    another machine, what a run found when it began is looked up again.
     """
     at = next((row for row in rows if row.seq == left.at), None)
     if at is None:
@@ -191,12 +191,12 @@ def shared(rows: Sequence[JournalRowT], left: Parting) -> list[JournalRowT]:
         and not follows(row, at)
     ]
     settled = [*kept, at]
-    calls = {row.path for row in kept if row.kind != "approval"}
+    calls = {row.path for row in kept if row.kind not in BESIDE}
     return [
         row
         for row in kept
         if (row.status == "finished" or has_consequences(row, settled))
-        and (row.kind != "approval" or asked_about(row.path) in calls)
+        and (row.kind not in BESIDE or asked_about(row.path) in calls)
     ]
 
 

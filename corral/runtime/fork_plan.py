@@ -15,7 +15,7 @@ from corral.errors import ConflictError, NotFoundError, UsageError
 from corral.jsontypes import Json
 from corral.runtime import lease
 from corral.runtime.entries import JournalRow, Parting, shared
-from corral.runtime.paths import asked_about, places
+from corral.runtime.paths import BESIDE, asked_about, places
 from corral.runtime.tables import runs, threads
 from corral.runtime.views import EffectView, Record, RunView, Totals
 
@@ -23,6 +23,10 @@ GIVEN = ("model", "tool", "agent")
 """The kinds of effects whose result can be given by hand."""
 
 _NEARBY = 3
+_WHAT_BESIDE = {
+    "approval": ("a question to a human", "Its answer decides about a call", "asks again"),
+    "connection": ("a connection of a tool call", "It belongs to a call", "connects again"),
+}
 
 
 class Point(Protocol):
@@ -72,7 +76,7 @@ def fork_plan(
     shares = {row.seq for row in shared(rows, left)}
     kept = [effect for effect in effects if effect.seq in shares]
     done = [effect for effect in kept if effect.status == "finished"]
-    again = [one for one in effects if one.seq not in shares and one.kind != "approval"]
+    again = [one for one in effects if one.seq not in shares and one.kind not in BESIDE]
     made = [one for one in again if not (one.seq == at and "result" in changes)]
     # What another machine says of its tools is not to be trusted here.
     harmless = _harmless(effects) if run.origin is None else set()
@@ -94,18 +98,19 @@ def fork_plan(
 def fork_at(run: str, effects: Sequence[PointT], at: int) -> PointT:
     """The effect number ``at``.
 
-    Raises ``NotFoundError`` that names those nearby, and ``UsageError`` for a question to a human.
+    Raises ``NotFoundError`` that names those nearby, and ``UsageError`` for what belongs to a call:
+    a question to a human, or a connection.
     """
     found = next((effect for effect in effects if effect.seq == at), None)
     if found is None:
         raise NotFoundError(f"The run {run} has no effect {at}.", hint=_nearby(run, effects, at))
-    if found.kind == "approval":
+    if found.kind in BESIDE:
         about = asked_about(found.path)
         call = next((effect for effect in effects if effect.path == about), None)
         where = f"fork at the call itself, effect {call.seq}" if call else "fork before it"
+        what, why, then = _WHAT_BESIDE[found.kind]
         raise UsageError(
-            f"Effect {at} of the run {run} is a question to a human.",
-            hint=f"Its answer decides about a call: {where}. A fork asks again.",
+            f"Effect {at} of the run {run} is {what}.", hint=f"{why}: {where}. A fork {then}."
         )
     return found
 

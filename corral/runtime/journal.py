@@ -239,7 +239,7 @@ class Journal:
             digest=identity,
             request=self._stored_request(path, effect),
             started_at=now(),
-            asked=self._asked.get(path),
+            asked=self._asked.get(path, self._asked.get(asked_about(path))),
         )
         self._next += 1
         return entry

@@ -12,7 +12,7 @@ from corral.errors import StorageError
 from corral.jsontypes import Json
 from corral.runtime import blobs
 from corral.runtime.entries import journal_rows
-from corral.runtime.paths import asked_about
+from corral.runtime.paths import BESIDE, asked_about
 from corral.runtime.tables import effects
 from corral.runtime.views import Approval, EffectView, RunView, Totals
 
@@ -89,8 +89,8 @@ def effects_at(connection: Connection, run: str, paths: Collection[str]) -> list
 
 
 def with_questions(connection: Connection, run: str, paths: Collection[str]) -> list[EffectView]:
-    """The same, with the questions about what is at these paths."""
-    query = select(effects.c.path).where(effects.c.run_id == run, effects.c.kind == "approval")
+    """The same, with the questions about what is at these paths, and the connections of it."""
+    query = select(effects.c.path).where(effects.c.run_id == run, effects.c.kind.in_(BESIDE))
     asked = [path for path in connection.execute(query).scalars() if asked_about(path) in paths]
     return effects_at(connection, run, [*paths, *asked])
 

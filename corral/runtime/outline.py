@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from corral.runtime.paths import asked_about, places, scope
+from corral.runtime.paths import BESIDE, asked_about, places, scope
 from corral.runtime.views import EffectView
 
 OPEN = ("started", "waiting")
@@ -22,7 +22,7 @@ DEEPEST = 100
 
 @dataclass(eq=False)
 class Node:
-    """An effect, the questions to a human about it, and the graph that ran inside of it.
+    """An effect, the questions to a human about it, what it connected to, and the graph inside it.
 
     ``effect`` is ``None`` where a journal (a fork's own part of it, say) holds only what ran
     inside. ``begin`` and ``end`` are milliseconds since 1970 and cover the graph inside, too.
@@ -33,6 +33,7 @@ class Node:
     begin: float = math.inf
     end: float = -math.inf
     questions: list[Node] = field(default_factory=list)
+    connections: list[Node] = field(default_factory=list)
     inside: Graph | None = None
 
     @property
@@ -41,8 +42,9 @@ class Node:
         return self.effect.seq if self.effect else min(node.seq for node in self.children())
 
     def children(self) -> Iterator[Node]:
-        """The questions, then the effects that were made inside."""
+        """The questions, the connections, then the effects that were made inside."""
         yield from self.questions
+        yield from self.connections
         if self.inside is not None:
             yield from self.inside.nodes()
 
@@ -119,14 +121,14 @@ class _Builder:
         self._until = until
         self._root = Graph()
         self._nodes: dict[str, Node] = {}
-        self._questions: list[Node] = []
+        self._beside: list[Node] = []
         self._latest = 0.0
 
     def add(self, effect: EffectView) -> None:
         node = Node(effect.path, effect)
         self._set_times(node, effect)
-        if effect.kind == "approval":
-            self._questions.append(node)
+        if effect.kind in BESIDE:
+            self._beside.append(node)
         elif effect.path in self._nodes:
             known = self._nodes[effect.path]
             known.effect, known.begin, known.end = effect, node.begin, node.end
@@ -168,12 +170,14 @@ class _Builder:
         return node.inside
 
     def finish(self) -> Graph:
-        for question in self._questions:
-            call = asked_about(question.path)
-            if call in self._nodes:
-                self._nodes[call].questions.append(question)
+        for node in self._beside:
+            call = self._nodes.get(asked_about(node.path))
+            if call is None:
+                self._place(node, asked_about(node.path))
+            elif node.effect is not None and node.effect.kind == "connection":
+                call.connections.append(node)
             else:
-                self._place(question, call)
+                call.questions.append(node)
         nodes = list(self._root.walk())
         for node in reversed(nodes):
             _close_questions(node)

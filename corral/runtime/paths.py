@@ -5,7 +5,7 @@
     prepare                 an effect that a run makes once, wherever it is asked for first
     3.tools[1]#0/approval   a question about the effect before the slash; so are in_doubt/1,
                             budget/1 and loop/1; check/1 is what a check of it took: a judge's
-                            answer, or the model's next try
+                            answer, or the model's next try; connection/1 is one that it made
 
 Paths are made of what a graph does and of nothing else: no clock, no ids of LangGraph's, no order
 in which parallel branches happen to end.
@@ -17,8 +17,11 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
+BESIDE = ("approval", "connection")
+"""The kinds of entries that belong to another one, a call, and go with it: see ``asked_about``."""
+
 _PLACE = re.compile(r"(\d{1,9})\.(.+)#(\d{1,9})")
-_QUESTION = re.compile(r"/(?:approval|(?:in_doubt|budget|loop|check)/\d{1,9})\Z")
+_QUESTION = re.compile(r"/(?:approval|(?:in_doubt|budget|loop|check|connection)/\d{1,9})\Z")
 
 
 @dataclass(frozen=True)

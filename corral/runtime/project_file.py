@@ -20,9 +20,11 @@ from corral.runtime.redaction_settings import refused_in_project
 _USER_ONLY = (
     *("sandbox", "base_url", "database_url", "home", "workspace", "config"),
     *("otlp_endpoint", "otlp_content", "snapshots", "retention", "approvals", "loops", "prices"),
-    *("provenance", "sandbox_require", "sandbox_limits", "e2b", "web", "sql", "git", "servers"),
+    *("provenance", "sandbox_require", "sandbox_limits", "e2b", "web", "sql", "git"),
     "python",
 )
+
+_SERVER_USER_ONLY = ("sandbox", "trust", "network", "inject", "limits")
 
 _MERGED = frozenset({"budget", "limits", "checks"})
 
@@ -64,7 +66,7 @@ def _servers(path: Path, servers: Any) -> Iterator[str]:
     for name, server in servers.items() if isinstance(servers, dict) else ():
         if not isinstance(server, dict):
             continue
-        yield from (f"mcp.{name}.{key}" for key in ("sandbox", "trust") if key in server)
+        yield from (f"mcp.{name}.{key}" for key in _SERVER_USER_ONLY if key in server)
         # A project that could name the user's variables could send them to its server.
         if "${" in f"{server.get('env', '')}{server.get('headers', '')}":
             yield f"mcp.{name}: ${{VARIABLE}}"

@@ -20,7 +20,6 @@ from corral.errors import CorralError, StorageError, UsageError
 from corral.memory import changes
 from corral.runtime import blobs, rewinding
 from corral.runtime.approvals.answers import find_thread
-from corral.runtime.config import SnapshotConfig
 from corral.runtime.database import Database
 from corral.runtime.lease import Hold, holding, keep, release
 from corral.runtime.rewind_report import (
@@ -35,6 +34,7 @@ from corral.runtime.rewind_report import (
 )
 from corral.runtime.rewinding import Rewound, Way
 from corral.runtime.runs import workspace_of
+from corral.runtime.sections import SnapshotConfig
 from corral.runtime.snapshots.difference import Change, Difference, difference
 from corral.runtime.snapshots.restore import Restorer
 from corral.runtime.snapshots.store import Snapshot, Snapshots, load

@@ -32,6 +32,8 @@ def known_secrets(settings: Settings) -> tuple[str, ...]:
         for name, value in named.items()
         if _SECRET_NAME.search(name) or name.lower() == "header.authorization"
     }
+    for server in settings.mcp.values():
+        found |= server.injected(os.environ)
     try:
         password = make_url(settings.database).password
     except ArgumentError:

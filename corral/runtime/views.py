@@ -185,11 +185,12 @@ class ThreadView(Record):
 class EffectView(Record):
     """One line of ``corral trace``: an entry of the journal.
 
-    ``kind`` is ``prepare``, ``model``, ``tool``, ``approval`` or another kind of effect; ``status``
-    is ``started`` (no end recorded), ``finished``, ``failed``, ``cancelled`` (nobody waited for
-    its end) or ``waiting`` (for a human). ``path`` is where in the graph it was asked for, see
-    ``corral/runtime/paths.py``. ``run`` made it: for what a fork shares, its parent. ``ended``
-    orders the ends of a run's effects.
+    ``kind`` is ``prepare``, ``model``, ``tool``, ``approval``, ``connection`` (one that a tool call
+    made from the sandbox) or another kind of effect; ``status`` is ``started`` (no end recorded),
+    ``finished``, ``failed``, ``cancelled`` (nobody waited for its end) or ``waiting`` (for a
+    human). ``path`` is where in the graph it was asked for, see ``corral/runtime/paths.py``.
+    ``run`` made it: for what a fork shares, its parent. ``ended`` orders the ends of a run's
+    effects.
     """
 
     seq: int

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from corral.errors import SandboxError
+from corral.sandbox.registry import BACKENDS
 from tests.cli.place import Place
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "evals" / "arithmetic.yaml"
@@ -105,7 +107,7 @@ def test_the_doctor_checks_everything_and_says_no_secret(
     checks = {check["name"]: check for check in healthy.lines}
     assert {"config", "workspace", "model", "sandbox", "database", "disk", "keys"} <= set(checks)
     assert healthy.code == 0, healthy.out
-    assert all(check["status"] in {"ok", "warn"} for check in healthy.lines)
+    assert all(check["status"] in {"ok", "none", "warn"} for check in healthy.lines)
     shown = place.corral("doctor").out
     assert "OPENAI_API_KEY is set" in shown
     assert "very-secret" not in shown + healthy.out
@@ -122,3 +124,38 @@ def test_the_doctor_checks_everything_and_says_no_secret(
     failed = {check["name"]: check for check in sick.lines if check["status"] == "fail"}
     assert set(failed) == {"model", "database"}
     assert all(check["fix"] for check in failed.values())
+
+
+def test_the_doctor_says_what_the_sandbox_holds_and_what_else_there_is(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = place.corral("doctor").out
+    assert "Isolation: namespace; network: allowlist." in shown
+    assert "Limits tried and held: memory, processes, cpu, wall" in shown
+    assert "landlock" in shown
+
+    monkeypatch.setenv("CORRAL_SANDBOX_REQUIRE", '["isolation:vm"]')
+    assert "does not enforce isolation:vm" in place.corral("doctor").out
+    monkeypatch.delenv("CORRAL_SANDBOX_REQUIRE")
+
+    monkeypatch.setattr("corral.sandbox.host.find_bubblewrap", _no_bubblewrap)
+    monkeypatch.setattr("corral.cli.sandboxes.probed", lambda name: BACKENDS[name]().probe())
+    missing = place.corral("doctor")
+    assert missing.code == 1
+    assert "→ Install it: apt-get install bubblewrap" in missing.out
+
+
+def _no_bubblewrap() -> None:
+    raise SandboxError(
+        "bubblewrap is not installed.", hint="Install it: apt-get install bubblewrap"
+    )
+
+
+def test_without_a_sandbox_every_run_says_so(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = place.model("hello")
+    assert "no sandbox" not in place.corral("run", "Hello", "--model", model).err
+    monkeypatch.setenv("CORRAL_SANDBOX", "none")
+    told = place.corral("run", "Hello", "--model", model)
+    assert told.code == 0
+    assert "warning: there is no sandbox: tools and the code they run" in told.err
+    assert "switched off" in place.corral("doctor").out

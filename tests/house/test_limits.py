@@ -27,6 +27,9 @@ MAY_IMPORT_LATE = {
     "corral/runtime/export/importer.py": "langgraph",
     "corral/runtime/models/hosted.py": "langchain_openai",
     "corral/runtime/models/local.py": "llama_cpp",
+    "corral/sandbox/backends/opening.py": "cryptography",
+    "corral/sandbox/network/postgres.py": "h11",
+    "corral/sandbox/network/gateway.py": "h11",
     "corral/tools/http.py": "mcp",
     "corral/tools/stdio.py": "mcp",
 }

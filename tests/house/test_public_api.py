@@ -43,6 +43,7 @@ PINNED = [
     "check",
     "load_settings",
     "open",
+    "open_sandbox",
     "open_sync",
     "replay_file",
     "step",

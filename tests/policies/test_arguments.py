@@ -48,6 +48,17 @@ def catches(data: Any, value: Any, name: str = "x") -> bool:
     return fits(pattern(data), name, call({name: value}), loosens=False)
 
 
+def test_a_patch_has_the_paths_that_it_names() -> None:
+    patch = "--- a/src/a\n+++ b/src/a\n@@ -1 +1 @@\n-x\n+y\n--- /dev/null\n+++ b/{}\n"
+    wanted = {"path": "src/**"}
+    assert allows(wanted, patch.format("src/b"), "patch")
+    assert not allows(wanted, patch.format("other"), "patch")
+    assert not allows(wanted, patch.format("src/../other"), "patch")
+    assert not allows(wanted, "no patch", "patch")
+    assert catches({"path": "other"}, patch.format("other"), "patch")
+    assert not catches({"path": "third"}, patch.format("other"), "patch")
+
+
 class TestForms:
     @pytest.mark.parametrize(
         ("name", "value", "expected"),

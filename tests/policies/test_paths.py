@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import unicodedata
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corral.policies.facts import ToolCall
+from corral.policies.guards import guard
 from corral.policies.patterns.arguments import path_fits
-from corral.policies.patterns.paths import is_inside, matches_loosely, matches_strictly
+from corral.policies.patterns.contents import stays_inside
+from corral.policies.patterns.paths import (
+    is_inside,
+    matches_loosely,
+    matches_strictly,
+    path_values,
+)
 
 WORKSPACE = "/work/space"
 
@@ -53,6 +61,49 @@ class TestLinks:
             assert matches_strictly(pattern, target, WORKSPACE)
         if matches_loosely(pattern, path, WORKSPACE) or matches_loosely(pattern, target, WORKSPACE):
             assert path_fits((pattern,), path, call, loosens=False)
+
+
+class TestPatches:
+    """A patch names its files inside; they are paths of the call like any others."""
+
+    PATCH = "--- a/src/x.py\n+++ b/src/x.py\n@@ -1 +1 @@\n-a\n+b\n"
+
+    def test_every_file_that_a_patch_names_is_a_path(self) -> None:
+        more = "--- /dev/null\n+++ b/new\n@@ -0,0 +1 @@\n+x\n--- old\t2026\n+++ /dev/null\n"
+        assert path_values({"patch": self.PATCH + more}) == ["src/x.py", "new", "old"]
+        assert path_values({"unified_diff": self.PATCH.replace("\n", "\r\n")}) == ["src/x.py"]
+        assert path_values({"content": self.PATCH}) == []
+        nested = {"edits": [{"patch": self.PATCH}]}
+        assert path_values(nested) == ["src/x.py"]
+
+    def test_a_patch_of_what_is_protected_is_denied(self) -> None:
+        for name in ("a/.git/hooks/x", "a/sub/corral.toml", "a/.g\u200dit/config"):
+            other = "b" + name[1:]
+            patch = self.PATCH + f"--- {name}\n+++ {other}\n@@ -1 +1 @@\n-a\n+b\n"
+            call = ToolCall(
+                "files__apply_patch",
+                {"patch": patch},
+                read_only=False,
+                sandboxed=True,
+                workspace=WORKSPACE,
+            )
+            decision = guard(call, ())
+            assert decision is not None
+            assert decision.action == "deny"
+        harmless = {"patch": self.PATCH.replace("-a", "-see a/.git/config")}
+        assert guard(replace(call, args=harmless), ()) is None
+
+    def test_a_patch_that_leads_out_leaves_the_workspace(self) -> None:
+        call = ToolCall(
+            "files__apply_patch",
+            {"patch": self.PATCH},
+            read_only=False,
+            sandboxed=True,
+            workspace=WORKSPACE,
+        )
+        assert stays_inside(call)
+        out = {"patch": self.PATCH.replace("/src/", "/../")}
+        assert not stays_inside(replace(call, args=out))
 
 
 class TestReadings:

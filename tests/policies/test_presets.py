@@ -11,6 +11,7 @@ from corral.policies.rules import Action, Rule
 
 READ, WRITE, RUN = "files__read_file", "files__write_file", "python__run_code"
 MAIL = "mail__send"
+SHELL = "shell__run_command"
 
 
 def act(
@@ -51,6 +52,64 @@ def test_workspace_asks_when_a_path_leaves_the_folder(path: str) -> None:
     assert act("workspace", READ, read_only=True, path=path) == "ask"
     assert act("workspace", "files__move_file", source="a", destination=path) == "ask"
     assert act("workspace", RUN, code="1", cwd=path) == "ask"
+
+
+def test_workspace_asks_when_a_patch_leaves_the_folder() -> None:
+    patch = "--- a/x\n+++ b/{}\n@@ -1 +1 @@\n-a\n+b\n"
+    assert act("workspace", "files__apply_patch", patch=patch.format("x")) == "allow"
+    assert act("workspace", "files__apply_patch", patch=patch.format("../x")) == "ask"
+
+
+@pytest.mark.parametrize(
+    ("preset", "expected"),
+    [("read-only", "deny"), ("ask", "ask"), ("workspace", "ask"), ("trusted", "allow")],
+)
+def test_git_is_read_freely_and_commits_are_asked_about(preset: str, expected: Action) -> None:
+    for tool in ("status", "diff", "log", "show"):
+        assert act(preset, f"git__{tool}", read_only=True, paths=["a"]) == "allow"
+    assert act(preset, "git__commit", message="x", paths=["a"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("preset", "expected"),
+    [
+        ("read-only", ("deny", "allow")),
+        ("ask", ("ask", "allow")),
+        ("workspace", ("allow", "allow")),
+        ("trusted", ("allow", "allow")),
+    ],
+)
+def test_commands_count_as_code_does(preset: str, expected: tuple[Action, ...]) -> None:
+    assert expected == (
+        act(preset, SHELL, command="rm -rf build"),
+        act(preset, "shell__job_output", read_only=True, job="job-1"),
+    )
+    if preset == "workspace":
+        assert act(preset, SHELL, command="ls", cwd="..") == "ask"
+        assert act(preset, SHELL, sandboxed=False, command="ls") == "ask"
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("git status", "allow"),
+        (["git", "status"], "allow"),
+        ("git status; rm x", "deny"),
+        ("git status; ls", "ask"),
+        (["git", "status", "-s"], "ask"),
+        ("rm -rf x", "deny"),
+        (["bash", "-c", "ls; rm -rf x"], "deny"),
+        ("X=1 git status", "ask"),
+    ],
+)
+def test_rules_see_the_shell_servers_commands(command: object, expected: Action) -> None:
+    rules = [
+        Rule.model_validate({"tool": SHELL, "args": {"command": "rm *"}, "action": "deny"}),
+        Rule.model_validate({"tool": SHELL, "args": {"command": "git status"}, "action": "allow"}),
+    ]
+    args = {"command": command}
+    made = ToolCall(SHELL, args, read_only=False, sandboxed=True, workspace="/w")
+    assert decide(Layered.of(PRESETS["ask"]), made, rules).action == expected
 
 
 def test_workspace_asks_when_one_of_our_tools_is_not_in_the_sandbox() -> None:

@@ -133,6 +133,22 @@ class TestDestinations:
 
 
 class TestFileChange:
+    def test_a_patch_shows_itself_and_watches_all_its_files(self, tmp_path: Path) -> None:
+        (tmp_path / "a").write_text("1\n")
+        lines = ["--- a/a", "+++ b/a", "@@ -1 +1 @@", "-1", "+2", "--- /dev/null", "+++ b/new"]
+        args = {"patch": "\n".join([*lines, "@@ -0,0 +1 @@", "+x"])}
+        change = change_of("files__apply_patch", args, tmp_path)
+        assert (change["path"], change["paths"]) == ("a, new", ["a", "new"])
+        assert change["diff"][:5] == lines[:5]
+        (tmp_path / "new").write_text("already")
+        assert change_of("files__apply_patch", args, tmp_path)["digest"] != change["digest"]
+
+    def test_an_edit_everywhere_is_shown_everywhere(self, tmp_path: Path) -> None:
+        (tmp_path / "a").write_text("x\ny\nx\n")
+        change = change_of(EDIT, {"path": "a", "old": "x", "new": "z", "all": True}, tmp_path)
+        assert change["problem"] is None
+        assert change["diff"].count("+z") == 2
+
     def test_a_write_is_a_diff_of_the_file_as_it_is(self, tmp_path: Path) -> None:
         (tmp_path / "a.txt").write_text("".join(f"{n}\n" for n in range(100)))
         text = "".join(f"{'new' if n == 50 else n}\n" for n in range(100))

@@ -404,3 +404,28 @@ async def test_an_undo_that_is_killed_is_finished_by_the_next(tmp_path: Path) ->
         assert report.failed == ()
         assert listing(workspace) == after
         assert await prompts_seen(c, thread) == ["one", "two", "What was said?"]
+
+
+async def test_what_the_files_server_moved_and_deleted_comes_back(
+    own_home: Path, workspace: Path
+) -> None:
+    (workspace / "moved").write_text("moved")
+    (workspace / "folder").mkdir()
+    (workspace / "folder" / "deleted").write_text("deleted")
+    before = listing(workspace)
+    calls = [
+        {"name": "files__move", "args": {"source": "moved", "destination": "new/place"}},
+        {"name": "files__delete", "args": {"path": "folder"}},
+    ]
+    rules = [{"server": "files", "action": "allow"}]
+    model = corral.ScriptedModel([*({"tool_calls": [call]} for call in calls), turn("done")])
+    agent = corral.Agent(servers=("files",), chat_model=model, facts=0)
+    async with corral.open(settings(own_home, workspace, rules=rules)) as c:
+        result = await run(c, agent, "Tidy up.")
+        assert {path.name for path in workspace.iterdir()} == {"new", ".corral-trash"}
+        report = await c.rewind(result.thread, to=0)
+        assert not report.left_alone
+        kept = {path: entry for path, entry in listing(workspace).items() if b"trash" not in path}
+        assert kept == before
+        await c.undo_rewind(result.thread)
+        assert {path.name for path in workspace.iterdir()} == {"new", ".corral-trash"}

@@ -87,6 +87,8 @@ def _banner(session: Session) -> None:
     line(f"workspace {clean(str(settings.workspace))} · thread {choices.thread or 'new'}")
     if model == "local":
         line(TINY, style="yellow")
+    if settings.sandbox == "none":
+        line("There is no sandbox: tools can do what you can do.", style="yellow")
     line("/help lists the commands.\n", style="dim")
 
 

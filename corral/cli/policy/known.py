@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from corral.mcp_servers.files import Files
-from corral.mcp_servers.python_server import PythonTool
+from corral.mcp_servers import files, python_server, shell
 from corral.mcp_servers.tool import Effects
+from corral.mcp_servers.web import server as web
+from corral.mcp_servers.workspace import Workspace
 from corral.policies.writing.cases import DEFAULT_AGENT, KnownTool
 from corral.policies.writing.lint import Known
 from corral.runtime.config import Settings
@@ -36,12 +37,11 @@ class Tools:
     def find(self, name: str) -> KnownTool:
         """What is known of a tool by its name; of an unknown one the worst."""
         server, _, tool = name.partition("__")
-        config = self.settings.mcp.get(server)
         inside = server in self.settings.sandboxed_servers
         here = KnownTool(
             sandboxed=inside,
-            network=not inside,
-            remote=config is not None and config.url is not None,
+            network=not inside or server in self.settings.networked_servers,
+            remote=server in self.settings.remote_servers,
         )
         effects = _own().get(server, {}).get(tool)
         if server == _AGENTS:
@@ -60,12 +60,13 @@ class Tools:
         )
 
 
-def _own() -> dict[str, dict[str, Effects]]:
+def _own() -> Mapping[str, Mapping[str, Effects]]:
     """What our own tools do, by server and name."""
-    run_code = PythonTool(_NOWHERE).tool()
     return {
-        "files": {name: tool.effects for name, tool in Files([_NOWHERE]).tools().items()},
-        "python": {run_code.name: run_code.effects},
+        "files": {name: tool.effects for name, tool in files.tools(Workspace([_NOWHERE])).items()},
+        "python": python_server.EFFECTS,
+        "shell": shell.EFFECTS,
+        "web": web.EFFECTS,
         "memory": _MEMORY,
     }
 
@@ -75,7 +76,7 @@ def _with(here: KnownTool, effects: Effects) -> KnownTool:
         read_only=effects.read_only,
         destructive=effects.destructive,
         idempotent=effects.idempotent,
-        open_world=False,
+        open_world=effects.open_world,
         sandboxed=here.sandboxed,
         network=here.network,
         remote=here.remote,

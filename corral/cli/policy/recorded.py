@@ -45,7 +45,13 @@ async def recorded_call(
     given: JsonObject = {**request}
     name, args = str(given["tool"]), given.get("args") or {}
     before = [each for each in effects if each.seq < at]
-    call = call_of_spec(_spec(before, name), args, row.workspace, settings.sandboxed_servers)
+    call = call_of_spec(
+        _spec(before, name),
+        args,
+        row.workspace,
+        settings.sandboxed_servers,
+        settings.networked_servers,
+    )
     return _in_its_place(call, row, entry, before, settings), Chosen.from_spec(row.spec)
 
 

@@ -9,11 +9,11 @@ from fnmatch import fnmatchcase
 from typing import get_args
 
 from corral.cli.output import clean
-from corral.cli.trace.words import ERROR, how_it_went
+from corral.cli.trace.words import ERROR, REFUSED, how_it_went
 from corral.errors import UsageError
 from corral.runtime.views import EffectView
 
-STATUSES = ("finished", "failed", ERROR, "cancelled", "started", "waiting")
+STATUSES = ("finished", "failed", ERROR, "cancelled", "started", "waiting", REFUSED)
 """What ``--status`` knows. ``failed`` also matches a result that is an error (``error``)."""
 
 _ABOUT_A_TOOL = ("tool", "approval")
@@ -47,8 +47,11 @@ class Filter:
         )
 
     def _by_status(self, effect: EffectView) -> bool:
+        word = how_it_went(effect)
+        if word == REFUSED:
+            return REFUSED in self.statuses
         return effect.status in self.statuses or (
-            how_it_went(effect) == ERROR and bool({ERROR, "failed"} & set(self.statuses))
+            word == ERROR and bool({ERROR, "failed"} & set(self.statuses))
         )
 
 
@@ -95,7 +98,7 @@ def nothing_matches(effects: Iterable[EffectView]) -> str:
 
 def _status(effect: EffectView) -> str:
     word = how_it_went(effect)
-    return word if word == ERROR else clean(effect.status)
+    return word if word in (ERROR, REFUSED) else clean(effect.status)
 
 
 def _counts(found: Counter[str]) -> str:

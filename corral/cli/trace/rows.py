@@ -21,8 +21,8 @@ class Item:
     def children(self) -> Iterator[Item]:
         """What stands below it."""
         if self.node is not None:
-            for question in self.node.questions:
-                yield Item("", [question], question)
+            for beside in (*self.node.questions, *self.node.connections):
+                yield Item("", [beside], beside)
             if self.node.inside is not None:
                 yield from items(self.node.inside)
         elif self.step is not None and len(self.step.tasks) > 1:

@@ -12,17 +12,26 @@ from typing import Any
 from corral.cli.output import clean, one_line
 from corral.cli.preview import call_text
 from corral.jsontypes import Json, JsonObject
+from corral.runtime.export.connections import connection_in_words
 from corral.runtime.paths import places
 from corral.runtime.views import EffectView
 
 ERROR = "error"
 """How an effect went whose result says that it is an error: it finished, but not well."""
 
+REFUSED = "refused"
+"""How a connection went that no rule of the sandbox's network let through."""
+
 _QUESTIONS = {"in_doubt": "in doubt: "}
 
 
 def how_it_went(effect: EffectView) -> str:
-    """The effect's status, ``error`` for a result that is one, or a human's answer."""
+    """The effect's status, ``error`` for a result that is one, or a human's answer.
+
+    A connection that was not let through is ``refused``.
+    """
+    if effect.kind == "connection" and _request(effect).get("allowed") is False:
+        return REFUSED
     match effect.result:
         case {"is_error": True} if effect.status == "finished":
             return ERROR
@@ -39,9 +48,13 @@ def is_damaged(effect: EffectView) -> bool:
     )
 
 
+def _request(effect: EffectView) -> JsonObject:
+    return effect.request if isinstance(effect.request, dict) else {}
+
+
 def asked(effect: EffectView, width: int = 100) -> str:
     """What was asked for, after its kind: a model's name, or a call with its arguments."""
-    request = effect.request if isinstance(effect.request, dict) else {}
+    request = _request(effect)
     question = _QUESTIONS.get(str(request.get("kind")), "") if effect.kind == "approval" else ""
     match request:
         case {"args": dict(args)}:
@@ -49,12 +62,16 @@ def asked(effect: EffectView, width: int = 100) -> str:
             return question + call_text(effect.name, args, inside)
         case {"purpose": str(purpose)} if purpose != "answer":
             return one_line(f"{effect.name} ({purpose})", max(8, width))
+        case {"method": method, "path": path} if effect.kind == "connection":
+            return one_line(f"{method} {effect.name}{path}", max(8, width))
     return question + one_line(effect.name, max(8, width))
 
 
 def gave(effect: EffectView) -> list[str]:
     """What an effect gave, in a few texts of any length that are not cleaned yet."""
     result = effect.result
+    if effect.kind == "connection" and not is_damaged(effect):
+        return [connection_in_words(_request(effect), result if isinstance(result, dict) else {})]
     if result is None:
         return []
     if not isinstance(result, dict):

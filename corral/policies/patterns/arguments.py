@@ -42,6 +42,7 @@ from corral.policies.patterns.commands import (
     parse_command_pattern,
 )
 from corral.policies.patterns.globs import compile_glob, escape
+from corral.policies.patterns.patches import is_patch_name, patched_paths
 from corral.policies.patterns.paths import is_path_name, matches_loosely, matches_strictly
 from corral.policies.patterns.urls import (
     is_url_name,
@@ -220,6 +221,8 @@ def _fits_kind(kind: Kind, texts: Texts, name: str, call: ToolCall, *, loosens: 
     value = call.args[name]
     if kind == "text":
         return _fits_text(texts, value, loosens=loosens)
+    if kind == "path" and is_patch_name(name) and isinstance(value, str):
+        value = list(patched_paths(value))
     if kind == "command":
         return _fits_command(texts, command_value(name, call.args), loosens=loosens)
     one = _path_test(texts, call, loosens=loosens) if kind == "path" else _url_test(texts, loosens)

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 _CONTENT = frozenset(
     {"content", "contents", "text", "data", "edits", "old", "new", "old_text", "new_text"}
-    | {"old_str", "new_str", "old_string", "new_string", "oldText", "newText"}
+    | {"old_str", "new_str", "old_string", "new_string", "oldText", "newText", "patch", "diff"}
 )
 _PROSE = frozenset(
     {"body", "code", "comment", "description", "instructions", "message", "prompt", "query"}

@@ -17,6 +17,7 @@ from urllib.parse import unquote
 
 from corral.policies.patterns.globs import match_segments
 from corral.policies.patterns.names import last_word
+from corral.policies.patterns.patches import is_patch_name, patched_paths
 
 _FOLDERS = frozenset(
     {"dir", "dirs", "directory", "directories", "folder", "folders", "cwd", "root", "roots"}
@@ -44,7 +45,10 @@ def is_path_name(name: str) -> bool:
 
 
 def path_values(args: Mapping[str, Any]) -> list[str]:
-    """All paths in a call's arguments, at any depth; a ``file://`` URL under any name is one."""
+    """All paths in a call's arguments, at any depth, and those of the files that a patch changes.
+
+    A ``file://`` URL under any name is one.
+    """
     found: list[str] = []
     todo: list[tuple[str, Any]] = list(args.items())
     while todo:
@@ -52,6 +56,8 @@ def path_values(args: Mapping[str, Any]) -> list[str]:
         if isinstance(value, str):
             if is_path_name(name) or _FILE_URL.match(value):
                 found.append(value)
+            elif is_patch_name(name):
+                found.extend(patched_paths(value))
         elif isinstance(value, Mapping):
             todo.extend(value.items())
         elif isinstance(value, Sequence):

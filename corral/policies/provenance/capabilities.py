@@ -33,7 +33,8 @@ IN_WORDS: dict[Capability, str] = {
     "change": "change something",
 }
 
-_FILES, _PYTHON, _MEMORY, _AGENTS = "files", "python", "memory", "agents"
+_FILES, _MEMORY, _AGENTS = "files", "memory", "agents"
+_CODE = ("python", "shell")
 
 _RUNS_LATER = (
     *("makefile", "gnumakefile", "justfile", "rakefile", "jenkinsfile", "dockerfile"),
@@ -78,7 +79,7 @@ def can_send(call: ToolCall) -> bool:
         return True
     if call.sandboxed and not call.network:
         return False
-    return call.open_world or call.server == _PYTHON
+    return call.open_world or call.server in _CODE
 
 
 def destinations(call: ToolCall) -> tuple[str, ...]:
@@ -144,7 +145,7 @@ def _can_be_undone(call: ToolCall) -> bool:
     """Whether a rewind undoes what the call changes."""
     if call.server == _MEMORY:
         return True
-    if call.server not in (_FILES, _PYTHON) or not call.sandboxed or call.network:
+    if call.server not in (_FILES, *_CODE) or not call.sandboxed or call.network:
         return False
     paths = path_values(call.args)
     leads = [*paths, *(call.links[path] for path in paths if path in call.links)]

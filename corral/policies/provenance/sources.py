@@ -10,13 +10,14 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from corral.jsontypes import Json, canonical
 from corral.policies.facts import ToolCall
-from corral.policies.patterns.arguments import ArgumentPatterns, fits
+from corral.policies.patterns.arguments import ArgumentPattern, ArgumentPatterns, fits
 from corral.policies.patterns.globs import compile_glob
 from corral.policies.patterns.paths import path_values
 from corral.policies.patterns.urls import is_url_name, looks_like_url, read_plainly
@@ -133,6 +134,13 @@ class Result:
     is_error: bool = False
     about: str = ""
     schema: Json = None
+
+
+@lru_cache(maxsize=64)
+def private_source(host: str) -> SourceRule:
+    """Pages of a host in the own network: for nobody else, however public its name looks."""
+    pattern = ArgumentPattern.model_validate(host)
+    return SourceRule(server="web", args={"url": pattern}, readers=())
 
 
 def result_label(

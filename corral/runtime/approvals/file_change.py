@@ -10,13 +10,14 @@ import difflib
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from corral.jsontypes import JsonObject
+from corral.policies.patterns.patches import patched_paths
 from corral.runtime.views import Approval
 
 MAX_FILE = 1024 * 1024
@@ -32,6 +33,8 @@ _HUNK = re.compile(r"@@ -(\d+)((?:,\d+)?) \+(\d+)((?:,\d+)?) @@")
 
 _PATHS = ("path", "file_path", "filepath", "filename", "file")
 _CONTENTS = ("content", "contents", "file_text", "text")
+_PATCHES = ("patch", "diff")
+_MAX_PATCHED = 100  # files of a patch whose state is looked at
 _WRITES = ("write", "create", "save")
 _EDITS = (
     ("old", "new"),
@@ -62,14 +65,19 @@ class _Change:
     path: str
     content: str | None
     edits: tuple[tuple[str, str], ...] = ()
+    everywhere: bool = False
 
 
 def file_change(tool: str, args: JsonObject, workspace: str) -> JsonObject | None:
-    """The change that a write or an edit would make; ``None`` for any other call.
+    """The change that a write, an edit or a patch would make; ``None`` for any other call.
 
-    ``path`` is as the call has it, ``diff`` its lines (``cut`` counts those left out), ``digest``
-    stands for the file's state and ``problem`` says why a file or an edit cannot be compared.
+    ``path`` is as the call has it (``paths`` are those of a patch), ``diff`` its lines (``cut``
+    counts those left out), ``digest`` stands for the files' state and ``problem`` says why a file
+    or an edit cannot be compared.
     """
+    patch = _first(args, _PATCHES)
+    if patch is not None and (paths := patched_paths(patch)):
+        return _patched(patch, paths, workspace)
     change = _change(tool, args)
     if change is None:
         return None
@@ -89,6 +97,25 @@ def file_change(tool: str, args: JsonObject, workspace: str) -> JsonObject | Non
     }
 
 
+def _patched(patch: str, paths: tuple[str, ...], workspace: str) -> JsonObject:
+    """A patch shows itself: its lines are what will change."""
+    lines = _lines(patch)
+    return {
+        "path": ", ".join(paths),
+        "paths": list(paths),
+        "digest": _digest(workspace, paths),
+        "diff": [_short(line) for line in lines[:MAX_DIFF]],
+        "cut": max(0, len(lines) - MAX_DIFF),
+        "problem": None,
+    }
+
+
+def _digest(workspace: str, paths: Sequence[str]) -> str:
+    """What tells this state of all these files from another one."""
+    states = [look(Path(workspace), path).digest for path in paths[:_MAX_PATCHED]]
+    return states[0] if len(states) == 1 else sha256("".join(states).encode()).hexdigest()
+
+
 def _change(tool: str, args: JsonObject) -> _Change | None:
     path = _first(args, _PATHS)
     if path is None:
@@ -97,7 +124,7 @@ def _change(tool: str, args: JsonObject) -> _Change | None:
     tables = [args, *(listed if isinstance(listed, list) else ())]
     edits = tuple(pair for table in tables for pair in _pairs(table))
     if edits:
-        return _Change(path, None, edits)
+        return _Change(path, None, edits, everywhere=args.get("all") is True)
     content = _first(args, _CONTENTS)
     name = tool.rpartition("__")[2].lower()
     if content is None or not any(word in name for word in _WRITES):
@@ -125,7 +152,8 @@ def _applied(change: _Change, seen: Seen) -> tuple[str | None, str | None]:
     if text is None:
         return None, problem
     for old, new in change.edits:
-        if text.count(old) != 1 or not old:
+        count = text.count(old) if old else 0
+        if count != 1 and not (count and change.everywhere):
             where = "is not in the file" if old not in text else "is in the file more than once"
             return None, f"the text to replace {where}, so the edit may fail"
         text = text.replace(old, new)
@@ -216,6 +244,6 @@ def warnings_of(approval: Approval) -> tuple[str, ...]:
     workspace = approval.context.get("facts", {}).get("workspace")
     if approval.status != "pending" or not change or not workspace:
         return ()
-    if look(Path(workspace), change["path"]).digest == change["digest"]:
+    if _digest(workspace, change.get("paths", [change["path"]])) == change["digest"]:
         return ()
     return (f"{change['path']} has changed since this was asked: the diff is of what it was.",)

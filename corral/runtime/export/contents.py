@@ -107,6 +107,15 @@ _REQUESTS: Mapping[str, Shape] = {
     "retrieval": {"query": _TEXT},
     "approval": {"tool": _TEXT, "args": _OBJECT, "kind": _TEXT},
     "value": {},
+    "connection": {
+        "host": _TEXT,
+        "port": _COUNT,
+        "method": _TEXT,
+        "path": _TEXT,
+        "addresses": _TEXTS,
+        "allowed": _is(bool),
+        "refused": _MAYBE_TEXT,
+    },
 }
 _RESULTS: Mapping[str, Shape] = {
     "prepare": {"tools": _all(_TOOL), "problems": _or_none(_TEXTS), "context_window": _COUNT},
@@ -121,6 +130,14 @@ _RESULTS: Mapping[str, Shape] = {
         "result": _MAYBE_TEXT,
     },
     "value": {},
+    "connection": {
+        "sent": _COUNT,
+        "received": _COUNT,
+        "status": _is(int, NoneType),
+        "address": _MAYBE_TEXT,
+        "error": _MAYBE_TEXT,
+        "open": _is(bool, NoneType),
+    },
 }
 _FAILURE: Shape = {"type": _TEXT, "error": _TEXT, "hint": _TEXT}
 assert _REQUESTS.keys() == _RESULTS.keys() == set(get_args(EffectKind))

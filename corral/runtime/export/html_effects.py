@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from corral.runtime.critical_path import CriticalPath
+from corral.runtime.export.connections import connection_in_words
 from corral.runtime.export.html_figures import is_error
 from corral.runtime.export.html_text import (
     Room,
@@ -20,7 +21,7 @@ from corral.runtime.export.html_text import (
     pretty,
     text_of,
 )
-from corral.runtime.paths import asked_about, in_words, scope
+from corral.runtime.paths import BESIDE, asked_about, in_words, scope
 from corral.runtime.views import Approval, EffectView, RunView
 
 _BUDGET = 6_000_000
@@ -87,7 +88,7 @@ def _item(
     run: RunView, effect: EffectView, critical: set[int], blocks: tuple[Block, ...]
 ) -> EffectItem:
     shared = effect.run not in ("", run.run)
-    path = asked_about(effect.path) if effect.kind == "approval" else effect.path
+    path = asked_about(effect.path) if effect.kind in BESIDE else effect.path
     tokens = effect.input_tokens + effect.output_tokens
     after = obj(effect.request).get("after")
     return EffectItem(
@@ -131,6 +132,8 @@ def _about(effect: EffectView) -> str:
             return ", ".join(f"{key}: {_short(value)[: _ABOUT * 2]}" for key, value in args.items())
         case "retrieval":
             return str(request.get("query") or "")
+        case "connection":
+            return f"{request.get('method')} {request.get('path')}".strip()
     return ""
 
 
@@ -173,6 +176,8 @@ def _ended(effect: EffectView, result: Mapping[str, Any]) -> Iterator[tuple[str,
         yield from _gave(result)
     elif effect.kind == "approval":
         yield from _decided(result)
+    elif effect.kind == "connection":
+        yield "Result", connection_in_words(obj(effect.request), result)
     else:
         yield "Result", pretty(effect.result)
 

@@ -103,8 +103,8 @@ class _Builder:
                     self._inside[f"{effect.path}/"] = turns[-1].inside
             case "approval":
                 turns.append(self._question(effect))
-            case "prepare" | "retrieval":
-                pass  # what a run looks up for itself; it is in the list of effects
+            case "prepare" | "retrieval" | "connection":
+                pass  # what a run and its calls look up for themselves: in the list of effects
             case _:
                 turns.append(Turn("note", f"{effect.kind} {effect.name}", effect.seq))
 

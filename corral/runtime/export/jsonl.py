@@ -23,7 +23,7 @@ from corral.runtime.entries import Entry, Parting, entries_of, follows, journal_
 from corral.runtime.export import forms, scrub
 from corral.runtime.export.lines import LineWriter
 from corral.runtime.export.question_forms import portable_context
-from corral.runtime.paths import asked_about
+from corral.runtime.paths import BESIDE, asked_about
 from corral.runtime.tables import approvals, effects, runs, threads
 
 OWN_CODE = ("functions", "own_model", "own_graph")
@@ -105,8 +105,8 @@ def past_of(parent: Sequence[Any], left: Parting) -> list[Row[Any]]:
         row for row in parent if row is at or not (follows(row, at) or _nested(row.path, at.path))
     ]
     # A question goes with its call: about a later one it would tell what the fork never knew.
-    paths = {row.path for row in kept if row.kind != "approval"}
-    return [row for row in kept if row.kind != "approval" or asked_about(row.path) in paths]
+    paths = {row.path for row in kept if row.kind not in BESIDE}
+    return [row for row in kept if row.kind not in BESIDE or asked_about(row.path) in paths]
 
 
 def _nested(path: str, other: str) -> bool:

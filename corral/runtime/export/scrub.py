@@ -160,6 +160,8 @@ def _key(key: str, at: int) -> str:
 def _effect_name(kind: str, name: str) -> str:
     if kind == "model":
         return model_name(name)
+    if kind == "connection":
+        return text(name)
     fits = _ID if kind in ("tool", "approval") else _NAME
     return name if fits.fullmatch(name) else text(name)
 
@@ -271,6 +273,10 @@ _REQUEST: dict[str, Rule] = {
     "limit": _figure,
     "after": _figure,
     "earlier": _figure,
+    "port": _figure,
+    "allowed": _figure,
+    "shared": _figure,
+    "reused": _figure,
 }
 _ANSWER: dict[str, Rule] = {"is_error": _figure, "dropped": _figure, "structured": _opaque}
 _RESULTS: dict[str, dict[str, Rule]] = {
@@ -279,6 +285,7 @@ _RESULTS: dict[str, dict[str, Rule]] = {
     "agent": _ANSWER,
     "approval": {"status": _name, "by": _who},
     "value": {"value": _opaque},
+    "connection": dict.fromkeys(("sent", "received", "status", "open"), _figure),
 }
 _QUESTION: dict[str, Rule] = {
     "tool": _id,

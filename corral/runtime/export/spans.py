@@ -199,6 +199,9 @@ class SpanMaker:
                 attributes["corral.approval.kind"] = _object(effect.request).get("kind")
                 attributes["corral.approval.status"] = _object(effect.result).get("status")
                 attributes["gen_ai.tool.name"] = effect.name
+            case "connection":
+                attributes |= self._connection_attributes(effect)
+                return f"connection {effect.name}", attributes, "client"
         return f"{effect.kind} {effect.name}", attributes, "internal"
 
     def _tool_attributes(self, effect: EffectView) -> dict[str, Any]:
@@ -208,6 +211,20 @@ class SpanMaker:
             "gen_ai.tool.call.id": self._call_id(effect),
         }
         return attributes | (self._contents.of_tool(effect) if self.content else {})
+
+    def _connection_attributes(self, effect: EffectView) -> dict[str, Any]:
+        request, result = _object(effect.request), _object(effect.result)
+        return {
+            "http.request.method": request.get("method"),
+            "http.response.status_code": result.get("status"),
+            "server.address": request.get("host"),
+            "server.port": request.get("port"),
+            "network.peer.address": result.get("address"),
+            "url.path": request.get("path") if self.content else None,
+            "corral.connection.allowed": request.get("allowed"),
+            "corral.connection.sent": result.get("sent"),
+            "corral.connection.received": result.get("received"),
+        }
 
     def _call_id(self, effect: EffectView) -> str | None:
         """The model's own id of the call, where the graph is one task a call."""
@@ -286,6 +303,8 @@ def _problem(effect: EffectView) -> tuple[str, str] | None:
     result = _object(effect.result)
     if effect.status == "failed":
         return str(result.get("type") or "_OTHER"), str(result.get("error", ""))
+    if effect.kind == "connection" and _object(effect.request).get("allowed") is False:
+        return "refused", str(_object(effect.request).get("refused", ""))
     if effect.status == "cancelled":
         return "cancelled", "Nobody waited for its end."
     if result.get("is_error") is True:

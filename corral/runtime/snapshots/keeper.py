@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from corral.errors import CorralError, StorageError
-from corral.runtime.config import SnapshotConfig
 from corral.runtime.database import Database
 from corral.runtime.effects import Effect
 from corral.runtime.events import Event, Notice
+from corral.runtime.sections import SnapshotConfig
 from corral.runtime.snapshots.store import Snapshots
 
 

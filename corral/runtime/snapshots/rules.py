@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from corral.errors import UsageError
-from corral.runtime.config import SnapshotConfig
+from corral.runtime.sections import SnapshotConfig
 from corral.runtime.snapshots.trees import join
 
 VERSION_CONTROL = frozenset({".git", ".hg", ".svn", ".jj", ".bzr", "_darcs", ".pijul", "cvs"})

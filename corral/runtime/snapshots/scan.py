@@ -29,6 +29,7 @@ from corral.runtime.snapshots.trees import (
     encode,
     join,
 )
+from corral.sandbox.guest.names import TRASH
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -142,6 +143,8 @@ class Scanner:
         names = sorted(os.listdir(folder))
         reason = self._bounds.whole_folder(names)
         for name in names:
+            if name == TRASH and not path:
+                continue  # the snapshots from before have what was deleted
             why = reason or self._bounds.excluded(path, name)
             if why is not None:
                 found.tree[name] = LeftOut(why)

@@ -22,8 +22,8 @@ from sqlalchemy.engine import make_url
 from corral.errors import StorageError
 from corral.runtime import blobs
 from corral.runtime.clock import now
-from corral.runtime.config import SnapshotConfig
 from corral.runtime.database import Database
+from corral.runtime.sections import SnapshotConfig
 from corral.runtime.snapshots.rules import Bounds, own_files
 from corral.runtime.snapshots.scan import Cache, Found, Known, Scan, Scanner, Sink
 from corral.runtime.snapshots.trees import Fetch, Tree

@@ -22,8 +22,9 @@ class PolicyRules:
     """The rules of a run, and what is needed to apply them.
 
     ``standing`` are those that "always" has added, ``sandboxed`` the servers in the sandbox,
-    ``remote`` those that are reached over the network, and ``workspace`` is the folder that was
-    granted; ``rewindable`` says that it is kept before it is changed.
+    ``networked`` those of them that reach something from there, ``remote`` those that are reached
+    over the network, and ``workspace`` is the folder that was granted; ``rewindable`` says that it
+    is kept before it is changed.
     """
 
     policy: Layered
@@ -32,6 +33,7 @@ class PolicyRules:
     workspace: str
     thread: str
     remote: frozenset[str] = frozenset()
+    networked: frozenset[str] = frozenset()
     rewindable: bool = True
 
 
@@ -47,7 +49,7 @@ def facts(guard: Guard, rules: PolicyRules) -> ToolCall:
         destructive=spec.destructive or not spec.trusted,
         idempotent=spec.trusted and spec.idempotent,
         open_world=spec.open_world or not spec.trusted,
-        network=spec.server not in rules.sandboxed,
+        network=spec.server not in rules.sandboxed or spec.server in rules.networked,
         remote=spec.server in rules.remote,
         rewindable=rules.rewindable,
         schema=spec.input_schema if spec.trusted else {},

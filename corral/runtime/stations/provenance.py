@@ -149,7 +149,7 @@ class Tracker:
 
     def _is_elsewhere(self, spec: ToolSpec) -> bool:
         """Whether a tool's server can have what it returns: what stays here is no reference."""
-        if spec.server in self._rules.sandboxed:
+        if spec.server in self._rules.sandboxed - self._rules.networked:
             return False
         return spec.server in self._rules.remote or spec.open_world or not spec.trusted
 
