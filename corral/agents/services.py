@@ -29,11 +29,11 @@ from corral.runtime.program import Program
 from corral.sandbox.contract import LocalBackend
 from corral.sandbox.registry import select_backend
 from corral.tools.builder import build_provider, builtin_provider
-from corral.tools.builtin import BUILTIN_SERVERS
 from corral.tools.code_provider import code_provider
 from corral.tools.contract import CallOptions, ToolProvider, ToolResult, ToolSpec
 from corral.tools.functions import FunctionTools
 from corral.tools.pool import Catalog, ToolPool
+from corral.tools.settings import BUILTIN_SERVERS
 
 FUNCTIONS = "functions"
 """The server's name under which an agent's own Python functions are offered."""

@@ -10,8 +10,8 @@ from corral.runtime.config import Settings
 from corral.runtime.database import Database
 from corral.runtime.stations.shield import ShieldTerms
 from corral.runtime.vault import Vault, VaultKey
-from corral.tools.builtin import BUILTIN_SERVERS
 from corral.tools.contract import ToolSpec
+from corral.tools.settings import BUILTIN_SERVERS
 
 
 class Shielding:

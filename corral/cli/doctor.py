@@ -88,6 +88,7 @@ def examine(*, sandboxes: bool = False) -> Iterator[Check]:
         ("model", _model),
         ("sandbox", _sandbox),
         ("sandbox", _others_started if sandboxes else _others),
+        ("servers", _servers),
         ("database", _database),
         ("keys", _keys),
     )
@@ -101,7 +102,11 @@ def examine(*, sandboxes: bool = False) -> Iterator[Check]:
 
 
 def _config(settings: Settings) -> Iterator[Check]:
-    yield Check("config", "ok", f"home {settings.home}")
+    from corral.runtime.config import user_file
+
+    file = user_file()
+    own = f"your own file {file}" + ("" if file.is_file() else " (not there)")
+    yield Check("config", "ok", f"home {settings.home}, {own}")
 
 
 def _workspace(settings: Settings) -> Iterator[Check]:
@@ -155,6 +160,28 @@ def _others(settings: Settings, *, start: bool = False) -> Iterator[Check]:
 
 def _others_started(settings: Settings) -> Iterator[Check]:
     return _others(settings, start=True)
+
+
+def _servers(settings: Settings) -> Iterator[Check]:
+    """Whether our own servers can be started with their settings; none is."""
+    from corral.tools.builtin import builtin_server
+
+    held = True
+    for name in settings.servers:
+        try:
+            builtin_server(name, settings.workspace, settings.builtin)
+        except CorralError as error:
+            held = False
+            yield Check("servers", "fail", f"{name}: {error.message}", error.hint)
+    for entry, database in settings.sql.items() if "sql" in settings.servers else ():
+        file = database.path and settings.workspace / database.path.expanduser()
+        if file and not file.is_file():
+            held = False
+            fix = "Correct the path, or make the database."
+            yield Check("servers", "warn", f"sql: there is no file {file} of [sql.{entry}]", fix)
+    if held:
+        started = "corral mcp list starts them and lists their tools"
+        yield Check("servers", "ok", f"{', '.join(settings.servers)}; {started}")
 
 
 def _database(settings: Settings) -> Iterator[Check]:

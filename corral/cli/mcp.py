@@ -58,8 +58,9 @@ def serve(
     What it may reach is what the settings say: [web], [sql.NAME].
     """
     from corral.sandbox.registry import select_backend
-    from corral.tools.builtin import BUILTIN_SERVERS, builtin_server
+    from corral.tools.builtin import builtin_server
     from corral.tools.networked import Networked, confined
+    from corral.tools.settings import BUILTIN_SERVERS
 
     if name not in BUILTIN_SERVERS:
         near = get_close_matches(name, BUILTIN_SERVERS, n=1)

@@ -33,7 +33,23 @@ def argument_lines(args: JsonObject) -> Iterator[str]:
 def _shown(value: Json) -> str:
     if isinstance(value, str):
         return clean(value)
+    if isinstance(value, list) and value and all(map(_is_statement, value)):
+        return "\n".join(map(_statement, value))
     return clean(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _is_statement(value: Json) -> bool:
+    """Whether it has the form of a statement of the ``sql`` server."""
+    return isinstance(value, dict) and isinstance(value.get("sql"), str)
+
+
+def _statement(value: Json) -> str:
+    """The statement as it is written, and below it whatever is given along with it."""
+    assert isinstance(value, dict)
+    others = {name: each for name, each in value.items() if name != "sql"}
+    lines = [str(value["sql"])]
+    lines += [f"  {name}: {json.dumps(each, ensure_ascii=False)}" for name, each in others.items()]
+    return clean("\n".join(lines))
 
 
 def shorten(lines: list[str], limit: int | None) -> list[str]:

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 from corral.mcp_servers.tool import ToolFault
 from corral.sandbox.guest import init
 from corral.sandbox.guest.capture import Capture
-from corral.sandbox.guest.client import Below
+from corral.sandbox.guest.client import Below, end_everything
 from corral.sandbox.guest.minder import KILL
 
 _CHUNK = 1 << 16
@@ -144,7 +144,7 @@ class Job:
                     ended_by = moment + _OVERDUE
                     self._kill()
                 if moment >= ended_by:
-                    break
+                    end_everything()
         finally:
             self._finish()
 
@@ -202,6 +202,8 @@ class Commands:
         given = [theirs.detach(), stdin, output, errors]
         try:
             self._below.send(request, given)
+        except (BrokenPipeError, ConnectionResetError):
+            end_everything()
         except (OSError, ValueError) as error:
             for fd in (stdout, stderr, status.detach()):
                 os.close(fd)

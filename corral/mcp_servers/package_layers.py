@@ -15,6 +15,9 @@ from typing import Any, NamedTuple
 from corral.mcp_servers.tool import ToolFault
 
 _SEPARATORS = re.compile(r"[-_.]+")
+_MISSING = re.compile(
+    r"^ModuleNotFoundError: No module named '(\w+)(?:\.[.\w]*)?'\s*\Z", re.MULTILINE
+)
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
@@ -51,6 +54,13 @@ class PackageLayers:
         names = {_name(text) for text in requests}
         return {name: version for name, version in layer.installed.items() if name in names}
 
+    def advice(self, error: str) -> str:
+        """What to do about a traceback that ends with a missing module; empty for others."""
+        missing = _MISSING.search(error)
+        if missing is None or _name(missing[1]) not in map(_name, self._allowed):
+            return ""
+        return f"{missing[1]} is not installed; install_packages can make it importable."
+
     def _in_use(self) -> set[str]:
         return {key for one in self._layers() if one.folder == self.folder for key in one.requested}
 
@@ -64,10 +74,17 @@ class PackageLayers:
         names = ", ".join(requests)
         if not self._allowed:
             return f"Nothing was installed: no packages are allowed here, so not {names}."
+        allowed = {_name(text) for text in self._allowed}
+        others = ", ".join(text for text in requests if _name(text) not in allowed)
+        if others:
+            return (
+                f"Nothing was installed: {others} is not allowed. Allowed are "
+                f"{', '.join(self._allowed)}; only the user can name others, in allowed_packages "
+                "of [python]."
+            )
         return (
-            f"Nothing was installed: {names} cannot be had here. Allowed are "
-            f"{', '.join(self._allowed)}; the user installs them with "
-            f"`corral packages install {' '.join(requests)}`, and then this call works."
+            f"Nothing was installed: {names} is allowed, but not there yet. The user installs it "
+            f"with `corral packages install {' '.join(requests)}`, and then this call works."
         )
 
 

@@ -13,6 +13,7 @@ from corral.mcp_servers.produced import Produced, changed_since, moment
 from corral.mcp_servers.protocol import Identity, Server
 from corral.mcp_servers.python_sessions import MAX_SESSIONS, PythonSessions
 from corral.mcp_servers.tool import Answer, Call, Effects, Image, JsonObject, Tool
+from corral.sandbox.guest import processes
 from corral.sandbox.guest.client import Order
 from corral.sandbox.guest.outcome import Outcome
 
@@ -100,7 +101,8 @@ class PythonTools:
             outcome = self._sessions.run_fresh(order)
         else:
             outcome = self._sessions.run(call.text("session", _MAIN), order)
-        return _answer(outcome, changed_since(self._folder, begun))
+        advice = self._packages.advice(outcome.error or "")
+        return _answer(outcome, advice, changed_since(self._folder, begun))
 
     def restart_session(self, call: Call) -> Answer:
         """End a session; what it held is gone."""
@@ -224,14 +226,14 @@ def _busy(session: JsonObject) -> str:
     return ", one under way" if session["busy"] else ""
 
 
-def _answer(outcome: Outcome, files: Produced) -> Answer:
+def _answer(outcome: Outcome, advice: str, files: Produced) -> Answer:
     images = _images(outcome)
     tables = [content for mime, content in outcome.displays if mime == "text/markdown"]
     if outcome.value is None:
         tables += [content for mime, content in outcome.displays if mime == "text/html"]
     errors = f"[stderr]\n{outcome.stderr}" if outcome.stderr else ""
     shown = tables or [outcome.value or ""]
-    parts = [outcome.stdout, errors, *shown, outcome.error, outcome.note, files.note()]
+    parts = [outcome.stdout, errors, *shown, outcome.error, advice, outcome.note, files.note()]
     structured: JsonObject = {
         "status": outcome.status,
         "stdout": outcome.stdout,
@@ -260,6 +262,7 @@ def main(argv: list[str] | None = None) -> int:
     options = options_of("python", sys.argv[1:] if argv is None else argv)
     folder = options.roots[0]
     os.chdir(folder)
+    processes.become_opaque()  # code must not speak for this process, or for another session
     config = options.config
     # First of all: the fork server must come from a process with a single thread.
     packages = PackageLayers.from_config(config)

@@ -15,6 +15,7 @@ from corral.mcp_servers.produced import changed_since, moment
 from corral.mcp_servers.protocol import Identity, Server
 from corral.mcp_servers.shell_tools import EFFECTS, declarations
 from corral.mcp_servers.tool import Answer, Call, JsonObject, Tool, ToolFault
+from corral.sandbox.guest import processes
 
 DEFAULT_TIMEOUT = 60
 _HALF_OUTPUT = 16_384
@@ -235,6 +236,7 @@ def main(argv: list[str] | None = None) -> int:
     """Serve on standard input; commands run in the folder that ``--root`` names, else this one."""
     folder = roots_of("shell", sys.argv[1:] if argv is None else argv)[0]
     os.chdir(folder)
+    processes.become_opaque()  # a command must not speak for this process
     tools = ShellTools(folder, Commands())
     identity = Identity(
         name="corral-shell",

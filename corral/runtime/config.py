@@ -50,9 +50,9 @@ from corral.runtime.sections import (
     SamplingConfig,
     SnapshotConfig,
 )
-from corral.tools.builtin import BUILTIN_SERVERS
 from corral.tools.config import ServerConfig, check_server_name
 from corral.tools.settings import (
+    BUILTIN_SERVERS,
     BuiltinName,
     BuiltinSettings,
     E2BSettings,
@@ -334,7 +334,8 @@ def _explained(error: ValidationError, files: list[tuple[Path, JsonObject]]) -> 
             f"Did you mean {close[0]!r}?" if close else "Remove it, or see docs/configuration.md."
         )
         return ConfigError(f"{where}: there is no setting {name!r}.", hint=hint)
-    said = problem["msg"].removeprefix("Value error, ")
+    said = problem["msg"].removeprefix("Value error, ").removesuffix(".")
+    said = said.replace("valid tuple", "list")  # TOML has no tuples
     return ConfigError(f"{where}: {name}: {said}.", hint="See docs/configuration.md.")
 
 

@@ -16,6 +16,7 @@ from corral.errors import ConfigError
 from corral.jsontypes import JsonObject
 from corral.policies.presets import PRESETS
 from corral.runtime.redaction_settings import refused_in_project
+from corral.sandbox.guest.names import PROTECTED
 
 _USER_ONLY = (
     *("sandbox", "base_url", "database_url", "home", "workspace", "config"),
@@ -74,6 +75,8 @@ def _servers(path: Path, servers: Any) -> Iterator[str]:
             folders = server.get(key, ())
             if isinstance(folders, list) and not all(_inside(path.parent, one) for one in folders):
                 yield f"mcp.{name}.{key} outside of its folder"
+        if _opens_protected(path.parent, server.get("writable", ())):
+            yield f"mcp.{name}.writable of .git or corral.toml"
 
 
 def _of_the_users(data: JsonObject, users: JsonObject) -> Iterator[str]:
@@ -108,8 +111,20 @@ def _rules(rules: Any) -> Iterator[str]:
                 yield f"rule {number}: allow with {key} = true"
 
 
+def _opens_protected(folder: Path, folders: Any) -> bool:
+    """Whether a server could change what runs outside of the sandbox: git's hooks, this file."""
+    named = [one for one in folders if isinstance(one, str)] if isinstance(folders, list) else []
+    real = [os.path.relpath(_real(folder, one), os.path.realpath(folder)) for one in named]
+    parts = {part.lower() for one in (*named, *real) for part in Path(one).parts}
+    return not parts.isdisjoint(PROTECTED)
+
+
+def _real(folder: Path, text: str) -> str:
+    return os.path.realpath(folder / Path(text).expanduser())
+
+
 def _inside(folder: Path, text: Any) -> bool:
     if not isinstance(text, str):
         return True  # the settings say what is wrong with it
-    whole = os.path.realpath(folder / Path(text).expanduser())
+    whole = _real(folder, text)
     return whole == os.path.realpath(folder) or whole.startswith(f"{os.path.realpath(folder)}/")

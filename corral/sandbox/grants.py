@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 from corral.errors import SandboxError
@@ -74,6 +75,7 @@ def _own_folders_in(grants: Mapping[Path, Grant]) -> Iterator[tuple[Path, Path]]
                 yield own, target / own.relative_to(real)
 
 
+@cache
 def _own_folders() -> tuple[Path, ...]:
     return (Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve(), host.PACKAGE)
 

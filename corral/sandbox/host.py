@@ -50,12 +50,14 @@ class Bubblewrap:
     folder: Path | None = None
 
 
+@cache
 def interpreter() -> Path:
     """The base interpreter of the running Python, with all links resolved."""
     base = getattr(sys, "_base_executable", "") or sys.executable
     return Path(base).resolve()
 
 
+@cache
 def interpreter_folder() -> Path | None:
     """The folder that holds the base interpreter and its library; ``None`` if it is in /usr."""
     folder = Path(sys.base_prefix).resolve()
@@ -73,7 +75,8 @@ def system_paths() -> list[str]:
     return ["/usr", *folders, *_SYSTEM_FILES]
 
 
-def system_options() -> list[str]:
+@cache
+def system_options() -> tuple[str, ...]:
     """bubblewrap's options for a read-only minimal system: programs, libraries, certificates."""
     options = ["--ro-bind", "/usr", "/usr"]
     for name in _SYSTEM_FOLDERS:
@@ -84,7 +87,7 @@ def system_options() -> list[str]:
             options += ["--ro-bind", str(folder), str(folder)]
     for path in _SYSTEM_FILES:
         options += ["--ro-bind-try", path, path]
-    return options
+    return tuple(options)
 
 
 @cache

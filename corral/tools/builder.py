@@ -20,6 +20,7 @@ from corral.tools.config import ServerConfig, check_server_name
 from corral.tools.contract import ToolProvider
 from corral.tools.http import HttpServer
 from corral.tools.networked import Networked, Sandboxed, confined
+from corral.tools.protection import check_inside, protected_in
 from corral.tools.python import PythonProvider
 from corral.tools.server import Timing
 from corral.tools.settings import BuiltinSettings
@@ -136,8 +137,9 @@ class _Starter:
         for writable, folders in ((False, self.entry.grants), (True, self.entry.writable)):
             for text in folders:
                 folder = self._folder(text)
+                check_inside(folder, self._folder("."), f"[mcp.{self.name}]")
                 grants[folder] = Grant(folder, writable)
-        return tuple(grants.values())
+        return (*grants.values(), *protected_in(grants.values()))
 
     def _folder(self, text: str) -> Path:
         home = self.environ.get("HOME")

@@ -17,18 +17,15 @@ from corral.sandbox.contract import Grant, Limits, Profile
 from corral.tools.addition import Addition
 from corral.tools.local_servers import files_addition, git_addition, repository_of
 from corral.tools.networked import Sandboxed
+from corral.tools.protection import protected_in
 from corral.tools.python import python_addition
-from corral.tools.settings import BuiltinSettings
+from corral.tools.settings import BUILTIN_SERVERS, BuiltinSettings
 from corral.tools.sql import sql_addition
 from corral.tools.web import web_addition
-
-BUILTIN_SERVERS: tuple[str, ...] = ("files", "python", "shell", "web", "sql", "git")
-"""The names of the servers that come with Corral."""
 
 _CORRAL = Path(__file__).resolve().parent.parent
 _SERVERS = _CORRAL / "mcp_servers"
 _GUEST = _CORRAL / "sandbox" / "guest"
-_PROTECTED = (".git", "corral.toml")
 _LIMITS = Limits(cpu_seconds=3600)
 _DEFAULTS = BuiltinSettings()
 
@@ -67,9 +64,7 @@ def builtin_server(name: str, workspace: Path, settings: BuiltinSettings = _DEFA
     added = _added(name, folder, settings)
     changed = [] if added.alone else [Grant(folder, writable=True)]
     changed += [grant for grant in added.grants if grant.writable]
-    grants = [*changed, Grant(_SERVERS), Grant(_GUEST)]
-    inside = [grant.path / kept for grant in changed for kept in _PROTECTED]
-    grants += [Grant(path) for path in inside if _is_real(path)]
+    grants = [*changed, Grant(_SERVERS), Grant(_GUEST), *protected_in(changed)]
     grants += [grant for grant in added.grants if not grant.writable]
     base = getattr(sys, "_base_executable", "") or sys.executable
     command: tuple[str, ...] = (
@@ -108,7 +103,3 @@ def _compile() -> None:
     """
     for folder in (_SERVERS, _GUEST):
         compileall.compile_dir(folder, maxlevels=1, quiet=2)
-
-
-def _is_real(path: Path) -> bool:
-    return path.exists() and not path.is_symlink()

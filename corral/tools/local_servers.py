@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sysconfig
@@ -10,6 +11,7 @@ from pathlib import Path
 from corral.errors import ConfigError
 from corral.sandbox.contract import Grant
 from corral.tools.addition import Addition
+from corral.tools.protection import check_inside
 from corral.tools.settings import GitSettings
 
 _GIT_SECONDS = 5.0
@@ -43,11 +45,12 @@ def repository_of(settings: GitSettings, workspace: Path) -> Path:
     """The repository's folder. Raises ``ConfigError`` for one that ``[git]`` names and is none."""
     if settings.repository is None:
         return workspace
-    folder = workspace / settings.repository.expanduser()
+    folder = Path(os.path.normpath(workspace / settings.repository.expanduser()))
+    check_inside(folder, workspace, "[git]")
     if not folder.is_dir():
         raise ConfigError(
             f"The repository {folder} of [git] is no folder.",
-            hint="Correct `repository` in corral.toml, or leave it out.",
+            hint="Correct `repository` in your own configuration file, or leave it out.",
         )
     return folder
 

@@ -235,8 +235,10 @@ def _installer(folder: Path) -> list[str]:
             "Packages cannot be installed: there is neither uv nor pip here.",
             hint="Install one of them, uv by preference.",
         )
-    command = [sys.executable, "-m", "pip", "install", "--no-input", "--disable-pip-version-check"]
-    return [*command, "--only-binary", ":all:", "--target", str(folder)]
+    # -P: what lies in the folder that Corral works in is not to be imported.
+    command = [sys.executable, "-P", "-m", "pip", "install", "--no-input"]
+    command += ["--disable-pip-version-check", "--only-binary", ":all:"]
+    return [*command, "--target", str(folder)]
 
 
 async def _fill(folder: Path, requests: Sequence[str], tell: Tell) -> None:
@@ -244,6 +246,7 @@ async def _fill(folder: Path, requests: Sequence[str], tell: Tell) -> None:
     process = await asyncio.create_subprocess_exec(
         *_installer(folder),
         *requests,
+        cwd=folder,  # a uv.toml or pyproject.toml in a workspace would name its own index
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -12,6 +12,8 @@ from corral.sandbox.contract import Limits, MiB
 
 Size = Annotated[float, Field(gt=0)]
 BuiltinName = Literal["files", "python", "shell", "web", "sql", "git"]
+BUILTIN_SERVERS: tuple[str, ...] = get_args(BuiltinName)
+"""The names of the servers that come with Corral."""
 
 
 class _Section(BaseModel):

@@ -167,6 +167,7 @@ def test_the_first_prompt_waits_for_neither_a_database_nor_a_graph(place: Place)
         "import sys\n"
         "import corral.cli.chat.session, corral.runtime.config\n"
         "heavy = ('sqlalchemy', 'alembic', 'langgraph', 'langchain_core', 'mcp', 'tree_sitter')\n"
+        "heavy += ('corral.tools.builtin', 'corral.sandbox.network.proxy', 'corral.sandbox.host')\n"
         "sys.exit(', '.join(name for name in heavy if name in sys.modules) or None)\n"
     )
     done = subprocess.run(

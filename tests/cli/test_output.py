@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from corral.cli.output import clean, one_line
-from corral.cli.preview import call_text, duration, shorten
+from corral.cli.preview import argument_lines, call_text, duration, shorten
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,21 @@ def test_a_call_fits_on_one_line() -> None:
     shown = call_text("files__write_file", {"content": "x\n" * 5000})
     assert "\n" not in shown
     assert len(shown) < 150
+
+
+def test_statements_are_shown_as_they_are_written() -> None:
+    statements = [
+        {"sql": "UPDATE a\nSET b = ?", "parameters": ["x"]},
+        {"sql": "DELETE FROM c \x1b[2K"},
+    ]
+    assert list(argument_lines({"database": "shop", "statements": statements})) == [
+        "database: shop",
+        "statements:",
+        "  UPDATE a",
+        "  SET b = ?",
+        '    parameters: ["x"]',
+        "  DELETE FROM c \\x1b[2K",
+    ]
 
 
 def test_what_is_long_is_shortened_and_counted() -> None:

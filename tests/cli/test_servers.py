@@ -145,6 +145,25 @@ def test_the_doctor_says_what_the_sandbox_holds_and_what_else_there_is(
     assert "→ Install it: apt-get install bubblewrap" in missing.out
 
 
+def test_the_doctor_tells_what_our_own_servers_cannot_be_started_with(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "files, python; corral mcp list starts them" in place.corral("doctor").out
+
+    monkeypatch.setenv("CORRAL_SERVERS", '["web", "git", "sql"]')
+    monkeypatch.setenv("CORRAL_WEB__SEARCH__PROVIDER", "brave")
+    monkeypatch.setenv("CORRAL_GIT__REPOSITORY", "elsewhere")
+    monkeypatch.setenv("CORRAL_SQL", '{"shop": {"path": "shop.db"}}')
+    monkeypatch.delenv("BRAVE_API_KEY", raising=False)
+    told = place.corral("doctor", "--json")
+    assert told.code == 1
+    found = {line["detail"]: line["status"] for line in told.lines if line["name"] == "servers"}
+    assert sorted(found.values()) == ["fail", "fail", "warn"]
+    assert any("BRAVE_API_KEY" in detail for detail in found)
+    assert any("elsewhere of [git] is no folder" in detail for detail in found)
+    assert any("shop.db of [sql.shop]" in detail for detail in found)
+
+
 def _no_bubblewrap() -> None:
     raise SandboxError(
         "bubblewrap is not installed.", hint="Install it: apt-get install bubblewrap"

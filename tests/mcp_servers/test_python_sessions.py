@@ -267,6 +267,12 @@ class TestPackages:
         home.mkdir()
         with configured(folder, packages_home=str(home), allowed=["shapes"]) as python:
             python.text("run_code", code="kept = 1")
+            says = python.fault("run_code", code="import shapes.round")
+            assert says.endswith("install_packages can make it importable.")
+            assert "install_packages" not in python.fault("run_code", code="import nothing")
+            refused = python.fault("install_packages", packages=["nothing"])
+            assert "nothing is not allowed" in refused
+            assert "corral packages install" not in refused
             assert "corral packages install shapes" in python.fault(
                 "install_packages", packages=["shapes"]
             )

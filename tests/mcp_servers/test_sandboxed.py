@@ -22,8 +22,8 @@ from corral.errors import NotFoundError
 from corral.mcp_servers.search import TIMEOUT as SEARCH_SECONDS
 from corral.sandbox.contract import Launch, MiB
 from corral.sandbox.registry import select_backend
-from corral.tools.builtin import BUILTIN_SERVERS, builtin_command
-from corral.tools.settings import BuiltinSettings, GitSettings
+from corral.tools.builtin import builtin_command
+from corral.tools.settings import BUILTIN_SERVERS, BuiltinSettings, GitSettings
 from tests.sandbox.inside import wait_until
 
 MODES = ("auto", "legacy", "2026-07-28")

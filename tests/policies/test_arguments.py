@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
@@ -294,6 +294,9 @@ class TestOrder:
             ("url", "https://*.a.com/**", "https://a.com/**", False),
             ("url", "https://a.com/**", "http://a.com/**", False),
             ("url", "*://a.com:*/**", "http://a.com:80/x", True),
+            ("path", "*/", "*", False),  # "" and 5 fit only "*"
+            ("path", "src/**/*.py", "src/*.py", False),
+            ("url", "http://a.com/*/", "http://a.com/*", False),
             ("command", "git *", "git status *", True),
             ("command", "git status", "git status *", False),
             ("command", "git status *", "git *", False),
@@ -307,7 +310,11 @@ class TestOrder:
     def test_what_covers_what(self, name: str, wider: Any, narrower: Any, expected: bool) -> None:
         assert covers(pattern(wider), pattern(narrower), name) is expected
 
+    def test_what_fits_strictly_is_read_as_a_path_only(self) -> None:
+        assert covers(pattern("src/**/*.py"), pattern("src/*.py"), "path", strictly=True)
+
     @settings(deadline=None, max_examples=400)
+    @example(wider="*/", narrower="*", value="", name="path", loosens=False)
     @given(
         wider=st.text(alphabet="ab*?/", min_size=1, max_size=5),
         narrower=st.text(alphabet="ab*?/", min_size=1, max_size=5),
@@ -318,7 +325,7 @@ class TestOrder:
     def test_a_wider_pattern_fits_all_that_a_narrower_one_does(
         self, wider: str, narrower: str, value: str, name: str, loosens: bool
     ) -> None:
-        if covers(pattern(wider), pattern(narrower), name):
+        if covers(pattern(wider), pattern(narrower), name, strictly=loosens):
             given_call = call({name: value})
             if fits(pattern(narrower), name, given_call, loosens=loosens):
                 assert fits(pattern(wider), name, given_call, loosens=loosens)

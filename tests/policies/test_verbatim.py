@@ -101,3 +101,10 @@ def test_a_hostile_text_takes_no_time() -> None:
         assert not stands_in(value, texts)
         link_stands_in(str(value), [Page("", text) for text in texts])
     assert time.perf_counter() - began < 5
+
+
+def test_many_values_take_no_time() -> None:
+    began = time.process_time()
+    for number in range(300):
+        assert stands_in(f"value-{number}", [f"Take value-{number} now"])
+    assert time.process_time() - began < 1

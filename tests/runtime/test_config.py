@@ -52,6 +52,8 @@ def test_the_file_named_by_a_flag_beats_the_project(workspace: Path, tmp_path: P
         ('[mcp.x]\ncommand = "x"\ntrust = true', "mcp.x.trust"),
         ('[mcp.x]\ncommand = "x"\nwritable = ["~"]', "mcp.x.writable"),
         ('[mcp.x]\ncommand = "x"\ngrants = ["../other"]', "mcp.x.grants"),
+        ('[mcp.x]\ncommand = "x"\nwritable = [".", "sub/../.Git/hooks"]', "mcp.x.writable of"),
+        ('[mcp.x]\ncommand = "x"\nwritable = ["corral.toml"]', "mcp.x.writable of"),
         ('policy = "loose.toml"', "policy"),
         ('policy = "trusted"', "policy"),
         ('[[rules]]\ntool = "*"\nsandboxed = false\naction = "allow"', "rule 1"),
@@ -82,6 +84,11 @@ def test_a_projects_file_cannot_loosen_what_protects_the_user(
         ("[agents.a]\ninstruction = 'x'", "instruction", "instructions"),
         ("\n[[rules]]\ntool = 'x'\naction = 'perhaps'", "line 4: action", '"deny"'),
         ("model = [", "TOML", "Correct"),
+        (
+            "[mcp.a]\ncommand = 'x'\ngrants = 'docs'",
+            "mcp.a.grants: Input should be a list.",
+            "docs",
+        ),
     ],
 )
 def test_a_mistake_names_the_file_the_key_and_the_remedy(
@@ -103,7 +110,7 @@ def test_policies_are_presets_or_files_and_the_settings_rules_come_first(
     policy = load_policy(settings, str(file))
     (layer,) = policy.layers
     assert [one.rule.tool for one in layer.placed()] == ["x__y", "a__b"]
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="There is no policy file"):
         load_policy(settings, str(tmp_path / "missing.toml"))
     with pytest.raises(ConfigError, match="no policy"):
         load_policy(settings, "askk")

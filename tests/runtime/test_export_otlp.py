@@ -200,7 +200,8 @@ async def test_what_a_sub_agent_does_hangs_on_its_span(
     assert agent.parent_span_id == collector.named("invoke_agent assistant").span_id
     assert tool.parent_span_id == agent.span_id
     assert agent.start_time_unix_nano <= tool.start_time_unix_nano
-    assert tool.end_time_unix_nano <= agent.end_time_unix_nano + 2 * 10**6
+    # Each start is of the wall clock and each duration of the steady one, read a moment apart.
+    assert tool.end_time_unix_nano <= agent.end_time_unix_nano + 10**9
     assert attributes(tool)["gen_ai.tool.call.id"]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from corral.errors import SandboxError
 from corral.sandbox import host
@@ -17,7 +18,16 @@ from corral.sandbox.contract import Command, Finished, Grant, Profile, Sandbox
 from corral.sandbox.registry import BACKENDS
 
 PYTHON = "/usr/bin/python3"
-LOCAL = ("bubblewrap", "landlock", "gvisor", "none")
+
+
+def backends(*names: str) -> list[ParameterSet]:
+    """Parameters for a battery: every day it tries bubblewrap, the others are ``slow``."""
+    return [
+        pytest.param(name, marks=() if name == "bubblewrap" else pytest.mark.slow) for name in names
+    ]
+
+
+LOCAL = backends("bubblewrap", "landlock", "gvisor", "none")
 
 
 def skip_unless_here(backend: str) -> None:

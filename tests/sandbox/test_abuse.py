@@ -14,10 +14,10 @@ from corral.errors import SandboxError
 from corral.sandbox.capabilities import DECLARED
 from corral.sandbox.contract import Command
 from tests.sandbox.abuse import ABUSES, DAEMON, LARGE, MANY_ALLOCATIONS
-from tests.sandbox.boxes import LOCAL, PYTHON, box, processes_with, python
+from tests.sandbox.boxes import LOCAL, PYTHON, backends, box, processes_with, python
 
 
-@pytest.mark.parametrize("backend", LOCAL)
+@pytest.mark.parametrize("backend", ["bubblewrap", "landlock", "gvisor", "none"])
 def test_every_declared_limit_is_abused(backend: str) -> None:
     assert DECLARED[backend].limits <= {abuse.limit for abuse in ABUSES.values()}
 
@@ -44,7 +44,7 @@ async def test_memory_is_stopped_within_a_tenth_of_its_limit(backend: str, tmp_p
     assert LARGE.memory / 2 < taken <= 1.1 * LARGE.memory
 
 
-@pytest.mark.parametrize("backend", ["bubblewrap", "landlock"])
+@pytest.mark.parametrize("backend", backends("bubblewrap", "landlock"))
 async def test_after_too_much_memory_the_sandbox_goes_on(backend: str) -> None:
     async with box(backend, limits=LARGE) as sandbox:
         await sandbox.files.write("kept", b"work")
@@ -52,6 +52,7 @@ async def test_after_too_much_memory_the_sandbox_goes_on(backend: str) -> None:
         assert (await sandbox.run(Command(["cat", "kept"]))).stdout == b"work"
 
 
+@pytest.mark.slow
 async def test_where_processes_cannot_be_told_apart_too_much_memory_ends_the_sandbox() -> None:
     async with box("gvisor", limits=LARGE) as sandbox:
         assert (await python(sandbox, MANY_ALLOCATIONS)).reason == "memory"
@@ -59,7 +60,7 @@ async def test_where_processes_cannot_be_told_apart_too_much_memory_ends_the_san
             await sandbox.run(Command(["true"]))
 
 
-@pytest.mark.parametrize("backend", ["bubblewrap", "landlock"])
+@pytest.mark.parametrize("backend", backends("bubblewrap", "landlock"))
 async def test_a_time_out_leaves_nothing_alive_50_ms_later(backend: str) -> None:
     token = secrets.token_hex(8)
     async with box(backend) as sandbox:
@@ -71,7 +72,7 @@ async def test_a_time_out_leaves_nothing_alive_50_ms_later(backend: str) -> None
     assert took < 0.4 + 0.05 * 10  # ten times the aim: other tests run beside this one
 
 
-@pytest.mark.parametrize("backend", ["bubblewrap", "landlock", "none"])
+@pytest.mark.parametrize("backend", backends("bubblewrap", "landlock", "none"))
 async def test_cancelling_ends_that_command_and_no_other(backend: str) -> None:
     cancelled, other = secrets.token_hex(8), secrets.token_hex(8)
     async with box(backend) as sandbox:
@@ -93,7 +94,7 @@ async def test_cancelling_ends_that_command_and_no_other(backend: str) -> None:
 
 
 @pytest.mark.parametrize("number", ["KILL", "STOP"])
-@pytest.mark.parametrize("backend", ["bubblewrap", "gvisor"])
+@pytest.mark.parametrize("backend", backends("bubblewrap", "gvisor"))
 async def test_whoever_ends_or_stops_everything_inside_gains_nothing(
     backend: str, number: str
 ) -> None:

@@ -21,8 +21,9 @@ _PARTS = {
     "e2b": _ALL,
     "monty": frozenset({"files", "code"}),
 }
+_SLOW = {"landlock": pytest.mark.slow}
 _CASES = [
-    pytest.param(name, check, id=f"{name}-{check}")
+    pytest.param(name, check, id=f"{name}-{check}", marks=_SLOW.get(name, ()))
     for name, parts in _PARTS.items()
     for check, found in CHECKS.items()
     if found.needs <= parts
@@ -64,7 +65,11 @@ async def test_it_keeps_the_contract(sandbox: Sandbox, check: str) -> None:
 
 @pytest.mark.parametrize(
     ("sandbox", "name"),
-    [(name, name) for name, parts in _PARTS.items() if "snapshot" in parts],
+    [
+        pytest.param(name, name, marks=_SLOW.get(name, ()))
+        for name, parts in _PARTS.items()
+        if "snapshot" in parts
+    ],
     indirect=["sandbox"],
 )
 async def test_it_starts_from_a_snapshot(sandbox: Sandbox, name: str, standin: StandIn) -> None:

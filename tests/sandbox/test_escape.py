@@ -25,7 +25,10 @@ from tests.sandbox import attacks
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 STRANGER = 64999
-BACKENDS = ("system", "packaged", "landlock", "gvisor")
+BACKENDS = (
+    "system",
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("packaged", "landlock", "gvisor")),
+)
 TABLE = "### What is not blocked"
 
 OPEN_WITHOUT_SANDBOX = {

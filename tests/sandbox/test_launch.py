@@ -13,6 +13,8 @@ import pytest
 from corral.errors import ConfigError, SandboxError
 from corral.sandbox import host
 from corral.sandbox.contract import Grant, Profile
+from corral.sandbox.launcher import staging
+from corral.sandbox.launcher.spawn import SANDBOX_USER
 from corral.sandbox.registry import BACKENDS, select_backend
 from tests.sandbox.inside import Inside
 
@@ -173,6 +175,13 @@ print(json.dumps(outcome(lambda: open("theirs"))))"""
     for name in ("made", "folder"):
         status = (inside.folder / name).stat()
         assert (status.st_uid, status.st_gid) == (12345, 23456)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root maps the ids of its folders")
+def test_the_map_of_roots_ids_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    staging.prepare(SANDBOX_USER)
+    monkeypatch.setattr(os, "fork", lambda: pytest.fail("another map was made"))
+    staging.prepare(SANDBOX_USER)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="as root the sandbox has another user")

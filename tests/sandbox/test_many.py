@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from corral.sandbox.contract import Command
-from tests.sandbox.boxes import box, processes_with, skip_unless_here
+from tests.sandbox.boxes import LOCAL, box, processes_with, skip_unless_here
 from tests.sandbox.inside import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -78,7 +78,7 @@ async def test_fifty_at_once() -> None:
     assert not processes_with(token)
 
 
-@pytest.mark.parametrize("backend", ["bubblewrap", "landlock", "gvisor", "none"])
+@pytest.mark.parametrize("backend", LOCAL)
 def test_killing_corral_leaves_no_orphan(backend: str) -> None:
     skip_unless_here(backend)
     token, before = secrets.token_hex(8), leftovers()

@@ -26,6 +26,7 @@ def test_the_default_holds() -> None:
     assert health.capabilities == DECLARED["bubblewrap"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["landlock", "gvisor"])
 def test_the_others_hold_what_is_declared(name: str) -> None:
     try:

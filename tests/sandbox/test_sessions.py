@@ -70,6 +70,16 @@ class TestPython:
         assert "killed by SIGSEGV" in done.note
         assert "NameError" in ((await session.run("y")).error or "")
 
+    async def test_an_idle_one_is_an_interpreter_and_its_keeper(self, strong: Sandbox) -> None:
+        session = await strong.session()
+        listing = "len([name for name in __import__('os').listdir('/proc') if name.isdigit()])"
+        alone = int((await session.run(listing)).value or 0)
+        other = await strong.session()
+        await other.run("1")
+        assert int((await session.run(listing)).value or 0) - alone == 2
+        # bubblewrap's two, the guest and this session: nothing waits warm beside them
+        assert alone <= 2 + 1 + 2
+
     async def test_a_fresh_run_knows_nothing(self, sandbox: Sandbox) -> None:
         for _ in range(4):
             assert (await sandbox.run_code("x")).status == "error"

@@ -154,6 +154,44 @@ async def test_what_is_granted_is_the_program_and_the_entry_s_own(
     assert all(INTERPRETER.is_relative_to(path) for path in extra), "besides, its interpreter"
 
 
+async def test_what_git_and_corral_would_run_outside_stays_as_it_is(
+    build: Build, program: Path, tmp_path: Path
+) -> None:
+    work = tmp_path / "work"
+    (work / ".git").mkdir()
+    (work / "corral.toml").touch()
+    path = f"{program.parent}{os.pathsep}/usr/bin"
+
+    async def grants(*writable: str) -> set[Grant]:
+        sandbox = Recorder()
+        entry = ServerConfig(command="lean-server", args=("plain",), writable=writable)
+        await build(entry, sandbox, PATH=path).list_tools()
+        return set(sandbox.profile.grants)
+
+    kept = {Grant(work / ".git"), Grant(work / "corral.toml")}
+    assert {Grant(work, writable=True), *kept} <= await grants(".")
+    asked = await grants(".", ".git")
+    assert Grant(work / ".git", writable=True) in asked, "the user's own words count"
+    assert Grant(work / "corral.toml") in asked
+
+
+@pytest.mark.parametrize("key", ["grants", "writable"])
+async def test_a_granted_folder_that_has_become_a_link_opens_nothing(
+    build: Build, program: Path, tmp_path: Path, key: str
+) -> None:
+    """Code in the workspace could put it there, before the server starts again."""
+    path = f"{program.parent}{os.pathsep}/usr/bin"
+    entry = ServerConfig(command="lean-server", args=("plain",), **{key: ("data",)})
+    (tmp_path / "work" / "data").mkdir()
+    sandbox = Recorder()
+    await build(entry, sandbox, PATH=path).list_tools()
+    assert tmp_path / "work" / "data" in {grant.path for grant in sandbox.profile.grants}
+    (tmp_path / "work" / "data").rmdir()
+    (tmp_path / "work" / "data").symlink_to(tmp_path / "home")
+    with pytest.raises(ConfigError, match="leads out of the workspace"):
+        await build(entry, sandbox, PATH=path).list_tools()
+
+
 async def test_a_program_in_the_home_folder_does_not_open_it(
     build: Build, program: Path, tmp_path: Path
 ) -> None:

@@ -7,6 +7,7 @@ import base64
 import hashlib
 import json
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,33 @@ class TestLayers:
         with pytest.raises(ToolServerError, match="nothing-like-it could not be installed"):
             await install(store, "nothing-like-it")
         assert [path.name for path in store.home.iterdir()] == [".lock"]
+
+    @pytest.mark.parametrize("installer", ["uv", "pip"])
+    async def test_the_folder_that_corral_works_in_has_no_say(
+        self,
+        store: PackageStore,
+        index: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        installer: str,
+    ) -> None:
+        """Code can write there: neither an index of its own, nor what Python would import."""
+        work, evil, here = tmp_path / "work", tmp_path / "evil", tmp_path / "ran outside"
+        for folder in (work, evil):
+            folder.mkdir()
+        wheel(evil, "shapes", "6.6", "SIDES = 666")
+        (work / "uv.toml").write_text(f'find-links = ["{evil}"]\n')
+        (work / "pip.py").write_text(f"open({str(here)!r}, 'w')\n")
+        monkeypatch.chdir(work)
+        if installer == "pip":
+            monkeypatch.setattr("shutil.which", lambda *_: None)
+            monkeypatch.setattr("importlib.util.find_spec", lambda *_: True)
+        else:
+            monkeypatch.delenv("UV_FIND_LINKS")
+        with suppress(ToolServerError):  # there may be no pip here, and uv finds nothing
+            await store.install(["shapes"], select_backend(), print)
+        assert not here.exists()
+        assert "6.6" not in str(store.layers())
 
     async def test_without_an_installer_it_says_what_to_do(
         self, store: PackageStore, monkeypatch: pytest.MonkeyPatch

@@ -84,8 +84,8 @@ class Committing:
     def _identity(self) -> dict[str, str]:
         if not self._author:
             raise ToolFault(
-                'Nobody is named as the author: set author = "Name <mail>" under [git] in '
-                "corral.toml."
+                'Nobody is named as the author: the user sets author = "Name <mail>" under [git] '
+                "in their own configuration file."
             )
         named = _AUTHOR.fullmatch(self._author)
         if named is None:

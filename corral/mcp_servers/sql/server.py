@@ -16,8 +16,8 @@ _MAX_STATEMENTS = 100
 _SCHEMA_SECONDS = 30.0
 _SCALARS = (str, int, float, bool, type(None))
 _NONE_YET = (
-    'No database is granted. Name one in corral.toml: [sql.NAME] with path = "FILE", '
-    'or with url_env = "VARIABLE" for PostgreSQL.'
+    "No database is granted. The user names one in their own configuration file: [sql.NAME] with "
+    'path = "FILE", or with url_env = "VARIABLE" for PostgreSQL.'
 )
 
 # Not an open world, even of a server elsewhere: it is one database, and the user has named it.

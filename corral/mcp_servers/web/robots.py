@@ -18,7 +18,10 @@ _MAX_SIZE = 500 * 1024
 _MAX_SITES = 256
 _MAX_HOPS = 5
 _KEPT, _KEPT_UNREACHABLE = 24 * 3600.0, 60.0
-_HINT = "The user can have robots.txt ignored: robots = false under [web] in corral.toml."
+_HINT = (
+    "The user can have robots.txt ignored: robots = false under [web] in their own "
+    "configuration file."
+)
 
 
 class _Rules(NamedTuple):
@@ -49,8 +52,8 @@ class Robots:
                 self._sites[address.origin] = found
         if found.fault:
             raise ToolFault(
-                f"{address.url} was not visited: {address.host} could not be asked whether it may "
-                f"be, by its robots.txt. {found.fault} {_HINT}"
+                f"{address.url} was not visited: {address.host} gave no robots.txt, which says "
+                f"whether it may be.\n{found.fault}\n{_HINT}"
             )
         if found.rules is not None and not found.rules.can_fetch(address.url, self._agent):
             raise ToolFault(

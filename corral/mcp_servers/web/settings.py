@@ -70,7 +70,7 @@ class Settings(NamedTuple):
         more = "" if len(given) <= _SHOWN else " and what else is there now"
         return (
             f"{where} was not visited: the web server may not go there. Only the user can allow "
-            f"it, in corral.toml:\n\n[web]\n{name} = [{listed}]{more}\n\n"
+            f"it, in their own configuration file:\n\n[web]\n{name} = [{listed}]{more}\n\n"
             "Go on without this page, or ask the user for it."
         )
 

@@ -203,7 +203,7 @@ async def _body(answer: httpx2.Response, head: Head, sink: Sink, limit: Limit) -
 def _too_large(limit: Limit) -> str:
     return (
         f"The answer is longer than the {limit.size / 2**20:.4g} MB that are taken. "
-        "The user can raise max_mb under [web] in corral.toml."
+        "The user can raise max_mb under [web] in their own configuration file."
     )
 
 
@@ -226,7 +226,7 @@ def _proxy() -> str:
         raise ToolFault(
             "Nothing was fetched: the web server reaches the network only through Corral's proxy, "
             "and there is none here. The user has to start it in a sandbox, and with an `allow` "
-            "under [web] in corral.toml."
+            "under [web] in their own configuration file."
         )
     return proxy
 

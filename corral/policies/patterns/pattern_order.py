@@ -11,22 +11,25 @@ from collections.abc import Sequence
 from corral.jsontypes import Json, canonical
 from corral.policies.patterns.arguments import ArgumentPattern, Kind
 from corral.policies.patterns.commands import CommandPattern, parse_command_pattern
-from corral.policies.patterns.globs import compile_glob, glob_covers, segments_cover
+from corral.policies.patterns.globs import compile_glob, glob_covers, is_literal, segments_cover
 from corral.policies.patterns.paths import locate
 from corral.policies.patterns.urls import UrlPattern, parse_url_pattern
 
 
-def covers(wider: ArgumentPattern, narrower: ArgumentPattern, name: str) -> bool:
+def covers(
+    wider: ArgumentPattern, narrower: ArgumentPattern, name: str, *, strictly: bool = False
+) -> bool:
     """Whether every value of the argument ``name`` that fits ``narrower`` also fits ``wider``.
 
-    Both are matched in the same way, strictly or loosely, or ``wider`` loosely.
+    Both are matched in the same way, strictly or loosely, or ``wider`` loosely. ``strictly`` leaves
+    out the values that fit ``narrower`` only loosely.
     """
     if wider == narrower:
         return True
     mine, theirs = wider.patterns(name), narrower.patterns(name)
     if any(
         kind not in theirs
-        or not all(any(_covers_text(kind, a, b) for a in texts) for b in theirs[kind])
+        or not all(any(_covers_text(kind, a, b, strictly) for a in texts) for b in theirs[kind])
         for kind, texts in mine.items()
         if kind != "text" or set(texts) != {"*"}
     ):
@@ -74,9 +77,11 @@ def _lies_outside(path: str) -> bool:
     )
 
 
-def _covers_text(kind: Kind, wider: str, narrower: str) -> bool:
+def _covers_text(kind: Kind, wider: str, narrower: str, strictly: bool) -> bool:
     if wider == narrower:
         return True
+    if kind in ("path", "url") and not (strictly or _covers_as_text(wider, narrower)):
+        return False
     match kind:
         case "path":
             return _covers_path(wider, narrower)
@@ -86,6 +91,14 @@ def _covers_text(kind: Kind, wider: str, narrower: str) -> bool:
             return _covers_command(parse_command_pattern(wider), parse_command_pattern(narrower))
         case "text":
             return glob_covers(wider, narrower)
+
+
+def _covers_as_text(wider: str, narrower: str) -> bool:
+    """A pattern matched loosely also fits values that are no path or URL, by their text.
+
+    The one text that a literal pattern fits is a path or URL that fits the pattern as such.
+    """
+    return glob_covers(wider, narrower) or (is_literal(narrower) and "\\" not in narrower)
 
 
 def _covers_path(wider: str, narrower: str) -> bool:

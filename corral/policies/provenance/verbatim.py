@@ -27,6 +27,7 @@ MAX_VALUE = 4_000
 _WORD = r"[^\W\u0e00-\u0eff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]"
 _BEFORE = rf"(?<!{_WORD})(?<![@./\\:+%~=&?#*-])(?<!\d,)"
 _AFTER = rf"(?!{_WORD})(?![@/\\%~=&#*+-])(?![.:?!,]{_WORD})(?!['\u2019](?![sS]\b){_WORD})"
+_STARTS, _ENDS = re.compile(_BEFORE), re.compile(_AFTER)
 _NUMBER = re.compile(r"(?<![\w.,=&/%])[-+\u2212]?\d[\d.,'\u2019\u00a0\u202f]*")
 _GROUPED = (  # where a comma groups thousands, and where a point does
     re.compile(r"([-+]?\d{1,3}(?:[,'\u2019\u00a0\u202f]\d{3})+|[-+]?\d+)(?:\.(\d+))?"),
@@ -149,18 +150,22 @@ def _forms(value: str) -> tuple[str, ...]:
 
 
 def _found(value: str, text: str) -> bool:
-    for source in _readings(text):
-        for found in _pattern(value).finditer(source):
-            if _same(found[0], value):
-                return True
+    return any(_stands_whole(value, source) for source in _readings(text))
+
+
+def _stands_whole(value: str, source: str) -> bool:
+    # The boundaries hold large classes of characters: with each value they would be compiled anew.
+    wanted = re.compile(re.escape(value), re.IGNORECASE)
+    starts = not value[0].isspace() and _needs_boundary(value[0])
+    ends = _needs_boundary(value[-1])
+    found = wanted.search(source)
+    while found is not None:
+        begins_here = not starts or _STARTS.match(source, found.start())
+        ends_here = not ends or _ENDS.match(source, found.end())
+        if begins_here and ends_here and _same(found[0], value):
+            return True
+        found = wanted.search(source, found.start() + 1)
     return False
-
-
-@lru_cache(maxsize=256)
-def _pattern(value: str) -> re.Pattern[str]:
-    before = _BEFORE if not value[0].isspace() and _needs_boundary(value[0]) else ""
-    after = _AFTER if _needs_boundary(value[-1]) else ""
-    return re.compile(f"{before}{re.escape(value)}{after}", re.IGNORECASE)
 
 
 def _needs_boundary(character: str) -> bool:

@@ -109,8 +109,10 @@ def _covers_arguments(wider: Rule, narrower: Rule, *, plainly: bool) -> bool:
         return False  # what a strict pattern leaves out, a loose one may still match
     if wider.exact_args and not (narrower.exact_args and narrower.args.keys() <= wider.args.keys()):
         return False
+    strictly = narrower.loosens or plainly
     if not all(
-        name in narrower.args and pattern_order.covers(pattern, narrower.args[name], name)
+        name in narrower.args
+        and pattern_order.covers(pattern, narrower.args[name], name, strictly=strictly)
         for name, pattern in wider.args.items()
     ):
         return False

@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from socket import SHUT_RDWR, socket, socketpair
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
-from corral.sandbox.guest import control, forkserver
+from corral.sandbox.guest import control, init
 from corral.sandbox.guest.child import Language
 from corral.sandbox.guest.keeper import GRACE
 from corral.sandbox.guest.outcome import Outcome, read_outcome
@@ -21,6 +21,7 @@ _CHUNK = 1 << 18
 _LOOK = 0.1
 _STREAMED = '{"stream": '
 _OVERDUE = 5.0  # seconds; a keeper that is this late has been broken by the code
+_BROKEN = 70
 
 
 class Order(NamedTuple):
@@ -34,6 +35,15 @@ class Order(NamedTuple):
     packages: str = ""
     cancelled: Callable[[], bool] = lambda: False
     output: Callable[[str], None] | None = None
+
+
+def end_everything() -> NoReturn:
+    """End this server, and with it the sandbox: code has stopped or killed what looks after it.
+
+    A signal is all that code can do to that, and only so does nothing of the code stay.
+    """
+    os.write(2, b"The code has broken what looks after it; everything here is ended.\n")
+    os._exit(_BROKEN)
 
 
 class Below:
@@ -69,14 +79,16 @@ class ForkServer:
     """Makes sessions. ``modules`` are imported ahead, also from the folder ``packages``."""
 
     def __init__(self, packages: str, modules: Sequence[str]) -> None:
-        self._below = Below(forkserver.main, [packages, *modules])
+        self._below = Below(init.main, [packages, *modules])
 
     def session(self, language: Language) -> SessionClient:
         """A new session in the current folder; it begins to get ready at once."""
         ours, theirs = socketpair()
-        request = json.dumps({"language": language}).encode()
         with theirs:
-            self._below.send({"request": request}, [theirs.fileno()])
+            try:
+                self._below.send({"op": "session", "language": language}, [theirs.fileno()])
+            except (BrokenPipeError, ConnectionResetError):
+                end_everything()
         return SessionClient(ours)
 
     def close(self) -> None:
@@ -109,7 +121,7 @@ class SessionClient:
                 order.output(json.loads(line)["text"])
             elif line:
                 return read_outcome(line)
-        return None
+        end_everything()
 
     def renew(self) -> None:
         """Start clean: nothing that was defined is left. It gets ready by itself."""

@@ -11,10 +11,8 @@ A request holds ``op``:
 ``run``
     ``argv``, ``cwd`` (from the workspace), ``env`` (added to the sandbox's own). Descriptors:
     status, stdin, stdout, stderr. The program is started under a minder of its own.
-``helper``
-    ``name`` of a module of this folder, ``args`` and ``env`` (added) for it, ``request`` (bytes,
-    its own business) and any descriptors. The helper is started at the first request for the same
-    name and arguments; it reads requests like this one, without ``op``, from its standard input.
+``session``
+    ``language``. Descriptor: the session's socket (``keeper``).
 """
 
 from __future__ import annotations

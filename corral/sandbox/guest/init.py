@@ -1,8 +1,9 @@
-"""The first process inside a sandbox that lives on: starts commands and helpers for the host.
+"""The first process inside a sandbox that lives on: starts commands and sessions for the host.
 
 It reads requests (see ``control``) from its standard input and does nothing else: each command has
-a minder, a fork of this process, and streams of its own. Whatever comes to this process without
-being one of its own children was left behind by something that broke, and is killed.
+a minder, each session a keeper, forks of this process with streams of their own. Whatever comes to
+this process without being one of its own children was left behind by something that broke, and is
+killed.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found]  # signal itself takes 5 ms of every start
 import gc
 import os
-from _socket import AF_UNIX, SCM_RIGHTS, SOCK_STREAM, SOL_SOCKET, socket, socketpair
+from _socket import AF_UNIX, SCM_RIGHTS, SOCK_STREAM, SOL_SOCKET, socket
 from select import POLLIN, poll
 
 from corral.sandbox.guest import control, minder, processes
@@ -19,13 +20,13 @@ _STREAMS = 4  # status, stdin, stdout, stderr
 
 
 class Guest:
-    """What runs in this sandbox: minders by pid, helpers by name and arguments."""
+    """What runs in this sandbox: the minders of commands and the keepers of sessions."""
 
     def __init__(self, channel: socket, wake: int) -> None:
         self._channel = channel
         self._wake = wake
-        self._minders: set[int] = set()
-        self._helpers: dict[tuple[object, ...], tuple[int, socket]] = {}
+        self._children: set[int] = set()
+        self._is_warm = False
 
     def serve(self) -> None:
         """Carry out requests until the host closes the channel."""
@@ -46,43 +47,39 @@ class Guest:
     def _carry_out(self, request: dict[str, object], descriptors: list[int]) -> None:
         try:
             if request["op"] == "run":
-                self._minders.add(_fork(lambda: _run(request, descriptors)))
+                self._children.add(_fork(lambda: _run(request, descriptors)))
             else:
-                self._help(request, descriptors)
+                keep = self.warm().keep
+                self._children.add(_fork(lambda: keep(request["language"], descriptors[0])))
         except OSError as error:
-            # No process can be made, or the helper is gone: the first descriptor is the status.
+            # No process can be made: the first descriptor is the status.
             minder.say(descriptors[0], f"failed program {error.errno}")
         finally:
             for fd in descriptors:
                 os.close(fd)
 
-    def _help(self, request: dict[str, object], descriptors: list[int]) -> None:
-        key = (request["name"], *_words(request["args"]))
-        if key not in self._helpers:
-            ours, theirs = socketpair(AF_UNIX, SOCK_STREAM)
-            pid = _fork(lambda: _helper(request, theirs.fileno()))
-            theirs.close()
-            self._helpers[key] = (pid, ours)
-        del request["op"]
-        control.send(self._helpers[key][1], request, descriptors)
+    def warm(self, *ahead: object):  # type: ignore[no-untyped-def]  # commands do without it
+        """What sessions are forked from; the first waits for its imports."""
+        forkserver = __import__("corral.sandbox.guest.forkserver", fromlist=["keep"])
+        if not self._is_warm:
+            forkserver.warm(*ahead)
+            self._is_warm = True
+        return forkserver
 
     def _collect(self) -> None:
         """Forget children that have ended, and kill those that nobody knows."""
-        ended = set(processes.reap())
-        self._minders -= ended
-        for key, (pid, channel) in list(self._helpers.items()):
-            if pid in ended:
-                channel.close()
-                del self._helpers[key]
-        known = self._minders | {pid for pid, _ in self._helpers.values()}
+        self._children.difference_update(processes.reap())
         for pid in processes.children(os.getpid()):
-            if pid not in known:
+            if pid not in self._children:
                 processes.kill(pid)
 
 
 def main(arguments: list[str]) -> int:
-    """Serve the socket that is the standard input until it ends."""
-    del arguments
+    """Serve the socket that is the standard input until it ends.
+
+    ``arguments``, if there are any: folders of packages (with colons between), and modules that
+    sessions are to have imported already.
+    """
     channel = socket(AF_UNIX, SOCK_STREAM, 0, os.dup(0))
     quiet = os.open(os.devnull, os.O_RDWR)
     os.dup2(quiet, 0)
@@ -95,7 +92,10 @@ def main(arguments: list[str]) -> int:
     _signal.set_wakeup_fd(woken)
     gc.freeze()  # the collector of a fork would else write to, and so copy, every page
     _greet(channel)
-    Guest(channel, wake).serve()
+    guest = Guest(channel, wake)
+    if arguments:
+        guest.warm(arguments[0], arguments[1:])
+    guest.serve()
     processes.end_all_below()
     return 0
 
@@ -152,16 +152,6 @@ def _start(request: dict[str, object], streams: list[int]) -> int:
     for fd in streams:
         os.close(fd)
     return pid
-
-
-def _helper(request: dict[str, object], channel: int) -> None:
-    """Become the helper: a module of this folder, with requests on its standard input."""
-    os.dup2(channel, 0)
-    _keep_only([])
-    os.environ.update(_additions(request))
-    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
-    module = __import__(f"corral.sandbox.guest.{request['name']}", fromlist=["main"])
-    os._exit(module.main(list(_words(request["args"]))))
 
 
 def _additions(request: dict[str, object]) -> dict[str, str]:

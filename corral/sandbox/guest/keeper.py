@@ -66,8 +66,13 @@ class Run:
 
     @property
     def over(self) -> bool:
-        """Whether the child has answered (or sent more than any answer holds), or is gone."""
-        return bool(self.lost) or self.reply.endswith(b"\n") or len(self.reply) > _MAX_REPLY
+        """Whether the child has answered (or sent what is no answer), or is gone."""
+        return bool(self.lost) or self.reply.endswith(b"\n") or self.broken
+
+    @property
+    def broken(self) -> bool:
+        """Whether the code has spoken for its interpreter: too much, or more than one line."""
+        return len(self.reply) > _MAX_REPLY or b"\n" in self.reply[:-1]
 
     def wait(self) -> float | None:
         """Milliseconds until there is something to do by the clock."""
@@ -144,7 +149,8 @@ class Keeper:
             "note": " ".join(part for part in (before, note) if part),
             "dropped": stdout.dropped + stderr.dropped,
         }
-        return json.dumps(outcome)[:-1].encode() + b', "reply": ' + reply + b"}\n"
+        # The code may have written the reply. Of a name that stands twice the last one counts.
+        return b'{"reply": ' + reply + b", " + json.dumps(outcome)[1:].encode() + b"\n"
 
     def _mind_the_clock(self, run: Run) -> None:
         moment = time.monotonic()
@@ -168,7 +174,7 @@ class Keeper:
 
     def _judge(self, run: Run) -> tuple[str, str]:
         """The status, and what there is to say about it."""
-        if len(run.reply) > _MAX_REPLY:
+        if run.broken:
             run.lost = self._lose()
         if not run.lost:
             return (

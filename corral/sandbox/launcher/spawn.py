@@ -8,18 +8,14 @@ supervisors without one of the first kind.
 
 from __future__ import annotations
 
+import _signal as signal  # type: ignore[import-not-found]  # signal itself costs a fork its enums
 import os
-import signal
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from corral.sandbox.launcher import bubblewrap, cgroups, gvisor, landlock, linux, staging
 from corral.sandbox.launcher.order import VARIABLE, Order, Program
 from corral.sandbox.launcher.supervisor import SIGNALS, Ending, Supervisor, Wanted, end, relay
-
-if TYPE_CHECKING:
-    from socket import socket  # takes 10 ms to import, and most launchers have none
 
 SANDBOX_USER = 65533
 """The user that a sandbox started by root runs as on the host: no account, no files."""
@@ -43,7 +39,7 @@ def main() -> int:
     supervisor = os.fork()
     if supervisor == 0:
         linux.die_with_parent(signal.SIGUSR1)
-        oversee(order, launcher)
+        oversee(order, Wanted(launcher), cgroups.find())
     _let_go_of_streams()
     return relay(supervisor, parent)
 
@@ -53,10 +49,13 @@ def say(text: str) -> None:
     os.write(2, f"corral-sandbox: {text}\n".encode(errors="replace"))
 
 
-def oversee(order: Order, parent: int, lifeline: socket | None = None) -> None:
-    """Start the command of the order and watch over it, see ``Supervisor``. Never returns."""
+def oversee(order: Order, wanted: Wanted, groups: str | None) -> None:
+    """Start the command of the order and watch over it, see ``Supervisor``. Never returns.
+
+    ``groups`` is the folder in which a group of the kernel's can be made for it, if there is one.
+    """
     ending, supervisor = Ending(_NOT_STARTED), None
-    group = cgroups.make(cgroups.find())
+    group = cgroups.make(groups)
     try:
         os.setsid()
         linux.become_subreaper()
@@ -67,7 +66,7 @@ def oversee(order: Order, parent: int, lifeline: socket | None = None) -> None:
         if child == 0:
             _child(order, group)
         _let_go_of_streams()
-        supervisor = Supervisor(order, child, Wanted(parent, lifeline), group)
+        supervisor = Supervisor(order, child, wanted, group)
         ending = supervisor.run()
     except OSError as error:
         say(f"the supervisor failed: {error}")

@@ -14,11 +14,13 @@ import errno
 import os
 import stat
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from corral.sandbox.launcher import linux
 
-STAGE = Path("/tmp")  # noqa: S108 -- covered by a private tmpfs before anything is made in it
+STAGE = "/tmp"  # noqa: S108 -- covered by a private tmpfs before anything is made in it
 _LAST_ID = 2**32 - 2
 
 
@@ -45,8 +47,19 @@ def last_id() -> int:
     return 0
 
 
+def prepare(user: int) -> None:
+    """Make ahead, for the forks of this process, what root's own folders are mapped with."""
+    if os.geteuid() == 0:
+        with suppress(OSError):  # whoever needs it is told
+            _id_map((0, os.getegid()), user)
+
+
+@cache  # the kernel takes longer to make one than for all the rest of a stage
 def _id_map(owner: tuple[int, int], user: int) -> int:
-    """A user namespace that maps the owner of a folder to the sandbox's user, as a descriptor."""
+    """A user namespace that maps the owner of a folder to the sandbox's user, as a descriptor.
+
+    It stays open for as long as this process runs the same program.
+    """
     ready, tell = os.pipe()
     hold, release = os.pipe()
     child = os.fork()
@@ -81,7 +94,6 @@ class Stage:
 
     def __init__(self, user: int) -> None:
         self._user = user
-        self._maps: dict[tuple[int, int], int] = {}
         self._trees: list[tuple[int, bool]] = []
         try:
             linux.unshare(linux.CLONE_NEWNS)
@@ -94,7 +106,7 @@ class Stage:
 
     def add(self, path: str, *, writable: bool) -> str:
         """Take one folder or file; the path at which it will be found once attached."""
-        status = Path(path).stat()
+        status = os.stat(path)  # noqa: PTH116 -- a fork pays for every page that pathlib touches
         owner = (status.st_uid, status.st_gid)
         try:
             tree = self._mapped(path, owner, writable)
@@ -103,36 +115,34 @@ class Stage:
                 raise StagingError(_refusal(path, error)) from error
             # A file system without ID mapping still serves what everybody may read.
             tree = linux.open_tree(path, recursive=True)
-        is_folder = Path(path).is_dir()
-        self._trees.append((tree, is_folder))
-        return str(STAGE / f"{len(self._trees) - 1}")
+        self._trees.append((tree, stat.S_ISDIR(status.st_mode)))
+        return f"{STAGE}/{len(self._trees) - 1}"
 
     def _mapped(self, path: str, owner: tuple[int, int], writable: bool) -> int:
         attributes = linux.MOUNT_NOSUID | linux.MOUNT_NODEV | linux.MOUNT_IDMAP
         if not writable:
             attributes |= linux.MOUNT_RDONLY
-        if owner not in self._maps:
-            self._maps[owner] = _id_map(owner, self._user)
+        id_map = _id_map(owner, self._user)
         try:
             tree = linux.open_tree(path, recursive=True)
-            linux.set_mount(tree, attributes, self._maps[owner], recursive=True)
+            linux.set_mount(tree, attributes, id_map, recursive=True)
         except OSError:
             # Something of another kind is mounted below: leave it out rather than the folder.
             tree = linux.open_tree(path, recursive=False)
-            linux.set_mount(tree, attributes, self._maps[owner], recursive=False)
+            linux.set_mount(tree, attributes, id_map, recursive=False)
         return tree
 
     def attach(self) -> None:
         """Cover the staging directory and attach everything that was added."""
         # Without flags, which a mount below could not be rid of in a user namespace.
-        linux.mount_tmpfs(str(STAGE), "mode=0755,size=1m", flags=0)
+        linux.mount_tmpfs(STAGE, "mode=0755,size=1m", flags=0)
         for index, (tree, is_folder) in enumerate(self._trees):
-            point = STAGE / str(index)
+            point = f"{STAGE}/{index}"
             if is_folder:
-                point.mkdir()
+                os.mkdir(point)  # noqa: PTH102 -- the same
             else:
-                point.touch()
-            linux.attach(tree, str(point))
+                os.mknod(point)
+            linux.attach(tree, point)
             os.close(tree)
 
     def attach_in_place(self, targets: Sequence[str], covered: Sequence[str], size: int) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import _signal as signal  # type: ignore[import-not-found]  # signal itself costs a fork its enums
 import contextlib
 import json
 import os
 import select
-import signal
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,7 +16,7 @@ from corral.sandbox.launcher.disk import Growth
 from corral.sandbox.launcher.order import Order
 
 if TYPE_CHECKING:
-    from socket import socket  # takes 10 ms to import, and most launchers have none
+    from _socket import socket
 
 SIGNALS = frozenset(
     {

@@ -5,8 +5,8 @@ Read often while memory grows, so by plain system calls: pathlib would take ten 
 
 from __future__ import annotations
 
+import _signal as signal  # type: ignore[import-not-found]  # signal itself costs a fork its enums
 import os
-import signal
 from typing import NamedTuple
 
 _TICKS = os.sysconf("SC_CLK_TCK")

@@ -72,7 +72,8 @@ class LocalSandbox:
     async def start(self, backend: LocalBackend) -> None:
         """Start the guest. ``stop`` it also when this fails."""
         self._guest = await open_guest(backend, self._profile, self._resources, self._on_breach)
-        place = Place(self._guest.control, packages=self._profile.packages)
+        end = self._guest.started.kill
+        place = Place(self._guest.control, end, packages=self._profile.packages)
         self._sessions = LocalSessions(place)
         self._resources.push_async_callback(self._sessions.aclose)
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -76,15 +76,14 @@ class Line(asyncio.Protocol):
 
 @dataclass(frozen=True)
 class Place:
-    """Where sessions are opened: a sandbox's control channel, environment and packages.
+    """Where sessions are opened: a sandbox's control channel, and its packages.
 
-    ``modules`` are imported ahead by what they are forked from.
+    ``end`` ends the sandbox: the only way where code has stopped what looks after a session.
     """
 
     control: Control
-    env: Mapping[str, str] = field(default_factory=dict)
+    end: Callable[[], None]
     packages: Sequence[Path] = ()
-    modules: tuple[str, ...] = ()
 
     @property
     def folders(self) -> str:
@@ -94,13 +93,7 @@ class Place:
     async def connect(self, language: Language) -> Line:
         """Begin a session. Raises ``SandboxError`` when the sandbox has ended."""
         ours, theirs = socket.socketpair()
-        request: dict[str, object] = {
-            "op": "helper",
-            "name": "forkserver",
-            "args": [self.folders, *self.modules],
-            "env": dict(self.env),
-            "request": json.dumps({"language": language}).encode(),
-        }
+        request: dict[str, object] = {"op": "session", "language": language}
         try:
             with theirs:
                 await self.control.send(request, [theirs.fileno()])
@@ -180,12 +173,16 @@ class LocalSession:
             self._line.close()
             self._line = None
 
+    def _give_up(self, line: Line) -> None:
+        line.close()
+        self._place.end()
+
     async def _answer(self, line: Line, seconds: float | None) -> str | None:
         """What the keeper says in the end; ``None`` if it says nothing long after its time."""
         overdue = None
         if seconds is not None:
             loop = asyncio.get_running_loop()
-            overdue = loop.call_later(seconds + GRACE + _OVERDUE, line.close)
+            overdue = loop.call_later(seconds + GRACE + _OVERDUE, self._give_up, line)
         self._running = True
         try:
             return await line.next()

@@ -182,9 +182,11 @@ async def start(
     Raises ``SandboxError`` when the launcher cannot be reached.
     """
     ours, theirs = socket.socketpair()
-    wanted = Order.from_text(launch.env[VARIABLE])
-    wanted = wanted._replace(scratch=[*wanted.scratch, *scratch])
-    order = _sealed(wanted.to_text().encode())
+    text = launch.env[VARIABLE]
+    if scratch:
+        wanted = Order.from_text(text)
+        text = wanted._replace(scratch=[*wanted.scratch, *scratch]).to_text()
+    order = _sealed(text.encode())
     try:
         with theirs:
             await _request([order, *streams, theirs.fileno()])

@@ -257,7 +257,9 @@ class TestRobots:
         busy = Reply(status=status, headers={"Retry-After": "0"})
         sites.at(f"{host}/robots.txt", busy)
         sites.at(f"{host}/a", "<p>page")
-        assert f"answered {status}" in web.fault("fetch", url=f"{host}/a")
+        says = web.fault("fetch", url=f"{host}/a")
+        assert f"answered {status}" in says
+        assert says.endswith("under [web] in their own configuration file.")  # not a project's
 
     def test_it_may_be_elsewhere(self, web: RawClient, sites: Sites) -> None:
         sites.at("http://moved.example.com/robots.txt", redirect(f"{AT}/central.txt"))

@@ -11,6 +11,7 @@ import pytest
 from corral.sandbox.contract import Command, Profile
 from corral.sandbox.network.rules import Forward, Network, NetworkRule
 from corral.sandbox.registry import select_backend
+from tests.sandbox.boxes import backends
 from tests.sandbox.network.upstream import service
 
 ASK = """
@@ -30,7 +31,7 @@ except OSError as error:
 """
 
 
-@pytest.mark.parametrize("backend", ["bubblewrap", "gvisor"])
+@pytest.mark.parametrize("backend", backends("bubblewrap", "gvisor"))
 async def test_commands_reach_what_is_named_and_nothing_else(
     backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from corral.runtime.config import Settings
 from corral.sandbox.network.rules import NetworkRule
-from corral.tools.builtin import BUILTIN_SERVERS
+from corral.tools.settings import BUILTIN_SERVERS
 from tests.cli.place import Place
 from tests.sandbox.network.test_servers import SCRIPT
 from tests.sandbox.network.upstream import connected, get, proxy, service
