@@ -184,4 +184,4 @@ def worker(root: Root, order: Order) -> Finder:
         if status:
             raise ToolFault(f"The search broke off: {errors.strip()[-300:] or status}")
 
-    return Finder([*command, str(root.fd)], root, read, judge)
+    return Finder([*command, str(root.fd), str(os.getpid())], root, read, judge)

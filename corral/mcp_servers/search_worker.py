@@ -14,12 +14,19 @@ from corral.mcp_servers.finders import MAX_FILE, MAX_TEXT, Found, Order
 from corral.mcp_servers.globbing import parse
 from corral.mcp_servers.reading import decoded
 from corral.mcp_servers.walking import Entry, entries, rules_at
-from corral.sandbox.guest import beneath
+from corral.sandbox.guest import beneath, processes
 from corral.sandbox.guest.beneath import Unfit
 
 
 def main(argv: list[str]) -> int:
-    """Search below an inherited folder descriptor; writes one JSON line for each that is found."""
+    """Search below an inherited folder descriptor, for the server of the third argument's pid.
+
+    Writes one JSON line for each that is found.
+    """
+    # Python's matcher looks at nothing else while it works, so nobody but the kernel can end it.
+    processes.die_with_parent()
+    if os.getppid() != int(argv[2]):
+        return 1  # it ended before the kernel knew
     order = Order(**json.loads(argv[0]))
     expression = re.compile(order.pattern)
     for entry in _files(int(argv[1]), order):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import sys
 import sysconfig
@@ -17,6 +18,8 @@ from hypothesis import strategies as st
 
 from corral.mcp_servers.globbing import parse
 from tests.mcp_servers.client import ENVELOPE, FOLDER, RawClient
+from tests.sandbox.boxes import processes_with
+from tests.sandbox.inside import wait_until
 
 RG = shutil.which("rg", path=f"{sysconfig.get_path('scripts')}:{os.environ.get('PATH', '')}")
 
@@ -137,6 +140,17 @@ def test_a_search_is_cancelled(files: RawClient, folder: Path) -> None:
     number = files.send("tools/call", {"name": "search_files", "arguments": {"pattern": "(a+)+$"}})
     files.notify("notifications/cancelled", {"requestId": number})
     files.text("list_directory")
+
+
+def test_a_search_ends_with_its_server(folder: Path) -> None:
+    (folder / "evil").write_text("a" * 60 + "!\n")
+    mark = secrets.token_hex(16)
+    server = [sys.executable, "-I", "-S", str(FOLDER), "files", "--config", "{}"]
+    with RawClient([*server, "--root", str(folder)]) as files:
+        arguments = {"pattern": f"(a+)+$|{mark}"}
+        files.send("tools/call", {"name": "search_files", "arguments": arguments})
+        wait_until(lambda: bool(processes_with(mark)), "a worker searches")
+    wait_until(lambda: not processes_with(mark), "it is gone")
 
 
 def test_progress_is_told_to_who_asks(files: RawClient, folder: Path) -> None:
