@@ -49,8 +49,10 @@ async def test_our_files_are_served_to_any_mcp_client(shell: Shell) -> None:
     listed = shell.quick("mcp", "list", "--json")
     assert listed.code == 0, listed.err
     tools = {server["name"]: {tool["tool"] for tool in server["tools"]} for server in listed.lines}
-    files = {"list_directory", "read_file", "search_files", "write_file", "edit_file"}
-    assert (tools["files"], tools["python"]) == (files, {"run_code"})
+    files = {"list_directory", "tree", "read_file", "search_files", "write_file", "edit_file"}
+    files |= {"apply_patch", "move", "delete", "restore", "list_trash"}
+    sessions = {"run_code", "restart_session", "list_sessions", "install_packages"}
+    assert (tools["files"], tools["python"]) == (files, sessions)
 
     command, *args = shell.argv("mcp", "serve", "files")
     server = StdioServerParameters(
