@@ -19,7 +19,8 @@ pytestmark = pytest.mark.skipif(BASH is None, reason="needs bash")
 
 NAMES = ("aa", "bb", "cc")
 _RECORD = """#!/bin/bash -p
-{ printf '%s\\037' "${0##*/}" "$@"; printf '\\036'; } >> "$RECORD"
+printf -v words '%s\\037' "${0##*/}" "$@"
+printf '%s\\036' "$words" >> "$RECORD"  # one write, so that commands that run at once do not mix
 """
 
 Run = Callable[[str], list[tuple[str, ...]]]
