@@ -13,51 +13,12 @@ from corral.mcp_servers.produced import Produced, changed_since, moment
 from corral.mcp_servers.protocol import Identity, Server
 from corral.mcp_servers.python_sessions import MAX_SESSIONS, PythonSessions
 from corral.mcp_servers.tool import Answer, Call, Effects, Image, JsonObject, Tool
-from corral.sandbox.guest import processes
+from corral.sandbox.guest import code_schemas, processes
 from corral.sandbox.guest.client import Order
 from corral.sandbox.guest.outcome import Outcome
 
-DEFAULT_TIMEOUT, MAX_TIMEOUT = 30, 600
-_MAIN = "main"
 _MAX_MESSAGE = 2000
 
-_SESSION: JsonObject = {
-    "type": "string",
-    "default": _MAIN,
-    "description": "The session's name; each keeps variables of its own.",
-}
-_OUTPUT: JsonObject = {
-    "type": "object",
-    "properties": {
-        "status": {"enum": ["ok", "error", "timeout", "crashed", "cancelled"]},
-        "stdout": {"type": "string"},
-        "stderr": {"type": "string"},
-        "value": {"type": ["string", "null"]},
-        "error": {"type": ["string", "null"]},
-        "dropped_bytes": {"type": "integer"},
-        "images": {"type": "integer"},
-        "files": {"type": "array", "items": {"type": "string"}},
-    },
-    "required": ["status", "stdout", "stderr", "value", "error", "dropped_bytes"],
-}
-_SESSIONS_OUTPUT: JsonObject = {
-    "type": "object",
-    "properties": {
-        "sessions": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "properties": {
-                    "session": {"type": "string"},
-                    "runs": {"type": "integer"},
-                    "busy": {"type": "boolean"},
-                },
-                "required": ["session", "runs", "busy"],
-            },
-        }
-    },
-    "required": ["sessions"],
-}
 _INSTALLED_OUTPUT: JsonObject = {
     "type": "object",
     "properties": {"installed": {"type": "object", "additionalProperties": {"type": "string"}}},
@@ -92,7 +53,7 @@ class PythonTools:
         begun = moment()
         order = Order(
             call.text("code"),
-            call.number("timeout", DEFAULT_TIMEOUT),
+            call.number("timeout", code_schemas.DEFAULT_TIMEOUT),
             self._packages.folder,
             call.cancelled.is_set,
             _Reporter(call).add if call.followed else None,
@@ -100,13 +61,13 @@ class PythonTools:
         if call.flag("fresh"):
             outcome = self._sessions.run_fresh(order)
         else:
-            outcome = self._sessions.run(call.text("session", _MAIN), order)
+            outcome = self._sessions.run(call.text("session", code_schemas.MAIN_SESSION), order)
         advice = self._packages.advice(outcome.error or "")
         return _answer(outcome, advice, changed_since(self._folder, begun))
 
     def restart_session(self, call: Call) -> Answer:
         """End a session; what it held is gone."""
-        name = call.text("session", _MAIN)
+        name = call.text("session", code_schemas.MAIN_SESSION)
         self._sessions.restart(name)
         return Answer(f"Session {name!r} has ended; the next call in it starts clean.")
 
@@ -150,7 +111,6 @@ def declarations(tools: PythonTools) -> list[Tool]:
 
 
 def _running(tools: PythonTools) -> Tool:
-    limit = {"type": "number", "minimum": 0.1, "maximum": MAX_TIMEOUT, "default": DEFAULT_TIMEOUT}
     return Tool(
         name="run_code",
         title="Run Python code",
@@ -160,20 +120,11 @@ def _running(tools: PythonTools) -> Tool:
             "next call. Files are in the workspace, which is the current folder. "
             "`await` works at top level. There is no network and no input()."
         ),
-        properties={
-            "code": {"type": "string", "description": "The code to run."},
-            "timeout": {**limit, "description": "Seconds after which it is interrupted."},
-            "session": _SESSION,
-            "fresh": {
-                "type": "boolean",
-                "default": False,
-                "description": "true: run in a new interpreter of its own; nothing is kept.",
-            },
-        },
+        properties=code_schemas.RUN_CODE,
         required=("code",),
         effects=EFFECTS["run_code"],
         run=tools.run_code,
-        output=_OUTPUT,
+        output=code_schemas.OUTCOME,
     )
 
 
@@ -183,7 +134,7 @@ def _managing(tools: PythonTools) -> list[Tool]:
             name="restart_session",
             title="Restart a Python session",
             description="End a session and all that runs in it. Its variables are lost.",
-            properties={"session": _SESSION},
+            properties={"session": code_schemas.SESSION},
             required=(),
             effects=EFFECTS["restart_session"],
             run=tools.restart_session,
@@ -196,7 +147,7 @@ def _managing(tools: PythonTools) -> list[Tool]:
             required=(),
             effects=EFFECTS["list_sessions"],
             run=tools.list_sessions,
-            output=_SESSIONS_OUTPUT,
+            output=code_schemas.SESSIONS,
         ),
         Tool(
             name="install_packages",

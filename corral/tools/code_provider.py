@@ -17,6 +17,7 @@ from corral.sandbox.backends.e2b.backend import E2BBackend
 from corral.sandbox.backends.e2b.service import E2BOptions
 from corral.sandbox.backends.monty import MontyBackend
 from corral.sandbox.contract import Execution, Profile, Sandbox, SandboxBackend, Session
+from corral.sandbox.guest import code_schemas
 from corral.tools.contract import CallOptions, ToolProvider, ToolResult, ToolSpec
 from corral.tools.definitions import check_tools, result_of
 from corral.tools.settings import BuiltinSettings, E2BSettings
@@ -24,9 +25,7 @@ from corral.tools.text import one_line
 from corral.tools.wire import Answer, Declared, Hints
 
 _SERVER = "python"
-_MAIN = "main"
 _MAX_SESSIONS = 8
-_TIMEOUT, _MAX_TIMEOUT = 30, 600
 
 _ABOUT = (
     "Run Python code and return what it prints, the value of its last expression, "
@@ -40,68 +39,16 @@ _IN_MONTY = (
     "It runs in an interpreter that knows a part of Python: no files, no network, no packages, and "
     "of the standard library only pieces such as math, json, re, datetime and asyncio."
 )
-_SESSION: JsonObject = {
-    "type": "string",
-    "default": _MAIN,
-    "description": "The session's name; each keeps variables of its own.",
-}
 _INPUT: JsonObject = {
     "type": "object",
-    "properties": {
-        "code": {"type": "string", "description": "The code to run."},
-        "timeout": {
-            "type": "number",
-            "minimum": 0.1,
-            "maximum": _MAX_TIMEOUT,
-            "default": _TIMEOUT,
-            "description": "Seconds after which it is interrupted.",
-        },
-        "session": _SESSION,
-        "fresh": {
-            "type": "boolean",
-            "default": False,
-            "description": "true: run in a new interpreter of its own; nothing is kept.",
-        },
-    },
+    "properties": code_schemas.RUN_CODE,
     "required": ["code"],
     "additionalProperties": False,
 }
-_OUTPUT: JsonObject = {
-    "type": "object",
-    "properties": {
-        "status": {"enum": ["ok", "error", "timeout", "crashed", "cancelled"]},
-        "stdout": {"type": "string"},
-        "stderr": {"type": "string"},
-        "value": {"type": ["string", "null"]},
-        "error": {"type": ["string", "null"]},
-        "dropped_bytes": {"type": "integer"},
-        "images": {"type": "integer"},
-        "files": {"type": "array", "items": {"type": "string"}},
-    },
-    "required": ["status", "stdout", "stderr", "value", "error", "dropped_bytes"],
-}
 _RESTART_INPUT: JsonObject = {
     "type": "object",
-    "properties": {"session": _SESSION},
+    "properties": {"session": code_schemas.SESSION},
     "additionalProperties": False,
-}
-_SESSIONS_OUTPUT: JsonObject = {
-    "type": "object",
-    "properties": {
-        "sessions": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "properties": {
-                    "session": {"type": "string"},
-                    "runs": {"type": "integer"},
-                    "busy": {"type": "boolean"},
-                },
-                "required": ["session", "runs", "busy"],
-            },
-        }
-    },
-    "required": ["sessions"],
 }
 
 
@@ -163,7 +110,7 @@ class CodeTools:
     def __init__(self, backend: SandboxBackend, about: str, hints: Hints) -> None:
         self._backend = backend
         declared = (
-            Declared("run_code", about, _INPUT, _OUTPUT, hints),
+            Declared("run_code", about, _INPUT, code_schemas.OUTCOME, hints),
             Declared(
                 "restart_session",
                 "End a session and all that runs in it. Its variables are lost.",
@@ -174,7 +121,7 @@ class CodeTools:
                 "list_sessions",
                 f"The sessions that there are; there can be {_MAX_SESSIONS}.",
                 {"type": "object", "properties": {}, "additionalProperties": False},
-                _SESSIONS_OUTPUT,
+                code_schemas.SESSIONS,
                 Hints(read_only=True, destructive=False, idempotent=True, open_world=False),
             ),
         )
@@ -228,10 +175,10 @@ class CodeTools:
 
     async def _run(self, args: JsonObject) -> Answer:
         opened = await self._ready()
-        code, seconds = str(args["code"]), float(args.get("timeout", _TIMEOUT))
+        code, seconds = str(args["code"]), float(args.get("timeout", code_schemas.DEFAULT_TIMEOUT))
         if args.get("fresh"):
             return _answer(await opened.sandbox.run_code(code, seconds=seconds))
-        name = str(args.get("session", _MAIN))
+        name = str(args.get("session", code_schemas.MAIN_SESSION))
         if name not in opened.sessions:
             if len(opened.sessions) >= _MAX_SESSIONS:
                 return Answer(f"There are {_MAX_SESSIONS} sessions already.", is_error=True)
@@ -239,7 +186,7 @@ class CodeTools:
         return _answer(await opened.sessions[name].run(code, seconds))
 
     async def _restart(self, args: JsonObject) -> Answer:
-        name = str(args.get("session", _MAIN))
+        name = str(args.get("session", code_schemas.MAIN_SESSION))
         named = self._open.sessions.pop(name, None) if self._open else None
         if named is None:
             return Answer(f"There is no session {name!r}.", is_error=True)
