@@ -5,21 +5,12 @@ from __future__ import annotations
 import os
 import stat
 
+from corral.mcp_servers.answer_shapes import COUNT, FLAG, MAYBE_COUNT, TEXT, array, record
 from corral.mcp_servers.beneath import Roots, open_folder
 from corral.mcp_servers.paging import page_arguments, page_of
 from corral.mcp_servers.tool import Answer, Call, JsonObject, Tool
 from corral.mcp_servers.walking import Entry, Rules, listed, rules_at
-from corral.mcp_servers.workspace import (
-    COUNT,
-    FLAG,
-    MAYBE_COUNT,
-    PATH,
-    READS,
-    TEXT,
-    Workspace,
-    array,
-    record,
-)
+from corral.mcp_servers.workspace import PATH, READS, Workspace
 from corral.sandbox.guest import beneath
 from corral.sandbox.guest.beneath import kind
 

@@ -7,20 +7,12 @@ import os
 import time
 
 from corral.mcp_servers import trash
+from corral.mcp_servers.answer_shapes import COUNT, MAYBE_COUNT, TEXT, array, record
 from corral.mcp_servers.beneath import Place, Roots
 from corral.mcp_servers.paging import page_arguments, page_of
 from corral.mcp_servers.tool import Answer, Call, Effects, JsonObject, Tool, ToolFault
 from corral.mcp_servers.trash import Deleted
-from corral.mcp_servers.workspace import (
-    COUNT,
-    MAYBE_COUNT,
-    PATH,
-    READS,
-    TEXT,
-    Workspace,
-    array,
-    record,
-)
+from corral.mcp_servers.workspace import PATH, READS, Workspace
 from corral.sandbox.guest import beneath
 
 _PAGE, _MOST = 100, 1000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from corral.mcp_servers.answer_shapes import COUNT, FLAG, TEXT, record
 from corral.mcp_servers.tool import Answer, Call, Effects, JsonObject, Tool
 
 MAX_TIMEOUT = 600
@@ -22,7 +23,7 @@ EFFECTS: Mapping[str, Effects] = {
 
 _COMMAND: JsonObject = {
     "type": ["string", "array"],
-    "items": {"type": "string"},
+    "items": TEXT,
     "minLength": 1,
     "minItems": 1,
     "description": "A script for bash, or a list: a program and its arguments.",
@@ -34,7 +35,7 @@ _CWD: JsonObject = {
 }
 _ENV: JsonObject = {
     "type": "object",
-    "additionalProperties": {"type": "string"},
+    "additionalProperties": TEXT,
     "description": "Variables that are added to the environment.",
 }
 _JOB: JsonObject = {"type": "string", "minLength": 1, "description": "Its name: job-1."}
@@ -78,14 +79,14 @@ def _starting(runs: Runs) -> list[Tool]:
             required=("command",),
             effects=EFFECTS["run_command"],
             run=runs["run_command"],
-            output=_object(
+            output=record(
                 state=_STATE,
                 exit_code=_CODE,
-                stdout={"type": "string"},
-                stderr={"type": "string"},
-                dropped_bytes={"type": "integer"},
+                stdout=TEXT,
+                stderr=TEXT,
+                dropped_bytes=COUNT,
                 seconds={"type": "number"},
-                files={"type": "array", "items": {"type": "string"}},
+                files={"type": "array", "items": TEXT},
             ),
         ),
         Tool(
@@ -97,7 +98,7 @@ def _starting(runs: Runs) -> list[Tool]:
             required=("command",),
             effects=EFFECTS["start_job"],
             run=runs["start_job"],
-            output=_object(job={"type": "string"}),
+            output=record(job=TEXT),
         ),
         Tool(
             name="stop_job",
@@ -107,7 +108,7 @@ def _starting(runs: Runs) -> list[Tool]:
             required=("job",),
             effects=EFFECTS["stop_job"],
             run=runs["stop_job"],
-            output=_object(job={"type": "string"}, state=_STATE),
+            output=record(job=TEXT, state=_STATE),
         ),
     ]
 
@@ -131,14 +132,14 @@ def _looking(runs: Runs) -> list[Tool]:
             required=("job",),
             effects=EFFECTS["job_output"],
             run=runs["job_output"],
-            output=_object(
-                job={"type": "string"},
+            output=record(
+                job=TEXT,
                 state=_STATE,
                 exit_code=_CODE,
-                output={"type": "string"},
-                offset={"type": "integer"},
-                next_offset={"type": "integer"},
-                more={"type": "boolean"},
+                output=TEXT,
+                offset=COUNT,
+                next_offset=COUNT,
+                more=FLAG,
             ),
         ),
         Tool(
@@ -149,10 +150,6 @@ def _looking(runs: Runs) -> list[Tool]:
             required=(),
             effects=EFFECTS["list_jobs"],
             run=runs["list_jobs"],
-            output=_object(jobs={"type": "array", "items": {"type": "object"}}),
+            output=record(jobs={"type": "array", "items": {"type": "object"}}),
         ),
     ]
-
-
-def _object(**properties: JsonObject) -> JsonObject:
-    return {"type": "object", "properties": properties, "required": list(properties)}

@@ -11,25 +11,11 @@ from corral.mcp_servers.tool import Answer, Call, Effects, JsonObject, ToolFault
 
 READS = Effects(read_only=True, idempotent=True)
 
-TEXT: JsonObject = {"type": "string"}
-COUNT: JsonObject = {"type": "integer"}
-FLAG: JsonObject = {"type": "boolean"}
-MAYBE_COUNT: JsonObject = {"type": ["integer", "null"]}
 PATH: JsonObject = {
     "type": "string",
     "minLength": 1,
     "description": "A path relative to the workspace, or an absolute one inside it.",
 }
-
-
-def record(**properties: JsonObject) -> JsonObject:
-    """The schema of an object that has all of these."""
-    return {"type": "object", "properties": properties, "required": list(properties)}
-
-
-def array(items: JsonObject) -> JsonObject:
-    """The schema of an array."""
-    return {"type": "array", "items": items}
 
 
 class Workspace:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 
+from corral.mcp_servers.answer_shapes import COUNT, FLAG, TEXT, record
 from corral.mcp_servers.beneath import Place, Roots, fitting, open_regular
 from corral.mcp_servers.differences import unified
 from corral.mcp_servers.tool import Answer, Call, Effects, Tool, ToolFault
-from corral.mcp_servers.workspace import COUNT, FLAG, PATH, TEXT, Workspace, record
+from corral.mcp_servers.workspace import PATH, Workspace
 from corral.sandbox.guest import beneath
 
 _MAX_EDIT = 8 * 1024 * 1024

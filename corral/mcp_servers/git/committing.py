@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import threading
 
+from corral.mcp_servers.answer_shapes import FLAG, TEXT, array, record
 from corral.mcp_servers.git.names import PATHS, checked_paths
 from corral.mcp_servers.git.runner import Git, Job, Ran
 from corral.mcp_servers.tool import Answer, Call, Effects, JsonObject, Tool, ToolFault
-from corral.mcp_servers.workspace import FLAG, TEXT, array, record
 
 _AUTHOR = re.compile(r"\s*([^<>\n\0]{1,200}?)\s*<([^<>\s\0]{1,200})>\s*")
 _MAX_MESSAGE = 20_000

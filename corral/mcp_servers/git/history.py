@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from corral.mcp_servers.answer_shapes import FLAG, MAYBE_COUNT, TEXT, array, record
 from corral.mcp_servers.git.names import (
     EMPTY_TREE,
     PATHS,
@@ -15,7 +16,7 @@ from corral.mcp_servers.git.names import (
 from corral.mcp_servers.git.runner import Git
 from corral.mcp_servers.paging import page_arguments
 from corral.mcp_servers.tool import Answer, Call, JsonObject, Tool, ToolFault
-from corral.mcp_servers.workspace import FLAG, MAYBE_COUNT, READS, TEXT, array, record
+from corral.mcp_servers.workspace import READS
 
 _PAGE, _MOST = 20, 200
 _MAX_DIFF = 100_000

@@ -6,6 +6,7 @@ import json
 import sys
 from typing import Any
 
+from corral.mcp_servers.answer_shapes import COUNT, FLAG, MAYBE_COUNT, TEXT, array, record
 from corral.mcp_servers.protocol import Identity, Server
 from corral.mcp_servers.sql.databases import Configuration, Database, configuration_of
 from corral.mcp_servers.sql.workers import Workers
@@ -23,11 +24,7 @@ _NONE_YET = (
 # Not an open world, even of a server elsewhere: it is one database, and the user has named it.
 _READS = Effects(read_only=True, idempotent=True)
 
-_TEXT: JsonObject = {"type": "string"}
-_COUNT: JsonObject = {"type": "integer"}
-_FLAG: JsonObject = {"type": "boolean"}
-_NEXT: JsonObject = {"type": ["integer", "null"]}
-_SQL: JsonObject = {**_TEXT, "minLength": 1, "maxLength": 1_000_000}
+_SQL: JsonObject = {**TEXT, "minLength": 1, "maxLength": 1_000_000}
 _PARAMETERS: JsonObject = {
     "type": "array",
     "items": {"type": ["string", "number", "boolean", "null", "array"]},
@@ -45,20 +42,12 @@ _OFFSET: JsonObject = {
 }
 
 
-def _object(**properties: JsonObject) -> JsonObject:
-    return {"type": "object", "properties": properties, "required": list(properties)}
-
-
-def _list(items: JsonObject) -> JsonObject:
-    return {"type": "array", "items": items}
-
-
-_COLUMNS = _list(_object(name=_TEXT, type=_TEXT))
-_ROWS = _list({"type": "array"})
-_RESULT = {"columns": _COLUMNS, "rows": _ROWS, "shortened_cells": _COUNT}
+_COLUMNS = array(record(name=TEXT, type=TEXT))
+_ROWS = array({"type": "array"})
+_RESULT = {"columns": _COLUMNS, "rows": _ROWS, "shortened_cells": COUNT}
 _TABLE = {
     "type": "object",
-    "properties": {"name": _TEXT, "kind": _TEXT, "rows_estimate": _NEXT},
+    "properties": {"name": TEXT, "kind": TEXT, "rows_estimate": MAYBE_COUNT},
     "required": ["name", "kind", "rows_estimate", "columns", "indexes", "foreign_keys"],
 }
 
@@ -92,11 +81,11 @@ class Sql:
 
     def _database_argument(self, *, write: bool = False) -> JsonObject:
         names = [one.name for one in self._databases.values() if one.write or not write]
-        described: JsonObject = {**_TEXT, "description": "The database's name."}
+        described: JsonObject = {**TEXT, "description": "The database's name."}
         return {**described, "enum": names} if names else described
 
     def _list_databases(self) -> Tool:
-        entry = _object(name=_TEXT, kind=_TEXT, write=_FLAG, max_rows=_COUNT)
+        entry = record(name=TEXT, kind=TEXT, write=FLAG, max_rows=COUNT)
         return Tool(
             name="list_databases",
             title="List the databases",
@@ -105,7 +94,7 @@ class Sql:
             required=(),
             effects=_READS,
             run=self.list_databases,
-            output=_object(databases=_list(entry)),
+            output=record(databases=array(entry)),
         )
 
     def _schema(self) -> Tool:
@@ -119,14 +108,14 @@ class Sql:
             ),
             properties={
                 "database": self._database_argument(),
-                "table": {**_TEXT, "minLength": 1, "description": "Only tables of this name."},
+                "table": {**TEXT, "minLength": 1, "description": "Only tables of this name."},
                 "offset": _OFFSET,
                 "limit": {**limit, "default": _DEFAULT_TABLES, "description": "Tables at most."},
             },
             required=("database",),
             effects=_READS,
             run=self.schema,
-            output=_object(tables=_list(_TABLE), total=_COUNT, next_offset=_NEXT),
+            output=record(tables=array(_TABLE), total=COUNT, next_offset=MAYBE_COUNT),
         )
 
     def _query(self) -> Tool:
@@ -152,7 +141,7 @@ class Sql:
             required=("database", "sql"),
             effects=_READS,
             run=self.query,
-            output=_object(**_RESULT, next_offset=_NEXT),
+            output=record(**_RESULT, next_offset=MAYBE_COUNT),
         )
 
     def _explain(self) -> Tool:
@@ -168,7 +157,7 @@ class Sql:
             required=("database", "sql"),
             effects=_READS,
             run=self.explain,
-            output=_object(plan=_list(_TEXT)),
+            output=record(plan=array(TEXT)),
         )
 
     def _execute(self) -> Tool:
@@ -197,7 +186,7 @@ class Sql:
             required=("database", "statements"),
             effects=Effects(read_only=False, destructive=True),
             run=self.execute,
-            output=_object(results=_list(_object(**_RESULT, affected=_NEXT, left_out=_FLAG))),
+            output=record(results=array(record(**_RESULT, affected=MAYBE_COUNT, left_out=FLAG))),
         )
 
     def list_databases(self, call: Call) -> Answer:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from corral.mcp_servers.answer_shapes import COUNT, MAYBE_COUNT, TEXT, array, record
 from corral.mcp_servers.beneath import Roots
 from corral.mcp_servers.options import options_of
 from corral.mcp_servers.paging import page_arguments
@@ -27,22 +28,11 @@ EFFECTS = {
 }
 """What each tool does."""
 
-_TEXT: JsonObject = {"type": "string"}
-_COUNT: JsonObject = {"type": "integer"}
-_MAYBE: JsonObject = {"type": ["integer", "null"]}
 _URL: JsonObject = {
     "type": "string",
     "minLength": 1,
     "description": "The whole address, with https:// or http://.",
 }
-
-
-def _object(**properties: JsonObject) -> JsonObject:
-    return {"type": "object", "properties": properties, "required": list(properties)}
-
-
-def _list(item: JsonObject) -> JsonObject:
-    return {"type": "array", "items": item}
 
 
 def _timeout(default: int, most: int) -> JsonObject:
@@ -113,14 +103,14 @@ class Web:
             required=("url",),
             effects=EFFECTS["fetch"],
             run=_guarded(self._fetcher.fetch),
-            output=_object(
-                **dict.fromkeys(("url", "type", "title", "author", "date", "canonical"), _TEXT),
-                redirects=_list(_TEXT),
+            output=record(
+                **dict.fromkeys(("url", "type", "title", "author", "date", "canonical"), TEXT),
+                redirects=array(TEXT),
                 truncated={"type": "boolean"},
-                content=_TEXT,
-                part=_COUNT,
-                parts=_COUNT,
-                next_part=_MAYBE,
+                content=TEXT,
+                part=COUNT,
+                parts=COUNT,
+                next_part=MAYBE_COUNT,
             ),
         )
 
@@ -142,11 +132,11 @@ class Web:
             required=("url",),
             effects=EFFECTS["links"],
             run=_guarded(lambda call: links.links(self._fetcher, self._visitor, call)),
-            output=_object(
-                url=_TEXT,
-                links=_list(_object(url=_TEXT, text=_TEXT)),
-                total=_COUNT,
-                next_offset=_MAYBE,
+            output=record(
+                url=TEXT,
+                links=array(record(url=TEXT, text=TEXT)),
+                total=COUNT,
+                next_offset=MAYBE_COUNT,
             ),
         )
 
@@ -175,7 +165,7 @@ class Web:
             required=("url",),
             effects=EFFECTS["download"],
             run=_guarded(lambda call: download.download(self._visitor, self._roots, call)),
-            output=_object(**dict.fromkeys(("path", "url", "sha256", "type"), _TEXT), bytes=_COUNT),
+            output=record(**dict.fromkeys(("path", "url", "sha256", "type"), TEXT), bytes=COUNT),
         )
 
     def _search(self, provider: Search) -> Tool:
@@ -203,9 +193,9 @@ class Web:
             required=("query",),
             effects=EFFECTS["search"],
             run=_guarded(lambda call: searching.search(provider, self.settings.agent, call)),
-            output=_object(
-                results=_list(_object(title=_TEXT, url=_TEXT, snippet=_TEXT, date=_TEXT)),
-                page=_COUNT,
+            output=record(
+                results=array(record(title=TEXT, url=TEXT, snippet=TEXT, date=TEXT)),
+                page=COUNT,
             ),
         )
 
