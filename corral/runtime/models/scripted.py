@@ -7,9 +7,9 @@ A script is a YAML list of turns, or the same list in code::
 
 ``ModelRequest.turn`` picks the turn, so a run that resumes or replays gets the answers that it
 had. A turn may also hold ``delay`` (seconds before each chunk), ``error`` (raised as a
-``ModelError`` after the turn's text), ``stop_reason`` and ``usage`` (``input_tokens``,
-``output_tokens``); without ``usage`` four characters count as one token. A tool call may name a
-tool that was not offered: models do that too.
+``ModelError`` after the turn's text), ``stop_reason``, ``reasoning`` (what it thinks first) and
+``usage`` (the tokens of ``contract.Usage`` by name); without ``usage`` four characters count as one
+token. A tool call may name a tool that was not offered: models do that too.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import yaml
 from langchain_core.messages import AIMessage, ToolCall
@@ -33,11 +33,11 @@ from corral.runtime.models.contract import (
     Chunk,
     FinalChunk,
     ModelRequest,
+    ReasoningChunk,
+    StopReason,
     TextChunk,
     Usage,
 )
-
-StopReason = Literal["stop", "tool_calls", "length", "refusal"]
 
 _EXAMPLE = 'A script is a list of turns such as  - {text: "Hello", tool_calls: []}'
 
@@ -60,6 +60,7 @@ class ScriptedTurn:
     error: str | None = None
     usage: Usage | None = None
     stop_reason: StopReason | None = None
+    reasoning: str = ""
 
 
 class ScriptedModel:
@@ -127,6 +128,8 @@ class ScriptedModel:
         ``ModelError`` when the script has no such turn, or when the turn says so.
         """
         turn = _within(request, self._turn(request))
+        if turn.reasoning:
+            yield ReasoningChunk(turn.reasoning)
         for word in re.findall(r"\S+\s*|\s+", turn.text):
             await asyncio.sleep(turn.delay)
             yield TextChunk(word)
@@ -137,7 +140,8 @@ class ScriptedModel:
             for index, call in enumerate(turn.tool_calls)
         ]
         usage = turn.usage or _estimate(request, turn)
-        cost = self._price.cost(Tokens(usage.input_tokens, usage.output_tokens))
+        tokens = (usage.input_tokens, usage.output_tokens)
+        cost = self._price.cost(Tokens(*tokens, usage.cached_tokens, usage.cache_write_tokens))
         yield FinalChunk(
             message=AIMessage(content=turn.text, tool_calls=calls),
             usage=replace(usage, cost_usd=cost),
@@ -254,7 +258,7 @@ class _In:
 
 
 def _turn(value: object, where: _In) -> ScriptedTurn:
-    known = ("text", "tool_calls", "delay", "error", "usage", "stop_reason")
+    known = ("text", "tool_calls", "delay", "error", "usage", "stop_reason", "reasoning")
     data = where.mapping(value, known)
     if not data:
         raise where.wrong("empty; give it a text, tool_calls or an error")
@@ -273,6 +277,7 @@ def _turn(value: object, where: _In) -> ScriptedTurn:
         error=where.text(data["error"], "error") if "error" in data else None,
         usage=_usage(data["usage"], where) if "usage" in data else None,
         stop_reason=reason,
+        reasoning=where.text(data.get("reasoning", ""), "reasoning"),
     )
 
 
@@ -289,7 +294,8 @@ def _call(value: object, where: _In) -> ScriptedCall:
 
 
 def _usage(value: object, where: _In) -> Usage:
-    data = where.mapping(value, ("input_tokens", "output_tokens"))
+    known = [name for name in vars(Usage()) if name != "cost_usd"]
+    data = where.mapping(value, known)
     return Usage(**{key: where.count(tokens, key) for key, tokens in data.items()})
 
 
