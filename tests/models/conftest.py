@@ -10,21 +10,25 @@ from typing import Any
 import pytest
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 
-from corral.runtime.models.contract import FinalChunk, ModelRequest, Sampling, TextChunk
-from corral.runtime.models.local import LocalModel, LocalOptions
-from corral.runtime.models.local_sampling import SamplingDefaults
+from corral.runtime.models.contract import Chunk, FinalChunk, ModelRequest, Sampling, TextChunk
+from corral.runtime.models.local.answering.sampling import SamplingDefaults
+from corral.runtime.models.local.model import LocalModel, LocalOptions
+from corral.runtime.models.local.settings import LocalSettings
 from corral.tools.contract import ToolSpec
 
 SYSTEM = "You are Corral, a helpful assistant. Answer in plain English in one short sentence."
 CONTEXT = 2048
+ONE_THREAD = LocalSettings(threads=1)
+"""Tests run beside each other: threads that wait for one another would take many times as long."""
 
 
 @dataclass(frozen=True)
 class Answered:
-    """What a stream gave: every piece of text, and the last chunk."""
+    """What a stream gave: every piece of text, the last chunk, and all of them."""
 
     pieces: list[str]
     final: FinalChunk
+    chunks: list[Chunk]
 
     @property
     def call(self) -> dict[str, Any]:
@@ -37,9 +41,8 @@ async def answer(model: LocalModel, request: ModelRequest) -> Answered:
     """Read a whole stream."""
     chunks = [chunk async for chunk in model.stream(request)]
     assert isinstance(chunks[-1], FinalChunk)
-    texts = [chunk for chunk in chunks[:-1] if isinstance(chunk, TextChunk)]
-    assert len(texts) == len(chunks) - 1
-    return Answered([text.text for text in texts], chunks[-1])
+    assert not any(isinstance(chunk, FinalChunk) for chunk in chunks[:-1])
+    return Answered([one.text for one in chunks if isinstance(one, TextChunk)], chunks[-1], chunks)
 
 
 def ask(prompt: str, *more: BaseMessage, max_tokens: int = 48, **fields: Any) -> ModelRequest:
@@ -57,20 +60,22 @@ def tool(schema: dict[str, Any], name: str = "probe", description: str = "Do it.
 @pytest.fixture(scope="session")
 def local_model() -> LocalModel:
     """SmolLM2-135M with a small context. Freed with the process."""
-    return LocalModel(options=LocalOptions(context_window=CONTEXT))
+    return LocalModel(options=LocalOptions(context_window=CONTEXT, settings=ONE_THREAD))
 
 
 @pytest.fixture(scope="session")
 def plain_model() -> LocalModel:
     """The same file, treated as any other model without tools in its template."""
     defaults = SamplingDefaults(temperature=0.0)
-    return LocalModel(options=LocalOptions(defaults=defaults, context_window=1024))
+    return LocalModel(
+        options=LocalOptions(defaults=defaults, context_window=1024, settings=ONE_THREAD)
+    )
 
 
 @pytest.fixture
 def gguf_copy(tmp_path: Path) -> Callable[[Sequence[tuple[int, bytes]], int | None], Path]:
     """Writes the head of the bundled model with some bytes changed, cut at a length."""
-    from corral.runtime.models.local import bundled_model
+    from corral.runtime.models.local.model import bundled_model
 
     def write(changes: Sequence[tuple[int, bytes]] = (), length: int | None = None) -> Path:
         with bundled_model().open("rb") as source:

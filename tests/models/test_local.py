@@ -9,8 +9,8 @@ import pytest
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
 from corral.errors import ModelError
-from corral.runtime.models.contract import ModelRequest, Sampling, TextChunk
-from corral.runtime.models.local import LocalModel, LocalOptions
+from corral.runtime.models.contract import ModelRequest, Sampling, TextChunk, UsageChunk
+from corral.runtime.models.local.model import LocalModel, LocalOptions
 from corral.tools.contract import ToolSpec
 from tests.models.conftest import CONTEXT, answer, ask, tool
 
@@ -64,7 +64,7 @@ async def test_the_second_turn_evaluates_only_what_is_new(local_model: LocalMode
 async def test_closing_the_stream_stops_the_generation(local_model: LocalModel) -> None:
     request = ask("Count from one to five hundred in words.", max_tokens=400)
     async with aclosing(local_model.stream(request)) as stream:
-        assert isinstance(await anext(stream), TextChunk)
+        assert isinstance(await anext(stream), TextChunk | UsageChunk)
         before = local_model.evaluated_tokens
     # The next answer waits in line until the cancelled one has let go of the engine.
     got = await answer(local_model, ask("Hello", max_tokens=4))
@@ -127,7 +127,7 @@ async def test_too_long_a_prompt_is_refused_with_both_numbers(local_model: Local
 
 
 async def test_an_answer_ends_where_the_context_does_and_a_closed_model_says_so() -> None:
-    model = LocalModel(options=LocalOptions(context_window=256))
+    model = LocalModel(options=LocalOptions(context_window=256, settings=ONE_THREAD))
     got = await answer(model, ask("Tell me all that you know about rain. " * 20, max_tokens=500))
     assert got.final.stop_reason == "length"
     assert got.final.usage.input_tokens + got.final.usage.output_tokens == 256

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from corral.errors import ModelError
-from corral.runtime.models.local import LocalModel, bundled_model
-from corral.runtime.models.local_gguf import read_gguf
+from corral.runtime.models.local.files.gguf import read_gguf
+from corral.runtime.models.local.model import LocalModel, bundled_model
 from tests.models.conftest import answer, ask
 
 Copy = Callable[..., Path]
@@ -92,7 +92,7 @@ def test_the_header_is_read() -> None:
 def test_nothing_heavy_is_imported_before_the_first_request() -> None:
     code = (
         "import sys\n"
-        "from corral.runtime.models.local import LocalModel\n"
+        "from corral.runtime.models.local.model import LocalModel\n"
         "model = LocalModel()\n"
         "assert model.context_window == 8192\n"
         "print(sorted({'llama_cpp', 'llguidance', 'numpy', 'jinja2', 'llm'} & set(sys.modules)))"

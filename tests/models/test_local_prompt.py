@@ -10,7 +10,7 @@ from langchain_core.messages.tool import ToolCall
 
 from corral.errors import ModelError
 from corral.runtime.models.contract import ModelRequest
-from corral.runtime.models.prompt import ChatPrompt, TemplateParts
+from corral.runtime.models.local.answering.prompts.template import ChatPrompt, TemplateParts
 from tests.models.conftest import tool
 
 HERMES = """
@@ -74,11 +74,11 @@ def test_a_template_with_tools_shows_how_it_writes_a_call() -> None:
     syntax = prompt.syntax
     assert prompt.native_tools
     assert syntax.trigger == "<tool_call>"
-    assert syntax.render("a__b", {"x": 1}) == (
+    assert syntax.render(("a__b", {"x": 1})) == (
         '<tool_call>\n{"name": "a__b", "arguments": {"x": 1}}\n</tool_call>'
     )
     text = prompt.render(ModelRequest(HISTORY, [READ]))
-    assert syntax.render("test__read_file", {"path": "Süd.txt"}) in text
+    assert syntax.render(("test__read_file", {"path": "Süd.txt"})) in text
     assert "<tool_response>Buy paint.</tool_response>" in text
     assert '"name": "test__read_file", "description": "Read a text file. And more."' in text
     assert text.endswith("<|im_start|>assistant\n")
@@ -87,7 +87,8 @@ def test_a_template_with_tools_shows_how_it_writes_a_call() -> None:
 def test_a_template_that_wants_arguments_as_text_gets_them() -> None:
     prompt = _prompt(MISTRAL)
     assert prompt.syntax.trigger == "[TOOL_CALLS]"
-    assert prompt.syntax.suffix == ', "id": "x"}]'
+    assert prompt.syntax.close == ', "id": "x"}'
+    assert prompt.syntax.suffix == "]"
     text = prompt.render(ModelRequest(HISTORY[1:], [READ]))
     assert '"arguments": {"path": "Süd.txt"}, "id"' in text
     assert text.startswith("<s>[AVAILABLE_TOOLS]")
@@ -136,3 +137,32 @@ def test_a_broken_template_is_a_clear_error(source: str) -> None:
     with pytest.raises(ModelError, match=r"chat template of model\.gguf") as error:
         _prompt(source).render(ModelRequest(HISTORY))
     assert error.value.hint
+
+
+DOUBLING = """{% set s = namespace(t='a') %}
+{% for _ in range(60) %}{% set s.t = s.t OP s.t %}{% endfor %}"""
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+        DOUBLING.replace("OP", "+"),
+        DOUBLING.replace("OP", "~"),
+        "{{ 'a' * 999999999 }}",
+        "{{ 'a'.center(999999999) }}",
+        "{{ 'a' | center(999999999) }}",
+        "{{ 9 ** 99999999 }}",
+        "{{ '%999999999d' % 1 }}",
+        "{% macro f(n) %}{{ f(n) }}{% endmacro %}{{ f(1) }}",
+        "{% for a in range(40) %}{{ ('a' * 5000).replace('a', 'a' * 5000) }}{% endfor %}",
+    ],
+)
+def test_a_template_without_end_is_stopped(source: str) -> None:
+    with pytest.raises(ModelError, match=r"chat template of model\.gguf"):
+        _prompt(source).render(ModelRequest(HISTORY))
+
+
+def test_the_same_day_gives_the_same_prompt() -> None:
+    prompt = _prompt("{{ strftime_now('%Y-%m-%d %H:%M:%S') }}")
+    assert prompt.render(ModelRequest(HISTORY)).endswith(" 00:00:00")

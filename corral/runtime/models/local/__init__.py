@@ -1,0 +1,1 @@
+"""Runs GGUF models in this process, over llama.cpp."""

@@ -1,0 +1,1 @@
+"""JSON Schemas as grammars that a model cannot break, and what they leave to be checked."""

@@ -1,0 +1,1 @@
+"""llama.cpp behind a few typed calls; only ``params`` can be imported without loading it."""
