@@ -14,9 +14,10 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMe
 from corral.errors import ModelError
 from corral.policies.prices import Price
 from corral.runtime.models.contract import ModelRequest, Sampling
-from corral.runtime.models.hosted import HostedModel
-from corral.runtime.models.hosted_answer import INVALID_ARGS, invalid_args, parse_args
-from corral.runtime.models.hosted_request import object_schema
+from corral.runtime.models.hosted.answer import INVALID_ARGS, invalid_args, parse_args
+from corral.runtime.models.hosted.known_models import speaks_responses
+from corral.runtime.models.hosted.model import HostedModel
+from corral.runtime.models.hosted.schemas import object_schema
 from corral.runtime.models.registry import ModelOptions, open_model
 from tests.models.wire.hosted import (
     ASKED,
@@ -39,7 +40,10 @@ def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def sent(provider: Provider, request: ModelRequest, **options: Any) -> dict[str, Any]:
     """The body of the request that the server got."""
-    async with serving(provider, shape(f"{provider}_text"), **options) as (model, server):
+    reply = shape(f"{provider}_text")
+    if provider == "openai" and speaks_responses(options.get("model", "")):
+        reply = shape("openai_responses")
+    async with serving(provider, reply, **options) as (model, server):
         await answer(model, request)
         return server.bodies[0]
 
@@ -76,7 +80,7 @@ async def test_parallel_tool_calls_come_whole(provider: Provider) -> None:
     ("provider", "name", "reason"),
     [
         ("openai", "openai_length", "length"),
-        ("openai", "openai_filtered", "refusal"),
+        ("openai", "openai_filtered", "content_filter"),
         ("anthropic", "anthropic_length", "length"),
         ("anthropic", "anthropic_refusal", "refusal"),
     ],
@@ -196,7 +200,8 @@ async def test_what_openai_is_sent() -> None:
         "function": {
             "name": "python__run_code",
             "description": "Run Python.",
-            "parameters": RUN_CODE.input_schema,
+            "parameters": {**RUN_CODE.input_schema, "additionalProperties": False},
+            "strict": True,
         },
     }
     assert body == {
@@ -224,11 +229,14 @@ async def test_what_anthropic_is_sent() -> None:
     assert body.pop("tools")[0] == {
         "name": "python__run_code",
         "description": "Run Python.",
-        "input_schema": RUN_CODE.input_schema,
+        "input_schema": {**RUN_CODE.input_schema, "additionalProperties": False},
+        "strict": True,
     }
     assert body == {
         "model": "claude-haiku-4-5",
-        "system": "Be brief.",
+        "system": [
+            {"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}
+        ],
         "messages": [{"role": "user", "content": "What is 6*7?"}],
         "stream": True,
         "temperature": 0.2,

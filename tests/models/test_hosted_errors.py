@@ -12,7 +12,7 @@ import pytest
 
 from corral.errors import ModelError
 from corral.runtime.models.contract import Chunk, TextChunk
-from corral.runtime.models.hosted import HostedModel
+from corral.runtime.models.hosted.model import HostedModel
 from tests.models.wire.hosted import ASKED, KEY, PROVIDERS, Provider, answer, hosted, quiet, serving
 from tests.models.wire.server import Reply, WireServer, failure, shape
 
@@ -83,7 +83,7 @@ async def test_a_stream_cut_in_the_middle_is_no_answer(provider: Provider, cut: 
     async with serving(provider, reply) as (model, _):
         with pytest.raises(ModelError, match="in the middle"):
             await _collect(model, seen)
-    assert seen[0] == TextChunk("Grüß")
+    assert next(chunk for chunk in seen if isinstance(chunk, TextChunk)).text == "Grüß"
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
@@ -150,7 +150,8 @@ async def test_closing_the_stream_ends_the_request(provider: Provider) -> None:
     reply = replace(shape(f"{provider}_text", lines=lines), hold=True)
     async with serving(provider, reply) as (model, server):
         async with aclosing(cast("AsyncGenerator[Chunk, None]", model.stream(ASKED))) as chunks:
-            assert await anext(chunks) == TextChunk("Grüß")
+            while await anext(chunks) != TextChunk("Grüß"):
+                pass
             assert not server.gone.is_set()
         await asyncio.wait_for(server.gone.wait(), 30)
 

@@ -9,8 +9,9 @@ little more, so that a value keeps its number and the provider's cache its use.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import replace
 from itertools import count
@@ -18,16 +19,31 @@ from typing import Any, cast
 
 from langchain_core.messages import AIMessage, BaseMessage
 
-from corral.jsontypes import Json
+from corral.jsontypes import Json, JsonObject
 from corral.policies.detectors.personal import Personal
 from corral.policies.detectors.spans import merged
 from corral.policies.texts import changed, texts_of
-from corral.runtime.models.contract import Chunk, FinalChunk, ModelRequest, TextChunk
-from corral.runtime.models.hosted import HostedModel
+from corral.runtime.models.contract import (
+    ChoiceOutput,
+    Chunk,
+    FinalChunk,
+    JsonOutput,
+    ModelRequest,
+    Output,
+    ReasoningChunk,
+    TextChunk,
+    ToolCallChunk,
+)
+from corral.runtime.models.hosted.dialects.messages import REASONING_FIELDS
+from corral.runtime.models.hosted.model import HostedModel
 
 _STAND_IN = re.compile(r"\[withheld:[a-z-]{2,12}#[0-9]{1,6}\]")
 _BEGINNING = re.compile(r"\[[a-z:#0-9-]{0,29}\Z")
 """The end of a piece of text that may be the beginning of a stand-in."""
+
+
+_OPAQUE = frozenset({"signature", "encrypted_content", "data", "base64", "id", "type"})
+"""Members of content blocks that are nothing that anybody wrote."""
 
 
 class Withholding:
@@ -48,28 +64,32 @@ class Withholding:
         return self._model.context_window
 
     @property
+    def takes_images(self) -> bool:
+        """See ``Sighted.takes_images``."""
+        return self._model.takes_images
+
+    @property
     def price(self) -> Any:
         """See ``Priced.price``."""
         return self._model.price
 
+    @property
+    def identity(self) -> JsonObject | None:
+        """See ``Identified.identity``: what is withheld is not in its answers."""
+        inner = self._model.identity
+        return inner and {**inner, "withheld": sorted(self._personal.kinds)}
+
     async def stream(self, request: ModelRequest) -> AsyncIterator[Chunk]:
         """See ``ChatModel.stream``."""
         standing = StandIns(self._personal, request.messages)
-        hidden = replace(request, messages=[_with(m, standing.hide) for m in request.messages])
-        held = ""
-        async with aclosing(cast("Any", self._model.stream(hidden))) as chunks:
+        messages = [_with(message, standing.hide) for message in request.messages]
+        output = _hidden_output(request.output, standing.hide)
+        pieces = _Pieces(standing)
+        answer = self._model.stream(replace(request, messages=messages, output=output))
+        async with aclosing(cast("Any", answer)) as chunks:
             async for chunk in chunks:
-                match chunk:
-                    case TextChunk(text):
-                        held += text
-                        ready, held = _complete(held)
-                        if ready:
-                            yield TextChunk(standing.show(ready))
-                    case FinalChunk():
-                        if held:
-                            yield TextChunk(standing.show(held))
-                        message = cast("AIMessage", _with(chunk.message, standing.show))
-                        yield replace(chunk, message=message)
+                for shown in pieces.shown(chunk):
+                    yield shown
 
     def check_complete(self, turns: int) -> None:
         """See ``ChatModel.check_complete``."""
@@ -109,6 +129,11 @@ class StandIns:
         """The text with the values."""
         return _STAND_IN.sub(lambda match: self._values.get(match[0], match[0]), text)
 
+    def show_quoted(self, text: str) -> str:
+        """The same for a piece of JSON, where the values stand in strings."""
+        shown = {name: json.dumps(value)[1:-1] for name, value in self._values.items()}
+        return _STAND_IN.sub(lambda match: shown.get(match[0], match[0]), text)
+
     def _for(self, value: str, kind: str) -> str:
         if value not in self._by_value:
             names = (f"[withheld:{kind}#{number}]" for number in self._numbers)
@@ -116,6 +141,64 @@ class StandIns:
             self._by_value[value] = name
             self._values[name] = value
         return self._by_value[value]
+
+
+class _Pieces:
+    """An answer in pieces, of which only whole stand-ins become values."""
+
+    def __init__(self, standing: StandIns) -> None:
+        self._standing = standing
+        self._text = ""
+        self._reasoning = ""
+        self._args: dict[int, str] = {}
+
+    def shown(self, chunk: Chunk) -> Iterator[Chunk]:
+        """What can be shown now that ``chunk`` is there."""
+        show = self._standing.show
+        match chunk:
+            case TextChunk(text):
+                yield from self._rest_of_reasoning()
+                ready, self._text = _complete(self._text + text)
+                yield from [TextChunk(show(ready))] if ready else []
+            case ReasoningChunk(text):
+                ready, self._reasoning = _complete(self._reasoning + text)
+                yield from [ReasoningChunk(show(ready))] if ready else []
+            case ToolCallChunk(index, name, args):
+                ready, self._args[index] = _complete(self._args.get(index, "") + args)
+                if name or ready:
+                    yield ToolCallChunk(index, name, self._standing.show_quoted(ready))
+            case FinalChunk():
+                yield from self._rest()
+                # The tokens of a stand-in say nothing about the value.
+                message = cast("AIMessage", _with(chunk.message, show))
+                yield replace(chunk, message=message, logprobs=())
+            case _:
+                yield chunk
+
+    def _rest(self) -> Iterator[Chunk]:
+        yield from self._rest_of_reasoning()
+        if self._text:
+            yield TextChunk(self._text)
+        for index, args in self._args.items():
+            if args:
+                yield ToolCallChunk(index, args=args)
+
+    def _rest_of_reasoning(self) -> Iterator[Chunk]:
+        held, self._reasoning = self._reasoning, ""
+        if held:
+            yield ReasoningChunk(held)
+
+
+def _hidden_output(output: Output | None, hide: Callable[[str], str]) -> Output | None:
+    """The shape of an answer without personal data in it."""
+    match output:
+        case ChoiceOutput(choices):
+            return ChoiceOutput(tuple(map(hide, choices)))
+        case JsonOutput(schema):
+            hidden = changed(schema, lambda item, _: hide(item) if isinstance(item, str) else item)
+            return replace(output, schema=cast("JsonObject", hidden))
+        case None:
+            return None
 
 
 def _complete(text: str) -> tuple[str, str]:
@@ -130,12 +213,20 @@ def _parts(message: BaseMessage) -> Any:
 
 
 def _with(message: BaseMessage, change: Callable[[str], str]) -> BaseMessage:
-    """A message with its content and the arguments of its calls changed."""
+    """A message with its content, its thoughts and the arguments of its calls changed.
 
-    def in_texts(item: Any, _name: str) -> Json:
-        return change(item) if isinstance(item, str) else cast("Json", item)
+    What only its provider can read (signatures, encrypted reasoning, images) is left as it is.
+    """
+
+    def in_texts(item: Any, name: str) -> Json:
+        is_plain = isinstance(item, str) and name not in _OPAQUE
+        return change(item) if is_plain else cast("Json", item)
 
     update: dict[str, Any] = {"content": changed(cast("Json", message.content), in_texts)}
+    extra = message.additional_kwargs
+    if thoughts := {name: extra[name] for name in REASONING_FIELDS if name in extra}:
+        told = cast("JsonObject", changed(cast("Json", thoughts), in_texts))
+        update["additional_kwargs"] = {**extra, **told}
     if isinstance(message, AIMessage) and message.tool_calls:
         update["tool_calls"] = [
             {**call, "args": changed(call["args"], in_texts)} for call in message.tool_calls

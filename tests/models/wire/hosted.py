@@ -10,8 +10,10 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 
 from corral.runtime.models.contract import FinalChunk, ModelRequest, TextChunk
-from corral.runtime.models.endpoint import Endpoint
-from corral.runtime.models.hosted import HostedModel, HostedOptions
+from corral.runtime.models.hosted.endpoint import Endpoint
+from corral.runtime.models.hosted.model import HostedModel, HostedOptions
+from corral.runtime.models.hosted.settings import HostedSettings
+from corral.runtime.models.hosted.traffic.lanes import Traffic
 from corral.tools.contract import ToolSpec
 from tests.models.wire.server import Reply, WireServer
 
@@ -60,10 +62,10 @@ def hosted(provider: Provider, url: str, *, official: bool = True, **options: An
         key_variable=f"{provider.upper()}_API_KEY",
         official=official,
     )
-    settings = HostedOptions(**{"timeout": 30, "max_retries": 0, **options})
-    return HostedModel.from_endpoint(
-        endpoint, name=f"{provider}:{endpoint.model}", options=settings
-    )
+    limits = {name: options.pop(name) for name in HostedSettings.model_fields if name in options}
+    settings = HostedSettings(**{"timeout": 30, "max_retries": 0, **limits})
+    given = HostedOptions(**{"settings": settings, "traffic": Traffic(), **options})
+    return HostedModel.from_endpoint(endpoint, name=f"{provider}:{endpoint.model}", options=given)
 
 
 @asynccontextmanager
@@ -84,6 +86,4 @@ async def answer(model: HostedModel, request: ModelRequest = ASKED) -> tuple[lis
     assert isinstance(final, FinalChunk)
     assert type(final.message) is AIMessage
     assert final.message.invalid_tool_calls == []
-    texts = [chunk.text for chunk in chunks if isinstance(chunk, TextChunk)]
-    assert len(texts) == len(chunks) - 1
-    return texts, final
+    return [chunk.text for chunk in chunks if isinstance(chunk, TextChunk)], final

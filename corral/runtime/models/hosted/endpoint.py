@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from urllib.parse import SplitResult, urlsplit
 
 from corral.errors import ConfigError, NotFoundError
-from corral.runtime.models.known_models import Provider
+from corral.runtime.models.hosted.known_models import Provider
 
 CUSTOM_KEY = "CORRAL_API_KEY"
 """The variable whose key goes to an address that the user has named."""

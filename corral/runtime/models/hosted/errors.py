@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from langchain_core import exceptions as kinds
 
 from corral.errors import ModelError
-from corral.runtime.models.endpoint import Endpoint
+from corral.runtime.models.hosted.endpoint import Endpoint
 
 _TOO_LONG = re.compile(
     r"context[ _-]?(length|window|size)|maximum context|prompt is too long|too many tokens"
@@ -25,16 +25,21 @@ _SECRET = re.compile(r"\b(sk|pk|key|lsv2|Bearer)[-_ ][\w.*-]{6,}", re.IGNORECASE
 _LONGEST = 300
 
 
+class NotTheProtocol(ValueError):
+    """What a server sent is no answer of a model, whatever it is."""
+
+
 def explain(error: Exception, name: str, endpoint: Endpoint | None) -> ModelError:
     """The error to raise instead of what an SDK raised while ``name`` was asked."""
-    status = getattr(error, "status_code", None)
+    status = status_of(error)
     said = _said(error, endpoint)
     if _is_too_long(error, status, said):
         return ModelError(
             f"The request is longer than {name} can read: {said}",
             hint="Set context_window to what the server really has, or start a new thread.",
+            kind="too_long",
         )
-    if isinstance(status, int) and status >= 300:
+    if status is not None and status >= 300:
         return _answered(status, _Failure(error, name, endpoint, said))
     return _unanswered(_Failure(error, name, endpoint, said))
 
@@ -70,14 +75,15 @@ class _Failure:
 
 
 def _answered(status: int, failure: _Failure) -> ModelError:
-    """An HTTP status, on top of what the SDK already tried again."""
+    """An HTTP status that says what is wrong."""
     name, said = failure.name, failure.said
     if status in (401, 403):
         return _refused_key(status, failure)
-    if status == 402 or "insufficient_quota" in said or "credit balance" in said:
+    if is_out_of_credit(status, said):
         return ModelError(
             f"{name} cannot be used: the account has no credit left ({status}).",
             hint="Add credit at the provider, or use another model with --model.",
+            kind="key",
         )
     if status == 404:
         return ModelError(
@@ -86,13 +92,15 @@ def _answered(status: int, failure: _Failure) -> ModelError:
         )
     if status == 429:
         return ModelError(
-            f"{name} is over its rate limit, also after retries (429): {said}",
+            f"{name} is over its rate limit (429): {said}",
             hint=f"Wait{_retry_after(failure.error)}, then ask again.",
+            kind="rate_limited",
         )
     if status >= 500:
         return ModelError(
-            f"{failure.url} failed, also after retries ({status}): {said}",
+            f"{failure.url} failed ({status}): {said}",
             hint="The trouble is at the server. Ask again later.",
+            kind="overloaded",
         )
     if status < 400:
         return ModelError(
@@ -102,6 +110,7 @@ def _answered(status: int, failure: _Failure) -> ModelError:
     return ModelError(
         f"{name} did not accept the request ({status}): {said}",
         hint="If it names a parameter, change that setting; if a tool, leave that tool out.",
+        kind="request",
     )
 
 
@@ -110,28 +119,31 @@ def _refused_key(status: int, failure: _Failure) -> ModelError:
         return ModelError(
             f"{failure.url} did not accept the key for {failure.name} ({status}).",
             hint=f"Set {failure.variable} to a valid key that may use this model.",
+            kind="key",
         )
     return ModelError(
         f"{failure.url} wants a key ({status}), and {failure.variable} is not set.",
         hint=f"Set {failure.variable}. Keys in other variables are not sent to this address.",
+        kind="key",
     )
 
 
 def _unanswered(failure: _Failure) -> ModelError:
     """No HTTP status: nobody there, too slow, cut off, or not the protocol."""
     error = failure.error
-    if _is_timeout(error):
+    if is_timeout(error):
         return ModelError(
             f"{failure.url} did not answer in time.",
             hint="Raise the model's timeout, or use a smaller prompt or a faster model.",
+            kind="unreachable",
         )
-    if isinstance(error, kinds.ModelConnectionError) or _is_network(error):
-        return _unreachable(failure)
-    if isinstance(error, json.JSONDecodeError | UnicodeDecodeError) or _is_empty_stream(error):
+    if is_no_answer(error):
         return ModelError(
             f"{failure.url} answered with something that is not a model's answer.",
             hint="Is it the base URL of the API? It often ends in /v1.",
         )
+    if is_unreachable(error):
+        return _unreachable(failure)
     if isinstance(error, NotImplementedError):
         return ModelError(
             f"{failure.name} cannot call tools: {failure.said}", hint="Use another model."
@@ -144,18 +156,18 @@ def _unanswered(failure: _Failure) -> ModelError:
 
 
 def _unreachable(failure: _Failure) -> ModelError:
-    chain = " ".join(type(error).__name__ + str(error) for error in _causes(failure.error))
-    if re.search(r"RemoteProtocolError|ReadError|incomplete|IncompleteRead", chain):
+    if _is_cut(failure.error):
         return ModelError(
             f"{failure.url} closed the connection in the middle of the answer.",
             hint="Ask again.",
+            kind="unreachable",
         )
     hint = (
         "Check the network connection (and the proxy, if there is one), then ask again."
         if failure.official
         else f"Is the model server running at {failure.url}?"
     )
-    return ModelError(f"{failure.url} cannot be reached.", hint=hint)
+    return ModelError(f"{failure.url} cannot be reached.", hint=hint, kind="unreachable")
 
 
 def _is_too_long(error: Exception, status: object, said: str) -> bool:
@@ -164,27 +176,78 @@ def _is_too_long(error: Exception, status: object, said: str) -> bool:
     return status in (None, 400, 422, 500) and _TOO_LONG.search(said) is not None
 
 
-def _is_timeout(error: Exception) -> bool:
+def status_of(error: Exception) -> int | None:
+    """The HTTP status of the answer, where there was one."""
+    status = getattr(error, "status_code", None)
+    return status if isinstance(status, int) else None
+
+
+def words_of(error: Exception) -> str:
+    """What the server said, in full."""
+    return _body_message(getattr(error, "body", None)) or str(error) or type(error).__name__
+
+
+def reason_of(error: Exception) -> str:
+    """In a few words why there is no answer yet: the status, or what became of the connection."""
+    status = status_of(error)
+    if status is not None and status >= 300:
+        return str(status)
+    if is_timeout(error):
+        return "no answer in time"
+    if isinstance(error, kinds.ModelConnectionError) and not _is_cut(error):
+        return "it cannot be reached"
+    return "the answer broke off"
+
+
+def is_out_of_credit(status: int, said: str) -> bool:
+    """Whether the account has to be paid for before it is asked again."""
+    return status == 402 or "insufficient_quota" in said or "credit balance" in said
+
+
+def is_without_summaries(error: Exception) -> bool:
+    """Whether OpenAI gives this account no summaries of reasoning, which other accounts get."""
+    return status_of(error) == 400 and "reasoning.summary" in str(getattr(error, "body", ""))
+
+
+def is_too_strict(error: Exception) -> bool:
+    """Whether the provider does not take a schema, or all of them, as strict."""
+    said = words_of(error)
+    return status_of(error) == 400 and re.search(r"\b[Ss]trict|[Ss]chema|grammar", said) is not None
+
+
+def is_timeout(error: Exception) -> bool:
     """Whether time ran out; while a stream is read, some SDKs let the HTTP client's error pass."""
     if isinstance(error, TimeoutError | kinds.ModelTimeoutError):
         return True
     return any(type(cause).__name__.endswith("Timeout") for cause in _causes(error))
 
 
-def _is_network(error: Exception) -> bool:
-    """Whether an HTTP client's error was raised bare, which happens while a stream is read."""
+def is_unreachable(error: Exception) -> bool:
+    """Whether there was no connection, or it was lost.
+
+    While a stream is read, an HTTP client's error may be raised bare.
+    """
     root = type(error).__module__.split(".")[0]
-    return isinstance(error, ConnectionError) or root in (
-        "httpx",
-        "httpx2",
-        "httpcore",
-        "httpcore2",
-    )
+    bare = root in ("httpx", "httpx2", "httpcore", "httpcore2")
+    return bare or isinstance(error, ConnectionError | kinds.ModelConnectionError)
 
 
-def _is_empty_stream(error: Exception) -> bool:
-    """langchain's plain ``ValueError`` for a stream without a single chunk."""
-    return isinstance(error, ValueError) and "No generation" in str(error)
+def is_no_answer(error: Exception) -> bool:
+    """Whether something came that is not the protocol, or langchain found not a single chunk."""
+    if isinstance(error, ValueError) and "No generation" in str(error):
+        return True
+    return isinstance(error, json.JSONDecodeError | UnicodeDecodeError) or is_foreign(error)
+
+
+def is_foreign(error: Exception) -> bool:
+    """Whether who answers is no model server at all."""
+    return any(isinstance(cause, NotTheProtocol) for cause in _causes(error))
+
+
+def _is_cut(error: Exception) -> bool:
+    """Whether a connection was there, and was lost."""
+    chain = " ".join(type(error).__name__ + str(error) for error in _causes(error))
+    return re.search(r"RemoteProtocolError|ReadError|incomplete|IncompleteRead", chain) is not None
 
 
 def _causes(error: BaseException | None) -> list[BaseException]:
@@ -203,7 +266,7 @@ def _retry_after(error: Exception) -> str:
 
 def _said(error: Exception, endpoint: Endpoint | None) -> str:
     """The server's words: one short line without secrets and without a web page."""
-    text = _body_message(getattr(error, "body", None)) or str(error) or type(error).__name__
+    text = words_of(error)
     if endpoint and endpoint.key:
         text = text.replace(endpoint.key, "***")
     if re.search(r"<(!doctype|html|head|body)\b", text, re.IGNORECASE):

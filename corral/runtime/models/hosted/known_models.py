@@ -1,4 +1,4 @@
-"""How much hosted models hold, for the models that are known.
+"""How much hosted models hold, and which protocol they are asked by, where they are known.
 
 Windows agree with the model profiles that langchain ships; a test compares them.
 """
@@ -22,6 +22,21 @@ def window_of(provider: Provider, model: str) -> int:
             return window
     return DEFAULT_WINDOWS[provider]
 
+
+def speaks_responses(model: str) -> bool:
+    """Whether an OpenAI model is asked by the Responses API: those that reason.
+
+    Only there their reasoning goes on from one request to the next.
+    """
+    return re.match(r"(gpt-([5-9]|\d\d)(?!.*-chat)|o\d|codex)", model) is not None
+
+
+def takes_images(model: str) -> bool:
+    """Whether a model is known to take images, where its protocol has them."""
+    return re.match(_SIGHTED, model) is not None
+
+
+_SIGHTED = r"claude-|gpt-([5-9]|\d\d)|gpt-4(o|\.1|-turbo)|o[1-9](?!-mini)|o[4-9]-mini|codex"
 
 _WINDOWS: tuple[tuple[str, int], ...] = (
     (r"gpt-3\.5", 16_385),

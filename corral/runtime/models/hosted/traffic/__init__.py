@@ -1,0 +1,1 @@
+"""How many calls an endpoint gets, and when: limits, waiting in a fair queue, and rest."""
