@@ -1,0 +1,1 @@
+"""Answers of models that need not be made again."""

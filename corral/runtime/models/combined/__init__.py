@@ -1,0 +1,1 @@
+"""Several models as one: chains that fall back, cascades that escalate, and routes."""
