@@ -18,6 +18,7 @@ from corral.version import VERSION
 if TYPE_CHECKING:
     from corral.agents.app import Corral, open  # noqa: A004  read as corral.open
     from corral.agents.exchange import replay_file
+    from corral.agents.extracting import extract
     from corral.agents.kit import Kit, step
     from corral.agents.options import Fork, RunOptions
     from corral.agents.spec import Agent
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from corral.runtime.approvals.replies import Always, Approved, Denied, Given, Stopped
     from corral.runtime.config import Settings, load_settings
     from corral.runtime.housekeeping.retention import Retention
-    from corral.runtime.models.hosted import HostedModel
+    from corral.runtime.models.hosted.model import HostedModel
     from corral.runtime.models.scripted import ScriptedModel
     from corral.runtime.nested import subgraph
     from corral.runtime.views import Approval, EffectView, ReplayReport, RunResult, RunView
@@ -54,7 +55,7 @@ _HOMES = {
     "EffectView": "corral.runtime.views",
     "Fork": "corral.agents.options",
     "Given": "corral.runtime.approvals.replies",
-    "HostedModel": "corral.runtime.models.hosted",
+    "HostedModel": "corral.runtime.models.hosted.model",
     "Kit": "corral.agents.kit",
     "ModelApprover": "corral.runtime.approvals.approvers",
     "Price": "corral.policies.prices",
@@ -71,6 +72,7 @@ _HOMES = {
     "Stopped": "corral.runtime.approvals.replies",
     "SyncCorral": "corral.agents.sync",
     "check": "corral.policies.checks",
+    "extract": "corral.agents.extracting",
     "load_settings": "corral.runtime.config",
     "open": "corral.agents.app",
     "open_sandbox": "corral.sandbox.sdk",
@@ -111,6 +113,7 @@ __all__ = [
     "Stopped",
     "SyncCorral",
     "check",
+    "extract",
     "load_settings",
     "open",
     "open_sandbox",

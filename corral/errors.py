@@ -24,6 +24,8 @@ prints both and no traceback.
 
 from __future__ import annotations
 
+from typing import Literal
+
 
 class CorralError(Exception):
     """Base of all errors of Corral.
@@ -64,8 +66,23 @@ class RunError(CorralError):
     """A run failed. What it had done before is in the journal."""
 
 
+ModelFailure = Literal[
+    "failed", "unreachable", "rate_limited", "overloaded", "key", "too_long", "refused", "request"
+]
+"""Why a model gave no answer: its server is not there, has a limit or too much to do, does not
+accept the key; the request is longer than it can read; it refuses; or the request itself is wrong,
+whoever is asked. Everything else is ``failed``."""
+
+
 class ModelError(RunError):
-    """The model could not be loaded or did not give a usable answer."""
+    """The model could not be loaded or did not give a usable answer.
+
+    ``kind`` is for who decides whether another model is asked instead.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", kind: ModelFailure = "failed") -> None:
+        super().__init__(message, hint=hint)
+        self.kind: ModelFailure = kind
 
 
 class ToolServerError(RunError):

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from corral.agents.answering import Answering
+from corral.agents.caching import cache_terms
 from corral.agents.fingerprint import (
     changes,
     fingerprint,
@@ -108,10 +109,9 @@ class Corral:
             self._require_workspace(await database.read(lambda c: runs.workspace_of(c, thread)))
         policy = Chosen.by(options.policy, options.rules)
         new = self._new_run(agent, program, prompt, policy)
-        new = replace(new, thread=options.thread or new.thread)
-        new = noted(new, options)
+        new = noted(replace(new, thread=options.thread or new.thread), options)
         terms = await self._terms(agent, policy, options.limits, new.thread)
-        terms = replace(terms, budgets=self._spending.terms(agent, options.budget))
+        terms = terms.asked_by(self._spending.terms(agent, options.budget), options.priority)
         new = replace(new, prompt=_stored(prompt, terms.redactor))
         events = self._engine.start(program, new, terms)
         async with aclosing(self._with_approver(events, options)) as told:
@@ -300,9 +300,9 @@ class Corral:
             networked=self.settings.networked_servers,
             rewindable=self.settings.snapshots.enabled,
         )
-        settings = self.settings
-        agents = agent_terms(agent, settings, limits)
-        return Terms(agents.limits, rules, shield, settings.snapshots, agents, settings.approvals)
+        own, agents = self.settings, agent_terms(agent, self.settings, limits)
+        kept = (agents.limits, rules, shield, own.snapshots, agents, own.approvals)
+        return Terms(*kept, cache=cache_terms(agent, self._shared))
 
     async def _forked(
         self, run: str, fork: Fork, options: RunOptions
@@ -334,7 +334,7 @@ class Corral:
         new = noted(new, options)
         await self._shielding.share(row.thread, new.thread)
         terms = await self._terms(agent, policy, options.limits, new.thread)
-        terms = replace(terms, budgets=self._spending.terms(agent, options.budget))
+        terms = terms.asked_by(self._spending.terms(agent, options.budget), options.priority)
         new = replace(new, prompt=_stored(prompt, terms.redactor))
         if base := await base_state(database, self._program(parent), row):
             await self._engine.seed(program, new.thread, base)
@@ -349,7 +349,7 @@ class Corral:
         policy = Chosen.by(options.policy, options.rules, row.spec)
         options = as_begun(row.spec, options)
         terms = await self._terms(agent, policy, options.limits, row.thread, row.id)
-        terms = replace(terms, budgets=self._spending.terms(agent, options.budget))
+        terms = terms.asked_by(self._spending.terms(agent, options.budget), options.priority)
         program = self._opened(agent)
         async with aclosing(self._engine.resume(program, row.id, terms)) as events:
             async for event in events:

@@ -15,8 +15,8 @@ agent = corral.Agent(name="mine", graph=build)
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar, overload
 
 from langchain_core.messages import (
     AIMessage,
@@ -33,13 +33,17 @@ from corral.errors import UsageError
 from corral.jsontypes import Json, JsonObject, canonical, digest
 from corral.memory.labelled import labelled
 from corral.policies.provenance.labels import PUBLIC
-from corral.runtime.calls import Ask, ask_model, prepare, use_tool
+from corral.runtime.asking import Ask, answered, ask_model
+from corral.runtime.calls import prepare, use_tool
 from corral.runtime.checking import admitted
 from corral.runtime.context import current_run, perform
 from corral.runtime.effects import Attempt, Effect, Outcome
 from corral.runtime.models.contract import Sampling
+from corral.runtime.models.structured import RETRIES, Answered, Extracted, Shape, structured
 from corral.runtime.nested import scoped
 from corral.runtime.program import State, asked, last_answer
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -49,21 +53,64 @@ class Kit:
     agent: Agent
     services: AgentServices
 
-    async def ask(self, messages: Sequence[BaseMessage], *, tools: bool = True) -> AIMessage:
-        """Ask the agent's model, after its instructions. Raises ``ModelError``."""
+    @overload
+    async def ask(self, messages: Sequence[BaseMessage], *, tools: bool = True) -> AIMessage: ...
+
+    @overload
+    async def ask(
+        self, messages: Sequence[BaseMessage], *, returns: type[T], retries: int = RETRIES
+    ) -> T: ...
+
+    async def ask(
+        self,
+        messages: Sequence[BaseMessage],
+        *,
+        tools: bool = True,
+        returns: type[T] | None = None,
+        retries: int = RETRIES,
+    ) -> AIMessage | T:
+        """Ask the agent's model, after its instructions. Raises ``ModelError``.
+
+        With ``returns``, a pydantic model or another type that pydantic validates, the answer is a
+        value of it, and no tools are offered. A model that can be held to the type is. An answer
+        that does not fit is asked for again with the error, ``retries`` times at most; every try is
+        an effect.
+        """
+        if returns is not None:
+            shape: Shape[T] = Shape.of(returns)
+            return (await self.extract(messages, shape, retries=retries)).value
         setting = await prepare(self.agent.name, self.services.model_ref, self.services)
         typed = self.agent.typed
-        texts = (self.agent.instructions, typed.instructions if typed else None)
-        text = "\n\n".join(filter(None, texts))
-        head = [labelled(SystemMessage(text), PUBLIC)] if text else []
-        ask = Ask(
-            model=self.services.model_ref,
-            messages=[*head, *messages],
+        ask = replace(
+            self._ask(messages, typed.instructions if typed else None),
             tools=setting.tools if tools else (),
             tools_digest=setting.tools_digest if tools else "",
-            sampling=Sampling(**self.agent.sampling.model_dump()),
+            shape=typed.output if typed else None,
         )
         return await ask_model(ask, self.services)
+
+    async def extract(
+        self, messages: Sequence[BaseMessage], shape: Shape[T], *, retries: int = RETRIES
+    ) -> Extracted[T]:
+        """``ask`` for a value, with the message that it came in."""
+        await prepare(self.agent.name, self.services.model_ref, self.services)
+
+        async def ask(again: Sequence[BaseMessage]) -> Answered:
+            ask = replace(self._ask([*messages, *again]), output=shape.output)
+            return await answered(ask, self.services)
+
+        return await structured(shape, ask, retries=retries)
+
+    def _ask(self, messages: Sequence[BaseMessage], more: str | None = None) -> Ask:
+        """Asking the agent's model without tools; ``more`` comes after its instructions."""
+        text = "\n\n".join(filter(None, (self.agent.instructions, more)))
+        head = [labelled(SystemMessage(text), PUBLIC)] if text else []
+        return Ask(
+            model=self.services.model_ref,
+            messages=[*head, *messages],
+            sampling=Sampling(**self.agent.sampling.model_dump()),
+            reasoning=self.agent.reasoning,
+        )
 
     async def call(self, call: JsonObject) -> ToolMessage:
         """Make one tool call (``name``, ``args``, ``id``) of a model's message."""

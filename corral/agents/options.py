@@ -12,6 +12,7 @@ from corral.policies.limits import RunLimits
 from corral.policies.rules import Policy, Rule
 from corral.runtime.approvals.approvers import ModelApprover
 from corral.runtime.approvals.replies import Reply
+from corral.runtime.attachments import Attachment
 from corral.runtime.views import Approval
 
 Approver = Callable[[Approval], Awaitable[Reply | None]]
@@ -28,7 +29,8 @@ class RunOptions:
     paused run is gone on with once all its questions were answered from elsewhere. ``budget`` is
     the run's: what it says of ``[budgets.run]`` is said anew, as what ``limits`` say of the
     agent's. Both hold for its resumes and forks too. ``tags`` are what ``corral budget`` can add
-    up by.
+    up by. ``attachments`` are files that go with the prompt of a new run. ``priority``: of what
+    waits for one model, runs with a higher one are served first, with all that their agents ask.
     """
 
     agent: Agent | str | None = None
@@ -41,6 +43,8 @@ class RunOptions:
     wait: bool = False
     budget: Budget | None = None
     tags: tuple[str, ...] = ()
+    attachments: tuple[Attachment, ...] = ()
+    priority: int = 0
 
 
 @dataclass(frozen=True)

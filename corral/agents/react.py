@@ -32,15 +32,8 @@ from corral.memory.labelled import labelled
 from corral.memory.store import facts_message
 from corral.memory.view import ThreadView
 from corral.policies.provenance.labels import PUBLIC, Label
-from corral.runtime.calls import (
-    Ask,
-    Services,
-    Setting,
-    ask_model,
-    prepare,
-    recall_facts,
-    use_tool,
-)
+from corral.runtime.asking import Ask, ask_model
+from corral.runtime.calls import Services, Setting, prepare, recall_facts, use_tool
 from corral.runtime.checking import admitted
 from corral.runtime.models.contract import Sampling, ToolChoice
 from corral.runtime.program import State, asked, last_answer
@@ -157,6 +150,8 @@ class ReactProgram:
             tools_digest=setting.tools_digest if tools else "",
             tool_choice=choice,
             sampling=self._sampling,
+            shape=self.agent.typed.output if self.agent.typed else None,
+            reasoning=self.agent.reasoning,
         )
         answer = await ask_model(ask, self.services)
         update: ReactState = {"messages": [answer], **compacted}

@@ -20,9 +20,12 @@ from corral.memory.store import MemoryStore
 from corral.runtime.checking import bound
 from corral.runtime.config import Settings
 from corral.runtime.effects import Bound, Effect
-from corral.runtime.models.contract import ChatModel, Sampling
-from corral.runtime.models.hosted import HostedModel
-from corral.runtime.models.local import LocalModel
+from corral.runtime.models.combined.opening import asked_first, open_combined
+from corral.runtime.models.contract import ChatModel, EmbeddingModel, Sampling
+from corral.runtime.models.embeddings import open_embedding
+from corral.runtime.models.hosted.model import HostedModel
+from corral.runtime.models.local.model import LocalModel
+from corral.runtime.models.local.states.removal import states_folder
 from corral.runtime.models.registry import ModelOptions, open_model
 from corral.runtime.models.withholding import Withholding
 from corral.runtime.program import Program
@@ -46,6 +49,7 @@ class Shared:
         self.settings = settings
         self.memory = memory
         self._models: dict[str, ChatModel] = {}
+        self._embeddings: dict[str, EmbeddingModel] = {}
         self._providers: dict[str, ToolProvider] = {}
         self._warming: set[asyncio.Task[None]] = set()
 
@@ -67,18 +71,31 @@ class Shared:
     def model(self, ref: str) -> ChatModel:
         """The model of a reference, opened once. Raises ``NotFoundError`` and ``ConfigError``."""
         if ref not in self._models:
-            settings = self.settings
-            options = ModelOptions(
-                sampling=Sampling(**settings.sampling.model_dump()),
-                base_url=settings.base_url,
-                context_window=settings.context_window,
-                environ=os.environ,
-                threads=settings.threads,
-                gpu_layers=settings.gpu_layers,
-                price=settings.prices.get(ref),
-            )
-            self._models[ref] = self.shown(open_model(ref, options))
+            combined = open_combined(ref, self.settings.models, self.model)
+            self._models[ref] = combined or self.shown(self._open_alone(ref))
         return self._models[ref]
+
+    def _open_alone(self, ref: str) -> ChatModel:
+        return open_model(ref, self._options(ref))
+
+    def _options(self, ref: str) -> ModelOptions:
+        settings = self.settings
+        return ModelOptions(
+            sampling=Sampling(**settings.sampling.model_dump()),
+            base_url=settings.base_url,
+            context_window=settings.context_window,
+            environ=os.environ,
+            local=settings.local,
+            hosted=settings.hosted,
+            price=settings.prices.get(ref),
+            states=states_folder(settings.home),
+        )
+
+    def embedding(self, ref: str) -> EmbeddingModel:
+        """The embedding model of a reference, opened once. Raises as ``model``."""
+        if ref not in self._embeddings:
+            self._embeddings[ref] = open_embedding(ref, self._options(ref))
+        return self._embeddings[ref]
 
     def shown(self, model: ChatModel) -> ChatModel:
         """The model, kept from seeing what the settings withhold from hosted ones."""
@@ -132,7 +149,8 @@ class Shared:
         await asyncio.gather(*self._warming, return_exceptions=True)
         servers = [server.aclose() for server in self._providers.values()]
         models = [model.aclose() for model in self._models.values()]
-        await asyncio.gather(*servers, *models, return_exceptions=True)
+        embeddings = [model.aclose() for model in self._embeddings.values()]
+        await asyncio.gather(*servers, *models, *embeddings, return_exceptions=True)
 
 
 class AgentTools:
@@ -194,6 +212,11 @@ class AgentServices:
     agent: Agent
     model_ref: str
     build: Callable[[AgentServices], Program]
+
+    @property
+    def agent_name(self) -> str:
+        """The agent's name."""
+        return self.agent.name
 
     @property
     def model(self) -> ChatModel:
@@ -259,7 +282,7 @@ class AgentServices:
 
     async def warm_model(self) -> None:
         """Load the model, if it is one that loads."""
-        model = self.model
+        model = asked_first(self.model)
         if isinstance(model, LocalModel):
             await model.warm()
 

@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 from corral.agents.options import RunOptions
 from corral.agents.patience import replaced_limits
 from corral.agents.spec import Agent
-from corral.errors import CorralError
+from corral.errors import CorralError, UsageError
 from corral.jsontypes import JsonObject
 from corral.policies.budgets import AgentBudget, Budget
 from corral.policies.limits import RunLimits
 from corral.policies.prices import Price
+from corral.runtime.attachments import entry_of
 from corral.runtime.budgets.prices import unknown_price
 from corral.runtime.config import Settings
 from corral.runtime.models.contract import ChatModel, Priced
@@ -84,13 +85,18 @@ def as_begun(spec: JsonObject, options: RunOptions) -> RunOptions:
 
 
 def noted(new: NewRun, options: RunOptions) -> NewRun:
-    """A run with its caller's budget, limits and tags."""
+    """A run with its caller's budget, limits, tags and files. Raises ``UsageError``."""
+    if new.left is not None and options.attachments:
+        raise UsageError(
+            "Files can be attached to a new run only; a fork has those of its parent.",
+            hint="Go on in its thread with another prompt, and attach them there.",
+        )
     spec = dict(new.spec)
     if options.budget is not None:
         spec["budget"] = _said(options.budget)
     if options.limits is not None:
         spec["limits"] = options.limits.model_dump(exclude_unset=True)
-    return replace(new, spec=spec, tags=options.tags)
+    return replace(new, spec=spec, tags=options.tags, attached=entry_of(options.attachments))
 
 
 def _tree(agent: Agent) -> AgentBudget:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from corral.agents.app import Corral
 from corral.agents.app import open as open_async
+from corral.agents.extracting import extract
 from corral.agents.options import Fork, RunOptions
 from corral.errors import UsageError
 from corral.jsontypes import JsonObject
@@ -57,6 +58,10 @@ class SyncCorral:
     def run(self, prompt: str, options: RunOptions = RunOptions()) -> RunResult:
         """See ``Corral.run``."""
         return _wait(self._loop, self._corral.run(prompt, options))
+
+    def extract(self, returns: type[T], prompt: str, options: RunOptions = RunOptions()) -> T:
+        """See ``corral.extract``."""
+        return _wait(self._loop, extract(self._corral, returns, prompt, options))
 
     def stream(self, prompt: str, options: RunOptions = RunOptions()) -> Iterator[Event]:
         """See ``Corral.stream``. Leaving the loop early stops the run."""

@@ -20,6 +20,7 @@ from corral.errors import ConfigError
 from corral.jsontypes import Json, JsonObject, canonical
 from corral.memory.labelled import label_of, labelled
 from corral.policies.provenance.closed_types import NotOfType, is_closed, pruned
+from corral.runtime.models.contract import JsonOutput
 from corral.tools.contract import ToolSpec
 from corral.tools.schemas import (
     TooMuchWorkError,
@@ -56,6 +57,11 @@ class TypedAnswer:
             "Your final answer is one JSON value and nothing else: no words around it. It fits "
             f"this JSON Schema: {canonical(self.schema)}"
         )
+
+    @property
+    def output(self) -> JsonOutput:
+        """What a model is held to that can be."""
+        return JsonOutput(self.schema)
 
     def read(self, text: str) -> Json:
         """The value of an answer. Raises ``NotOfType`` that says what is wrong with it."""

@@ -114,7 +114,7 @@ async def _found(by: By | None, since: str | None, run: str | None, thread: str 
     from corral.runtime.approvals.answers import find_run, find_thread
     from corral.runtime.budgets.spending import Filter, budgets_used, spending
 
-    begin = None if since is None else _time(since)
+    begin = None if since is None else parse_since(since)
     settings = current().settings()
     async with open_records() as records:
         database = records.database
@@ -134,7 +134,7 @@ def _summary(wanted: Filter) -> tuple[By | None, ...]:
     return (None, "agent", "model", "tool") if wanted.run else (None, "agent", "model")
 
 
-def _time(text: str) -> str:
+def parse_since(text: str) -> str:
     """A date, a time or an age as ISO 8601 in UTC. Raises ``UsageError``."""
     from corral.runtime.clock import ago
     from corral.runtime.housekeeping.retention import parse_age

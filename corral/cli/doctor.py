@@ -19,6 +19,7 @@ from corral.errors import CorralError
 if TYPE_CHECKING:
     from corral.jsontypes import JsonObject
     from corral.runtime.config import Settings
+    from corral.runtime.models.contract import ChatModel
 
 Verdict = Literal["ok", "none", "warn", "fail"]
 """``none`` is for what is not here and not needed."""
@@ -122,11 +123,14 @@ def _workspace(settings: Settings) -> Iterator[Check]:
 
 
 def _model(settings: Settings) -> Iterator[Check]:
+    from corral.runtime.models.combined.opening import open_combined
     from corral.runtime.models.registry import ModelOptions, open_model
 
-    open_model(
-        settings.model, ModelOptions(base_url=settings.base_url)
-    )  # checks the file, the script or the key
+    def opened(ref: str) -> ChatModel:
+        alone = ModelOptions(base_url=settings.base_url, local=settings.local)
+        return open_combined(ref, settings.models, opened) or open_model(ref, alone)
+
+    opened(settings.model)  # checks the file, the script or the key
     if settings.model.startswith("local") or settings.model.endswith(".gguf"):
         import llama_cpp
 
@@ -185,10 +189,14 @@ def _servers(settings: Settings) -> Iterator[Check]:
 
 
 def _database(settings: Settings) -> Iterator[Check]:
+    from corral.runtime.models.local.states.removal import states_folder, taken
+
     shown = wait(_write_nothing(settings))
     yield Check("database", "ok", shown)
     free = shutil.disk_usage(_existing(settings.home)).free
+    saved = taken(states_folder(settings.home)).size
     megabytes = f"{free // 1024**2} MiB free for {settings.home}"
+    megabytes += f", {saved // 1024**2} MiB in saved conversations" if saved else ""
     if free < LOW_SPACE:
         yield Check("disk", "warn", megabytes, "Free some space, or set --home to another disk.")
     else:

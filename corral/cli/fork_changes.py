@@ -158,7 +158,13 @@ def _text_of(path: Path) -> str:
         ) from error
 
 
-_TOOL_RESULT = {"text": str, "is_error": bool, "dropped": int, "structured": object}
+_TOOL_RESULT = {
+    "text": str,
+    "is_error": bool,
+    "dropped": int,
+    "structured": object,
+    "images": list,
+}
 
 
 def _require_tool_result(value: JsonObject, source: str) -> None:

@@ -35,6 +35,7 @@ from corral.cli import (
 from corral.cli.chat import command as chat
 from corral.cli.context import Globals, debugging, set_current
 from corral.cli.diff import command as diff
+from corral.cli.models import command as models
 from corral.cli.output import report
 from corral.cli.policy import command as policy
 from corral.cli.trace import command as trace
@@ -115,6 +116,7 @@ app.command("unpin")(storage.unpin)
 app.add_typer(policy.app, name="policy")
 app.add_typer(memory.app, name="memory")
 app.add_typer(mcp.app, name="mcp")
+app.add_typer(models.app, name="models")
 app.add_typer(packages.app, name="packages")
 app.add_typer(evals.app, name="eval")
 app.command("doctor")(doctor.doctor)

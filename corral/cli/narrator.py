@@ -12,30 +12,39 @@ from corral.runtime.events import (
     Event,
     ModelFinished,
     Notice,
+    ReasoningDelta,
     RunFinished,
     RunStarted,
     TextDelta,
+    ToolCallDelta,
     ToolFinished,
     ToolStarted,
 )
 from corral.runtime.paths import places
 from corral.runtime.views import RunResult
 
+_SHOWN_OF_CALL = 60
+"""Characters of a call in the making that are shown."""
+
 
 class Narrator:
     """Shows events on a screen and remembers which run they belong to.
 
     ``started`` is the run's first event and ``result`` its last one's result, ``None`` until
-    they came.
+    they came. What a model thinks before it answers is shown if ``reasoning`` is set.
     """
 
-    def __init__(self, screen: Screen) -> None:
+    def __init__(self, screen: Screen, *, reasoning: bool = False) -> None:
         self.started: RunStarted | None = None
         self.result: RunResult | None = None
         self._screen = screen
         self._said = ""
         self._last = ""
         self._calls: list[str] = []
+        self._reasoning = reasoning
+        self._thoughts = ""
+        self._writing = ""
+        self._progress = ""
 
     def tell(self, event: Event) -> None:
         """Show one event."""
@@ -43,10 +52,11 @@ class Narrator:
             case RunStarted():
                 self.started = event
                 self._wait()
-            case TextDelta():
-                self._text(event)
-            case ModelFinished():
-                self._model_finished(event)
+            case ReasoningDelta():
+                self._think(event)
+            case TextDelta() | ToolCallDelta() | ModelFinished():
+                self._end_thoughts()
+                self._answer(event)
             case ToolStarted():
                 self._calls.append(event.name)
                 indent = "  " * _depth(event.path)
@@ -55,8 +65,7 @@ class Narrator:
             case ToolFinished():
                 self._tool_finished(event)
             case Notice():
-                self._screen.line(f"! {clean(event.text)}", style="yellow")
-                self._wait()
+                self._notice(event)
             case ApprovalRequested():
                 pass  # all questions are asked together, when the run has paused
             case RunFinished():
@@ -64,8 +73,62 @@ class Narrator:
             case _:
                 assert_never(event)
 
+    def _answer(self, event: TextDelta | ToolCallDelta | ModelFinished) -> None:
+        match event:
+            case TextDelta():
+                self._text(event)
+            case ToolCallDelta():
+                self._write(event)
+            case ModelFinished():
+                self._writing = ""
+                self._model_finished(event)
+
     def _wait(self) -> None:
-        self._screen.busy(lambda: ", ".join(self._calls) or "thinking")
+        self._screen.busy(self._doing)
+
+    def _doing(self) -> str:
+        """What goes on, beside the spinner."""
+        if self._progress:
+            return self._progress
+        if self._writing:
+            return f"writing {one_line(self._writing, _SHOWN_OF_CALL)}"
+        if self._thoughts:
+            return f"thinking, {len(self._thoughts.split())} words so far"
+        return ", ".join(self._calls) or "thinking"
+
+    def _notice(self, event: Notice) -> None:
+        """A line, or beside the spinner how far something is that takes its time."""
+        if event.done is None:
+            self._screen.line(f"! {clean(event.text)}", style="yellow")
+        if event.done is None or not self._progress:
+            self._wait()
+        is_over = event.done is None or event.done >= 1
+        self._progress = "" if is_over else f"{event.text} {event.done:.0%}"
+
+    def _think(self, event: ReasoningDelta) -> None:
+        """A line at a time where it is shown, how much it is where it is not."""
+        if _depth(event.path):
+            return
+        if not self._thoughts:
+            self._wait()
+        self._thoughts += event.text
+        if not self._reasoning:
+            return
+        *lines, self._thoughts = self._thoughts.split("\n")
+        for line in lines:
+            self._screen.line(clean(line), style="dim italic")
+
+    def _end_thoughts(self) -> None:
+        if self._reasoning and self._thoughts.strip():
+            self._screen.line(clean(self._thoughts), style="dim italic")
+        self._thoughts = self._progress = ""
+
+    def _write(self, event: ToolCallDelta) -> None:
+        """The end of the call that the model is writing is shown beside the spinner."""
+        if event.name:
+            self._writing = f"{event.name}("
+            self._wait()
+        self._writing = (self._writing + event.args)[-_SHOWN_OF_CALL:]
 
     def _text(self, event: TextDelta) -> None:
         # A sub-agent's text is for the agent that asked for it: told in a line when it ends.

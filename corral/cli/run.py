@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,7 +17,9 @@ from corral.errors import UsageError
 ModelOption = Annotated[
     str | None,
     typer.Option(
-        metavar="M", help="local, a .gguf file, openai:NAME, anthropic:NAME or scripted:FILE."
+        metavar="M",
+        help="local, local:NAME, a .gguf file, openai:NAME, anthropic:NAME, ...: see "
+        "`corral models list`.",
     ),
 ]
 AgentOption = Annotated[str | None, typer.Option(metavar="A", help="An agent of corral.toml.")]
@@ -28,6 +31,10 @@ PolicyOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Events as JSON, one a line.")]
 
 
+AttachOption = Annotated[
+    list[Path] | None,
+    typer.Option(metavar="FILE", help="A text, image or PDF that goes with the prompt."),
+]
 WaitOption = Annotated[
     bool, typer.Option("--wait", help="When it asks, wait until somebody has answered elsewhere.")
 ]
@@ -46,6 +53,7 @@ class Options:
     wait: WaitOption = False
     budget: BudgetOption = None
     tag: TagOption = None
+    attach: AttachOption = None
 
 
 @taking(Options)
@@ -64,6 +72,7 @@ def run(
 
     from corral.agents.options import RunOptions
     from corral.cli.follow import follow
+    from corral.runtime.attachments import Attachment
 
     chosen = RunOptions(
         agent=options.agent,
@@ -74,6 +83,7 @@ def run(
         wait=options.wait,
         budget=parse_budget(options.budget),
         tags=tuple(options.tag or ()),
+        attachments=tuple(map(Attachment.read, options.attach or ())),
     )
     return follow(lambda corral: corral.stream(text, chosen), json=options.json, waits=options.wait)
 

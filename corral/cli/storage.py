@@ -45,11 +45,9 @@ def gc(
 async def _gc(
     older_than: str | None, keep: int | None, threads: tuple[str, ...], *, dry_run: bool
 ) -> Collected:
-    from corral.runtime.housekeeping.retention import collect
-
     retention = _retention(older_than, keep, threads)
     async with open_records() as records:
-        return await collect(records.database, retention, dry_run=dry_run)
+        return await records.gc(retention, dry_run=dry_run)
 
 
 def _retention(older_than: str | None, keep: int | None, threads: tuple[str, ...]) -> Retention:
@@ -71,6 +69,7 @@ def _tell_collected(found: Collected) -> None:
         _count(found.checkpoints, "checkpoint"),
         _count(found.contents, "content"),
         _count(found.orphans, "orphan row"),
+        _count(found.states, "saved conversation"),
     ]
     some = ", ".join(part for part in parts if part)
     sys.stdout.write(f"{some} {would}removed\n" if some else "nothing to remove\n")
@@ -158,6 +157,7 @@ def _tell_deleted(deleted: Deleted) -> None:
         _count(len(deleted.runs), "run"),
         _count(deleted.contents, "content"),
         _count(deleted.memories, "fact"),
+        _count(deleted.states, "saved conversation"),
     ]
     sys.stdout.write(f"deleted: {', '.join(part for part in parts if part)}\n")
     sys.stdout.write(f"{size(deleted.bytes_before)} before, {size(deleted.bytes_after)} after\n")

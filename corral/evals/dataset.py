@@ -141,24 +141,31 @@ _Loader.yaml_implicit_resolvers = {
 
 
 def _read(path: Path) -> Mapping[str, Any]:
+    data = read_yaml(path, "evaluation set")
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"{path}: expected a mapping with name and cases", hint=_EXAMPLE)
+    return data
+
+
+def read_yaml(path: Path, what: str, hint: str = _EXAMPLE) -> Any:
+    """What a YAML file holds. Raises as ``load_dataset``; ``what`` the file is, for the errors."""
     try:
         loader = _Loader(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        raise NotFoundError(f"There is no evaluation set {path}.", hint=_EXAMPLE) from error
+        raise NotFoundError(f"There is no {what} {path}.", hint=hint) from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} cannot be read as text: {error}", hint=_EXAMPLE) from error
+        raise ConfigError(f"{path} cannot be read as text: {error}", hint=hint) from error
     try:
         data = loader.get_single_data()
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error) or type(error).__name__
-        raise ConfigError(f"{path}{line}: not YAML: {problem}", hint=_EXAMPLE) from error
+        raise ConfigError(f"{path}{line}: not YAML: {problem}", hint=hint) from error
+    else:
+        return data
     finally:
         loader.dispose()
-    if not isinstance(data, Mapping):
-        raise ConfigError(f"{path}: expected a mapping with name and cases", hint=_EXAMPLE)
-    return data
 
 
 def _explained(path: Path, data: Mapping[str, Any], error: ValidationError) -> str:

@@ -71,7 +71,7 @@ async def evaluate(
 
     Raises ``ConflictError`` when ``keep`` is a folder with something in it.
     """
-    with _home(options.keep) as home, _until_interrupted() as stop:
+    with _home(options.keep) as home, until_interrupted() as stop:
         return await run_eval(
             dataset,
             RuntimeRunner(settings, home),
@@ -101,7 +101,7 @@ def _home(keep: Path | None) -> Iterator[Path]:
 
 
 @contextmanager
-def _until_interrupted() -> Iterator[asyncio.Event]:
+def until_interrupted() -> Iterator[asyncio.Event]:
     """An event that the first Ctrl-C sets; a second one interrupts as always."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

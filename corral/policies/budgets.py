@@ -103,7 +103,10 @@ LIMIT_OF = "The limit of"
 
 @dataclass(frozen=True)
 class Amounts:
-    """What was used, or is set aside: of every measure how much. ``tools`` counts calls by name."""
+    """What was used, or is set aside: of every measure how much. ``tools`` counts calls by name.
+
+    ``cached_tokens`` of the input and ``reasoning_tokens`` of the output are told, and not limited.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -114,6 +117,8 @@ class Amounts:
     tool_calls: int = 0
     steps: int = 0
     tools: Mapping[str, int] = field(default_factory=dict)
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
 
     def __add__(self, other: Amounts) -> Amounts:
         """Both together."""
@@ -128,6 +133,8 @@ class Amounts:
             self.tool_calls + other.tool_calls,
             self.steps + other.steps,
             {name: self.tools.get(name, 0) + other.tools.get(name, 0) for name in names},
+            self.cached_tokens + other.cached_tokens,
+            self.reasoning_tokens + other.reasoning_tokens,
         )
 
     def of(self, measure: str) -> Amount:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -33,28 +33,21 @@ class RunLimits(BaseModel):
 
 @dataclass(frozen=True)
 class Spent:
-    """What a run has used so far: model calls, tokens and US dollars."""
+    """What a run has used so far: model calls, tokens and US dollars.
+
+    ``cached_tokens`` are part of the input, ``reasoning_tokens`` of the output.
+    """
 
     steps: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
     cost_usd: float = 0.0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
 
-    def plus(
-        self,
-        *,
-        steps: int = 0,
-        input_tokens: int = 0,
-        output_tokens: int = 0,
-        cost_usd: float = 0.0,
-    ) -> Spent:
+    def plus(self, more: Spent) -> Spent:
         """This and what was used on top of it."""
-        return Spent(
-            self.steps + steps,
-            self.input_tokens + input_tokens,
-            self.output_tokens + output_tokens,
-            self.cost_usd + cost_usd,
-        )
+        return Spent(*(a + b for a, b in zip(astuple(self), astuple(more), strict=True)))
 
 
 def check_step(limits: RunLimits, steps: int, agent: str) -> str | None:

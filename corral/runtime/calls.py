@@ -1,4 +1,4 @@
-"""The effects that agents make: prepare, model, tool and retrieval, as calls over the door.
+"""The effects that agents make: prepare, tool and retrieval, as calls over the door.
 
 Each builds its effect and turns the outcome into what a graph works with. What an effect is
 made with (``Services``) is touched only inside ``execute``, which a replay never calls.
@@ -7,37 +7,27 @@ made with (``Services``) is touched only inside ``execute``, which a replay neve
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.messages import ToolMessage
 
-from corral.errors import CheckFailed, ModelError, ToolServerError
+from corral.errors import ToolServerError
 from corral.jsontypes import Json, JsonObject, canonical, digest
 from corral.memory.labelled import labelled
 from corral.memory.store import Memory
 from corral.memory.tokens import estimate_tokens
 from corral.policies.provenance.labels import KEY as LABEL
-from corral.policies.provenance.labels import PUBLIC, Label
+from corral.policies.provenance.labels import Label
 from corral.runtime.context import current_run, perform
-from corral.runtime.effects import Attempt, Bound, Effect, Guard, Outcome, Spend
-from corral.runtime.events import Notice, TextDelta
-from corral.runtime.messages import decode, encode, well_formed, with_own_call_ids
-from corral.runtime.models.contract import (
-    ChatModel,
-    FinalChunk,
-    ModelRequest,
-    Sampling,
-    TextChunk,
-    ToolChoice,
-)
-from corral.runtime.models.hosted_answer import invalid_args
+from corral.runtime.effects import Attempt, Bound, Effect, Guard, Outcome
+from corral.runtime.events import Notice
+from corral.runtime.models.contract import ChatModel
+from corral.runtime.models.hosted.answer import invalid_args
+from corral.runtime.models.media import as_text, takes_images
 from corral.tools.contract import CallOptions, ToolResult, ToolSpec
 from corral.tools.pool import Catalog
 from corral.tools.schemas import validate_args
-
-ABOUT_CHECKS = "See `corral trace` for what was refused; change the prompt or the check."
 
 
 class Tools(Protocol):
@@ -62,6 +52,11 @@ class Recall(Protocol):
 
 class Services(Protocol):
     """What effects are made with. All of it is opened when first used."""
+
+    @property
+    def agent_name(self) -> str:
+        """The agent's name."""
+        ...
 
     @property
     def model(self) -> ChatModel:
@@ -101,7 +96,8 @@ class Services(Protocol):
 class Setting:
     """What a run found when it began: the tools on offer and the model's context window.
 
-    ``definition_tokens`` estimates what the tools' definitions take of that window.
+    ``definition_tokens`` estimates what the tools' definitions take of that window, and ``images``
+    says whether the model is shown those in the results of tools.
 
     It is an effect, so that a resume and a replay see the same tools in the same order.
     """
@@ -110,6 +106,7 @@ class Setting:
     context_window: int
     tools_digest: str
     definition_tokens: int
+    images: bool = False
 
     def tool(self, name: str) -> ToolSpec | None:
         """The tool that a model knows by ``name``."""
@@ -126,13 +123,12 @@ async def _prepare(agent: str, model: str, services: Services) -> Setting:
         catalog = await services.tools.catalog()
         for problem in catalog.problems:
             current_run.get().emit(Notice(problem))
-        return Outcome(
-            {
-                "tools": [spec.to_json() for spec in catalog.tools],
-                "problems": list(catalog.problems),
-                "context_window": services.model.context_window,
-            }
-        )
+        found: JsonObject = {
+            "tools": [spec.to_json() for spec in catalog.tools],
+            "problems": list(catalog.problems),
+            "context_window": services.model.context_window,
+        }
+        return Outcome({**found, "images": True} if takes_images(services.model) else found)
 
     request = {"agent": agent, "model": model}
     outcome = await perform(Effect("prepare", agent, request, execute, once="prepare"))
@@ -143,6 +139,7 @@ async def _prepare(agent: str, model: str, services: Services) -> Setting:
         context_window=outcome.value["context_window"],
         tools_digest=digest(specs)[:16],
         definition_tokens=definition_tokens(tools),
+        images=bool(outcome.value.get("images")),
     )
 
 
@@ -169,100 +166,6 @@ async def _recall_facts(query: str, limit: int, services: Services) -> list[Memo
     return [Memory.from_json(fact) for fact in outcome.value["facts"]]
 
 
-@dataclass(frozen=True)
-class Ask:
-    """What a model is asked."""
-
-    model: str
-    messages: Sequence[BaseMessage]
-    tools: Sequence[ToolSpec] = ()
-    tools_digest: str = ""
-    tool_choice: ToolChoice = "auto"
-    sampling: Sampling = field(default_factory=Sampling)
-    purpose: str = "answer"
-
-
-async def ask_model(ask: Ask, services: Services) -> AIMessage:
-    """Ask the model and stream its text to the run's listeners. Raises ``ModelError``."""
-    effect = asking(ask, services)
-    if ask.purpose == "answer":
-        again = partial(_asking_again, ask, services)
-        effect = replace(effect, checks=services.checks, again=again)
-    value = (await perform(effect)).value
-    if "blocked" in value:
-        raise CheckFailed(value["blocked"], hint=ABOUT_CHECKS)
-    message = decode(value["message"], id=value["id"])
-    assert isinstance(message, AIMessage)
-    return labelled(message, Label.from_json(value.get(LABEL)))
-
-
-def asking(ask: Ask, services: Services) -> Effect:
-    """The effect of asking a model."""
-
-    async def execute(attempt: Attempt) -> Outcome:
-        request = ModelRequest(
-            messages=[*ask.messages, *map(_note, attempt.notes)],
-            tools=ask.tools,
-            tool_choice=ask.tool_choice,
-            sampling=ask.sampling.within(attempt.max_output_tokens),
-            turn=attempt.turn,
-        )
-        emit = current_run.get().emit
-        final: FinalChunk | None = None
-        async for chunk in services.model.stream(request):
-            match chunk:
-                case TextChunk(text):
-                    if ask.purpose == "answer" and attempt.aloud:
-                        emit(TextDelta(text, attempt.path))
-                case FinalChunk():
-                    final = chunk
-        if final is None:
-            raise ModelError(f"The model {ask.model} ended its answer without saying so.")
-        message = final.message
-        if message.tool_calls:
-            used = current_run.get().call_ids.of(ask.messages)
-            message = with_own_call_ids(message, used, attempt.key)
-        value = {
-            "id": attempt.key,
-            "text": message.text,
-            "message": encode(message),
-            "stop_reason": final.stop_reason,
-            **({"told": list(attempt.notes)} if attempt.notes else {}),
-        }
-        usage = final.usage
-        spend = Spend(usage.input_tokens, usage.output_tokens, usage.cost_usd)
-        return Outcome(well_formed(value), spend)
-
-    request: JsonObject = {
-        "model": ask.model,
-        "purpose": ask.purpose,
-        "tools": [spec.name for spec in ask.tools],
-        "tools_digest": ask.tools_digest,
-        "tool_choice": ask.tool_choice,
-        "sampling": dict(vars(ask.sampling)),
-    }
-    return Effect(
-        kind="model",
-        name=ask.model,
-        request=request,
-        execute=execute,
-        transcript=ask.messages,
-        estimate=lambda: estimate_tokens(ask.messages) + definition_tokens(ask.tools),
-    )
-
-
-def _asking_again(ask: Ask, services: Services, refused: str, why: str) -> Effect:
-    answer = [AIMessage(refused)] if refused else []
-    note = _note(f"This answer was not accepted, for {why}. Answer again, so that it is.")
-    return asking(replace(ask, messages=[*ask.messages, *answer, note], purpose="again"), services)
-
-
-def _note(text: str) -> BaseMessage:
-    # Not a system message: some providers take none but the first.
-    note = HumanMessage(f"[Note from the runtime, not from the user: {text}]")
-    return labelled(note, PUBLIC)
-
-
 async def use_tool(
     call: JsonObject, setting: Setting, services: Services, *, message_id: str
 ) -> ToolMessage:
@@ -285,13 +188,20 @@ async def use_tool(
         effect = replace(effect, checks=services.checks)
     value = (await perform(effect)).value
     message = ToolMessage(
-        content=value["text"],
+        content=_content(value),
         tool_call_id=str(call.get("id") or ""),
         name=name,
         status="error" if value["is_error"] else "success",
         id=message_id,
     )
-    return labelled(message, Label.from_json(value.get(LABEL)))
+    shown = message if setting.images else as_text(message)
+    return labelled(shown, Label.from_json(value.get(LABEL)))
+
+
+def _content(value: JsonObject) -> str | list[str | dict[str, Any]]:
+    """The text of a result, and its images after it; one that held a secret is empty."""
+    images = [{"type": "image", **image} for image in value.get("images", ()) if image["base64"]]
+    return [{"type": "text", "text": value["text"]}, *images] if images else str(value["text"])
 
 
 def _problem(name: str, spec: ToolSpec | None, args: JsonObject, setting: Setting) -> str | None:

@@ -35,6 +35,10 @@ class ClosedDoor:
         self.recalled: set[str] = set()
         self.divergence: str | None = None
 
+    def holds(self, path: str) -> Entry | None:
+        """What the journal holds of the effect at ``path``."""
+        return self._journal.find(path)
+
     async def perform(self, effect: Effect, path: str) -> Outcome:
         """What the journal holds for ``path``; an effect that is pure is made again.
 

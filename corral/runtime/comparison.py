@@ -59,6 +59,8 @@ class Figures(Record):
     model_ms: float
     tool_ms: float
     wall_ms: float
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
 
     def minus(self, other: Figures) -> Figures:
         """Each figure's difference."""
@@ -130,6 +132,8 @@ def figures(run: RunView, effects: Sequence[EffectView]) -> Figures:
         model_ms=_sum_ms(effect for effect in ended if effect.kind == "model"),
         tool_ms=_sum_ms(tools),
         wall_ms=_wall_ms(run, effects),
+        cached_tokens=run.usage.cached_tokens,
+        reasoning_tokens=run.usage.reasoning_tokens,
     )
 
 
@@ -242,7 +246,8 @@ def _aspects(effect: EffectView, prompt: Sequence[Json]) -> dict[str, Json]:
         asked: dict[str, Json] = {"request": effect.request}
     else:
         asked = _asked(effect, request, prompt)
-    found = {**asked, "status": effect.status, **_given(effect.kind, effect.result)}
+    given = {"answered by": effect.answered_by or None, **_given(effect.kind, effect.result)}
+    found = {**asked, "status": effect.status, **given}
     return {name: value for name, value in found.items() if value is not None}
 
 

@@ -40,6 +40,11 @@ from corral.policies.prices import Price
 from corral.policies.rules import LayerName, Policy, Rule
 from corral.runtime.approvals.settings import ApprovalSettings
 from corral.runtime.budgets.settings import tightened
+from corral.runtime.caching.settings import CacheSettings
+from corral.runtime.models.combined.references import ModelReference, check_names
+from corral.runtime.models.combined.settings import CombinedModel
+from corral.runtime.models.hosted.settings import HostedSettings
+from corral.runtime.models.local.settings import LocalSettings
 from corral.runtime.policy_layers import file_layer, has_layer, without_layer
 from corral.runtime.project_file import restrain
 from corral.runtime.provenance_settings import ProvenanceSettings
@@ -92,11 +97,17 @@ class Settings(BaseSettings):
         default_factory=_here, description="The folder that agents may work in."
     )
     config: Path | None = Field(default=None, description="A configuration file to read last.")
-    model: str = Field(default="local", description="The model of agents that name none.")
+    model: ModelReference = Field(
+        default="local", description="The model of agents that name none; several fall back."
+    )
     base_url: str | None = Field(default=None, description="An OpenAI-shaped endpoint.")
     context_window: int | None = Field(default=None, ge=256, description="In tokens.")
-    threads: int | None = Field(default=None, ge=1, description="CPU threads of the local model.")
-    gpu_layers: int = Field(default=0, ge=-1, description="Layers on the GPU; -1 for all.")
+    models: dict[str, CombinedModel] = Field(
+        default_factory=dict, description="Several models under one name."
+    )
+    local: LocalSettings = LocalSettings()
+    hosted: HostedSettings = HostedSettings()
+    cache: CacheSettings = CacheSettings()
     policy: str = Field(default="ask", description="A preset's name or a policy file.")
     rules: tuple[Rule, ...] = Field(default=(), description="Rules before those of the policy.")
     limits: RunLimits = RunLimits()
@@ -154,6 +165,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_names(self) -> Settings:
+        check_names(self.models)
         for name in self.mcp:
             check_server_name(name)
             if name in (*BUILTIN_SERVERS, "memory"):
@@ -345,6 +357,10 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "limits": RunLimits,
     "loops": LoopSettings,
     "rules": Rule,
+    "models": CombinedModel,
+    "local": LocalSettings,
+    "hosted": HostedSettings,
+    "cache": CacheSettings,
     "retention": RetentionConfig,
     "prices": Price,
     "snapshots": SnapshotConfig,

@@ -85,12 +85,17 @@ class Door(Protocol):
 
 @dataclass
 class RunContext:
-    """One execution of a run: its door, its listeners, and the ids of calls in its transcript."""
+    """One execution of a run: its door, its listeners, its tags, and the ids of its calls.
+
+    ``priority`` is that of all models that it asks, see ``ModelRequest``.
+    """
 
     run: str
     thread: str
     door: Door
     emit: Callable[[Event], None]
+    tags: tuple[str, ...] = ()
+    priority: int = 0
     call_ids: CallIds = field(default_factory=CallIds)
     _made: dict[str, Any] = field(default_factory=dict)
     _making: dict[str, asyncio.Lock] = field(default_factory=dict)

@@ -1,7 +1,7 @@
 """The door: every effect of every run comes through here, and through all of its stations.
 
-    recall ─► checks ─► loops ─► budget ─► policy ─► keep workspace ─► journal "started"
-           ─► execute ─► checks ─► redact ─► journal "finished" ─► settle
+    recall ─► checks ─► loops ─► cache ─► budget ─► policy ─► keep workspace
+           ─► journal "started" ─► execute ─► checks ─► redact ─► journal "finished" ─► settle
 
 A graph is otherwise pure, so exactly-once, budgets, approvals at any depth, redaction, the
 trace and offline replay are each one station here and nothing anywhere else.
@@ -31,6 +31,7 @@ from corral.errors import (
 from corral.jsontypes import JsonObject
 from corral.policies.provenance.labels import KEY as LABEL
 from corral.policies.redaction import Redactor
+from corral.runtime.carried import redacted
 from corral.runtime.connections import Connections
 from corral.runtime.context import asked_with, inside
 from corral.runtime.divergence import describe
@@ -101,6 +102,8 @@ class LiveDoor:
             notes = await self.stations.watch.check(effect, path)
             if isinstance(notes, Settled):
                 return await self._record(path, effect, identity, notes)
+            if not notes:  # a model that is told something is really asked
+                effect = await self.stations.cache.answered(effect, path)
             grant = await self.stations.meter.reserve(effect, path)
         except ControlFlow as stop:
             await self.recall.quiet()
@@ -149,7 +152,7 @@ class LiveDoor:
                 await self.stations.meter.settle(path, done.spend, took)
                 return done
         except asyncio.CancelledError:
-            self.journal.cancel(path, _since(began))
+            self.journal.cancel(path, _since(began), self.stations.meter.broken_off(effect, path))
             raise
 
     async def _make(self, entry: Entry, effect: Effect, grant: Grant, began: float) -> Outcome:
@@ -162,8 +165,10 @@ class LiveDoor:
             turn=turn,
             max_output_tokens=grant.max_output_tokens,
             notes=grant.notes,
+            seconds=grant.seconds,
             place=lambda: self.journal.place_about(path),
             watch=Connections(self.journal, path, self._clean),
+            report=lambda spent: self.stations.meter.hear(path, spent),
         )
         context = self.stations.tracker.context(effect, path)
         if effect.pure:
@@ -174,7 +179,8 @@ class LiveDoor:
                     return await self.stations.shield.make(effect, attempt)
         except CorralError as error:
             failure = self._redacted(error)
-            await self.journal.fail(entry, failure, _since(began))
+            spent = self.stations.meter.broken_off(effect, path)
+            await self.journal.fail(entry, failure, _since(began), spent)
             raise failure from None
         except GraphBubbleUp:
             raise  # not an error: a graph inside this effect asks a human
@@ -193,6 +199,7 @@ class LiveDoor:
         async with self.recall.ending(entry.path):
             ended = await self.journal.finish(entry, outcome, duration_ms)
         self.stations.tracker.saw(ended)
+        self.stations.cache.keep(ended)
         self._tell(entry, outcome, duration_ms)
         return outcome
 
@@ -207,9 +214,7 @@ class LiveDoor:
         return effect if request is effect.request else replace(effect, request=request)
 
     def _clean(self, value: JsonObject) -> JsonObject:
-        clean = self.redactor.json(value)
-        assert isinstance(clean, dict)
-        return clean
+        return redacted(value, self.redactor)
 
     def _redacted(self, error: CorralError) -> CorralError:
         clean = self.redactor.text
@@ -227,14 +232,7 @@ class LiveDoor:
             # What a check has asked for is no answer yet, and may be refused.
             said = "" if is_about_another(entry.path) else str(value["text"])
             self.emit(
-                ModelFinished(
-                    text=said,
-                    input_tokens=spend.input_tokens,
-                    output_tokens=spend.output_tokens,
-                    cost_usd=spend.cost_usd,
-                    duration_ms=duration_ms,
-                    path=entry.path,
-                )
+                ModelFinished(text=said, duration_ms=duration_ms, path=entry.path, **vars(spend))
             )
 
 

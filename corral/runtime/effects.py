@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from corral.jsontypes import JsonObject
@@ -21,11 +21,33 @@ EffectKind = Literal[
 
 @dataclass(frozen=True)
 class Spend:
-    """What an effect used: tokens, and money in US dollars."""
+    """What an effect used: tokens, and money in US dollars; of a model call also how it went.
+
+    ``cached_tokens`` and ``cache_write_tokens`` are part of the input (a provider's cache, or the
+    local engine's, gave or took them), ``reasoning_tokens`` of the output. ``first_token_ms`` is
+    how long the first piece of the answer took, ``generation_ms`` how long the rest of it.
+    ``answered_by`` is the model that answered, where that is not the one that was asked.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
     cost_usd: float = 0.0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    first_token_ms: float | None = None
+    generation_ms: float | None = None
+    answered_by: str = ""
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether no tokens and no money were used."""
+        return not (self.input_tokens or self.output_tokens or self.cost_usd)
+
+    def after(self, earlier: Spend) -> Spend:
+        """This, and what earlier tries at the same effect have used."""
+        sums = {name: getattr(self, name) + getattr(earlier, name) for name in _SUMMED}
+        return replace(self, **sums)
 
 
 @dataclass(frozen=True)
@@ -34,6 +56,21 @@ class Outcome:
 
     value: JsonObject
     spend: Spend = field(default_factory=Spend)
+
+
+_SUMMED = (
+    *("input_tokens", "output_tokens", "cost_usd"),
+    *("cached_tokens", "cache_write_tokens", "reasoning_tokens"),
+)
+"""What of a ``Spend`` adds up."""
+
+
+NOTHING = Spend()
+"""What an effect has used that cost nothing."""
+
+
+def _unheard(_spent: Callable[[], Spend]) -> None:
+    """For an effect that nobody counts while it is made."""
 
 
 def _nowhere() -> str:
@@ -47,8 +84,9 @@ class Attempt:
     ``key`` is the same on every try, ``path`` is where in the graph, ``turn`` counts the model
     calls that the run already holds. A model may give at most ``max_output_tokens``, and is told
     the ``notes``: neither is part of what identifies the effect. What is said ``aloud`` reaches the
-    user while it is made. ``place`` gives the path for the next effect that is about this one, and
-    ``watch`` is told of the connections that are made for it.
+    user while it is made, which may take ``seconds``. ``place`` gives the path for the next effect
+    that is about this one, and ``watch`` is told of the connections that are made for it.
+    ``report`` is given what says how much was used so far: that counts when it is broken off.
     """
 
     key: str
@@ -57,8 +95,10 @@ class Attempt:
     max_output_tokens: int | None = None
     notes: tuple[str, ...] = ()
     aloud: bool = True
+    seconds: float | None = None
     place: Callable[[], str] = _nowhere
     watch: Watch | None = None
+    report: Callable[[Callable[[], Spend]], None] = _unheard
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import asyncio
 import traceback
 from collections.abc import Callable
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import structlog
@@ -27,6 +27,7 @@ from corral.policies.redaction import Redactor
 from corral.policies.requests import request_label
 from corral.runtime import runs
 from corral.runtime.approvals.settings import ApprovalSettings
+from corral.runtime.attachments import ATTACHMENTS, attached, redacted
 from corral.runtime.checkpoints import DatabaseSaver
 from corral.runtime.context import RunContext, Scope, asked_with, current_run, current_scope
 from corral.runtime.database import Database
@@ -34,7 +35,7 @@ from corral.runtime.door import LiveDoor
 from corral.runtime.events import Event, Events, RunFinished, RunStarted
 from corral.runtime.journal import Journal
 from corral.runtime.lease import Hold, current_hold, holding, keep
-from corral.runtime.program import Program, State
+from corral.runtime.program import Program, State, with_files
 from corral.runtime.recall import Recall
 from corral.runtime.records import Records
 from corral.runtime.runs import STOPPED_BY_USER, Ending, NewRun, RunRow
@@ -45,6 +46,7 @@ from corral.runtime.stations.facts import PolicyRules
 from corral.runtime.stations.loop_guard import AgentTerms
 from corral.runtime.stations.opened import StationTerms, open_stations
 from corral.runtime.stations.questions import Asking
+from corral.runtime.stations.response_cache import CacheTerms
 from corral.runtime.stations.shield import ShieldTerms
 from corral.runtime.views import RunResult, Totals
 
@@ -71,6 +73,12 @@ class Terms:
     agents: AgentTerms
     approvals: ApprovalSettings = field(default_factory=ApprovalSettings)
     budgets: BudgetTerms = field(default_factory=BudgetTerms)
+    cache: CacheTerms = field(default_factory=CacheTerms)
+    priority: int = 0
+
+    def asked_by(self, budgets: BudgetTerms, priority: int) -> Terms:
+        """These terms with what the run's caller says of it."""
+        return replace(self, budgets=budgets, priority=priority)
 
     @property
     def redactor(self) -> Redactor:
@@ -88,6 +96,7 @@ class Engine:
 
     def start(self, program: Program, new: NewRun, terms: Terms) -> Events:
         """Store a new run and execute it. Raises ``ConflictError`` when its thread is busy."""
+        new = replace(new, attached=redacted(new.attached, terms.redactor))
 
         def take(connection: Connection, lease: str) -> RunRow:
             return runs.create(connection, new, lease)
@@ -187,7 +196,13 @@ class _Execution:
             self.journal,
             self.database,
             StationTerms(
-                terms.limits, terms.rules, asking, terms.budgets, terms.agents, terms.shield
+                terms.limits,
+                terms.rules,
+                asking,
+                terms.budgets,
+                terms.agents,
+                terms.shield,
+                terms.cache,
             ),
             emit,
         )
@@ -196,17 +211,18 @@ class _Execution:
         )
         recall = Recall(self.journal)
         door = LiveDoor(self.journal, recall, stations, terms.redactor, emit, keeper.before)
-        context = RunContext(run.id, run.thread, door, emit)
+        context = RunContext(run.id, run.thread, door, emit, run.tags, terms.priority)
         current_run.set(context)
         current_scope.set(Scope(base_step=run.base.step))
         config = _config(run.thread)
         begun = await self._has_begun(config)
         config["metadata"] = {"corral_run": run.id}
         try:
+            files = [] if begun else await attached(self.journal.find(ATTACHMENTS), run.id)
             await self.program.prepare()
             prompt = run.prompt if begun else await self.program.admit(run.prompt)
             with asked_with(request_label(run.prompt)):
-                state = None if begun else self.program.initial(prompt, run.id)
+                state = None if begun else with_files(self.program.initial(prompt, run.id), files)
             return await self.graph.ainvoke(state, config, durability="exit", version="v2")
         finally:
             await context.end()
@@ -276,7 +292,7 @@ class _Execution:
             thread=self.run.thread,
             status=ending.status,
             output=ending.output,
-            usage=Totals(spent.input_tokens, spent.output_tokens, spent.cost_usd),
+            usage=Totals.of([spent]),
             steps=spent.steps,
             error=ending.error,
             approvals=tuple(pending),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Column, Connection, Row, bindparam, insert, select, update
@@ -43,6 +43,9 @@ _ERRORS: dict[str, type[CorralError]] = {
         *(LimitReached, OutOfTime, BudgetReached, StoppedByUser),
     )
 }
+
+_SPEND = tuple(field.name for field in fields(Spend))
+"""The columns of what an effect used."""
 
 _TOLD = ("scope", "answer")
 """What is stored of a ``BudgetReached`` besides the words of every error."""
@@ -80,6 +83,11 @@ class Entry:
             told = {key: str(result[key]) for key in ("hint", *_TOLD) if key in result}
             raise kind(str(result.get("error", "")), **told)
         return Outcome(result, self.spend)
+
+
+def in_doubt(entry: Entry) -> bool:
+    """Whether nobody knows if the entry's effect happened: it began and has no end."""
+    return entry.status in ("started", "cancelled") and not entry.result
 
 
 def failure(error: CorralError) -> JsonObject:
@@ -240,7 +248,7 @@ def _entry(row: Row[Any], contents: dict[str, bytes]) -> Entry:
         ended=row.ended,
         asked=row.asked,
         seen=row.seen,
-        spend=Spend(row.input_tokens, row.output_tokens, row.cost_usd),
+        spend=Spend(**{name: getattr(row, name) for name in _SPEND}),
     )
 
 
@@ -304,9 +312,7 @@ def insert_entry(connection: Connection, entry: Entry, request: Text) -> None:
             "ended": entry.ended,
             "asked": entry.asked,
             "seen": entry.seen,
-            "input_tokens": entry.spend.input_tokens,
-            "output_tokens": entry.spend.output_tokens,
-            "cost_usd": entry.spend.cost_usd,
+            **vars(entry.spend),
         },
     )
 
@@ -343,9 +349,7 @@ def end_entry(connection: Connection, entry: Entry, result: Text) -> None:
         "b_duration_ms": entry.duration_ms,
         "b_ended": entry.ended,
         "b_seen": entry.seen,
-        "b_input_tokens": entry.spend.input_tokens,
-        "b_output_tokens": entry.spend.output_tokens,
-        "b_cost_usd": entry.spend.cost_usd,
+        **{f"b_{name}": value for name, value in vars(entry.spend).items()},
     }
     if _END.run(connection, row).rowcount != 1:
         raise StorageError(
@@ -373,9 +377,7 @@ _END = Statement(
         "duration_ms",
         "ended",
         "seen",
-        "input_tokens",
-        "output_tokens",
-        "cost_usd",
+        *_SPEND,
     ).where(effects.c.path == bindparam("b_path"), effects.c.attempts == bindparam("b_attempts"))
 )
 

@@ -46,8 +46,32 @@ class TextDelta(Typed):
 
 
 @dataclass(frozen=True)
+class ReasoningDelta(Typed):
+    """A piece of what the model thinks before it answers."""
+
+    type: ClassVar[str] = "reasoning"
+    text: str
+    path: str
+
+
+@dataclass(frozen=True)
+class ToolCallDelta(Typed):
+    """A piece of a tool call that the model is writing; it has not been made, and may never be.
+
+    ``index`` counts the calls of one answer. ``name`` comes with a call's first piece, ``args`` is
+    more of its arguments as JSON text.
+    """
+
+    type: ClassVar[str] = "tool_call"
+    index: int
+    name: str
+    args: str
+    path: str
+
+
+@dataclass(frozen=True)
 class ModelFinished(Typed):
-    """A model call ended. ``text`` is its whole text."""
+    """A model call ended. ``text`` is its whole text; for the figures see ``effects.Spend``."""
 
     type: ClassVar[str] = "model_finished"
     text: str
@@ -56,6 +80,12 @@ class ModelFinished(Typed):
     cost_usd: float
     duration_ms: float
     path: str
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    first_token_ms: float | None = None
+    generation_ms: float | None = None
+    answered_by: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,10 +112,14 @@ class ToolFinished(Typed):
 
 @dataclass(frozen=True)
 class Notice(Typed):
-    """Something that the user should know, in words, while the run goes on."""
+    """Something that the user should know, in words, while the run goes on.
+
+    ``done`` is how much of it is, from 0 to 1, for what takes its time.
+    """
 
     type: ClassVar[str] = "notice"
     text: str
+    done: float | None = None
 
 
 @dataclass(frozen=True)
@@ -111,6 +145,8 @@ class RunFinished(Typed):
 Event = (
     RunStarted
     | TextDelta
+    | ReasoningDelta
+    | ToolCallDelta
     | ModelFinished
     | ToolStarted
     | ToolFinished

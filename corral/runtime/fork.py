@@ -11,6 +11,7 @@ from corral.errors import DivergenceError, UsageError
 from corral.jsontypes import JsonObject, digest
 from corral.policies.provenance.labels import KEY, USER
 from corral.policies.redaction import Redactor
+from corral.runtime.carried import redacted
 from corral.runtime.database import Database
 from corral.runtime.effects import Spend
 from corral.runtime.entries import Entry, Parting, changed_since, load_entries, shared
@@ -68,8 +69,7 @@ async def check_past(
 
 def replaced_entry(entry: Entry, given: str | JsonObject, redactor: Redactor) -> Entry:
     """The entry with a result given by hand. Raises ``UsageError`` for a kind that has none."""
-    result = redactor.json({**_result_of(entry, given), KEY: USER.to_json()})
-    assert isinstance(result, dict)
+    result = redacted({**_result_of(entry, given), KEY: USER.to_json()}, redactor)
     return replace(entry, status="finished", result=result, spend=Spend(), duration_ms=0.0)
 
 

@@ -86,11 +86,7 @@ def fork_plan(
         siblings=tuple(one for one in kept if _are_parallel(one.path, point.path)),
         again=tuple(made),
         repeats=tuple(one for one in made if one.kind == "tool" and one.name not in harmless),
-        spent=Totals(
-            sum(one.input_tokens for one in done),
-            sum(one.output_tokens for one in done),
-            sum(one.cost_usd for one in done),
-        ),
+        spent=Totals.of(done),
         steps=sum(one.kind == "model" for one in done),
     )
 

@@ -22,7 +22,7 @@ from corral.jsontypes import JsonObject, digest
 from corral.policies.limits import Spent
 from corral.runtime.clock import now
 from corral.runtime.database import Database
-from corral.runtime.effects import Effect, Outcome
+from corral.runtime.effects import NOTHING, Effect, Outcome, Spend
 from corral.runtime.entries import (
     ENDED,
     Entry,
@@ -82,7 +82,7 @@ class Journal:
             if entry.kind == "model":
                 self._transcripts.load(node(entry.path), entry.seq, entry.request)
         for entry in in_order_of_ends(entries):
-            self._count(entry)
+            self._count(entry, entry.spend)
 
     @classmethod
     async def load(cls, database: Database, run: str) -> Journal:
@@ -314,28 +314,33 @@ class Journal:
         twice, a question, the run's end. Nothing can happen after the one and survive a power cut
         that the other did not, so such a call is then in doubt, and never silently made again.
         """
-        done = self._ended(
-            replace(entry, status="finished", result=outcome.value, spend=outcome.spend),
-            duration_ms,
-        )
-        self._count(done)
+        spent = outcome.spend.after(entry.spend)
+        finished = replace(entry, status="finished", result=outcome.value, spend=spent)
+        done = self._ended(finished, duration_ms)
+        self._count(done, outcome.spend)
         await self._end(done)
         return done
 
-    async def fail(self, entry: Entry, error: CorralError, duration_ms: float) -> None:
+    async def fail(
+        self, entry: Entry, error: CorralError, duration_ms: float, spend: Spend = NOTHING
+    ) -> None:
         """Record that the effect failed, and how; a resume makes it again."""
-        failed = replace(entry, status="failed", result=failure(error))
+        spent = spend.after(entry.spend)
+        failed = replace(entry, status="failed", result=failure(error), spend=spent)
+        self._spend(spend)
         await self._end(self._ended(failed, duration_ms))
 
-    def cancel(self, path: str, duration_ms: float) -> None:
+    def cancel(self, path: str, duration_ms: float, spend: Spend = NOTHING) -> None:
         """Record that the graph, or who stopped it, did not wait for the end of an effect.
 
-        Nobody knows what it did, unless it was just ending: then its result is kept. Does not
-        wait: who is cancelled must not be held up.
+        Nobody knows what it did, unless it was just ending: then its result is kept. ``spend`` is
+        what it had used by then. Does not wait: who is cancelled must not be held up.
         """
         held = self._by_path[path]
-        kept = held.result if held.status == "finished" else {}
-        cut_off = self._ended(replace(held, status="cancelled", result=kept), duration_ms)
+        if held.status != "finished":
+            held = replace(held, result={}, spend=spend.after(held.spend))
+            self._spend(spend)
+        cut_off = self._ended(replace(held, status="cancelled"), duration_ms)
         result = Text.of(cut_off.result)
         # A task may be left over by its node, and be cancelled when all else is closed.
         with suppress(StorageError):
@@ -375,20 +380,15 @@ class Journal:
         self._ended_here.add(done.path)
         return done
 
-    def _count(self, entry: Entry) -> None:
-        if entry.status not in ("finished", "cancelled") or not entry.result:
+    def _count(self, entry: Entry, spend: Spend) -> None:
+        answered = entry.status in ("finished", "cancelled") and bool(entry.result)
+        is_turn = answered and entry.kind == "model"
+        self._spend(spend, steps=int(is_turn))
+        if not answered:
             return
-        is_model = entry.kind == "model"
-        self._turns[self.agent_scope(entry.path)] += is_model
-        self.spent = self.spent.plus(
-            steps=int(is_model),
-            input_tokens=entry.spend.input_tokens,
-            output_tokens=entry.spend.output_tokens,
-            cost_usd=entry.spend.cost_usd,
-        )
+        self._turns[self.agent_scope(entry.path)] += is_turn
         self.histories.add(entry, self.agent_scope(asked_about(entry.path)))
 
-
-def in_doubt(entry: Entry) -> bool:
-    """Whether nobody knows if the entry's effect happened: it began and has no end."""
-    return entry.status in ("started", "cancelled") and not entry.result
+    def _spend(self, spend: Spend, steps: int = 0) -> None:
+        parts = {name: getattr(spend, name) for name in vars(self.spent) if name != "steps"}
+        self.spent = self.spent.plus(Spent(steps, **parts))

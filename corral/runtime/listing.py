@@ -16,6 +16,11 @@ from corral.runtime.paths import BESIDE, asked_about
 from corral.runtime.tables import effects
 from corral.runtime.views import Approval, EffectView, RunView, Totals
 
+_HOW_IT_WENT = (
+    *("cached_tokens", "cache_write_tokens", "reasoning_tokens"),
+    *("first_token_ms", "generation_ms", "answered_by"),
+)
+
 
 def run_views(connection: Connection, query: Select[Any]) -> list[RunView]:
     """The runs that a query of the table ``runs`` gives, with what they used."""
@@ -27,31 +32,22 @@ def run_views(connection: Connection, query: Select[Any]) -> list[RunView]:
 
 
 def _sums(connection: Connection, wanted: list[str]) -> dict[str, tuple[int, Totals]]:
+    answered = (effects.c.kind == "model") & (effects.c.status == "finished")
     query = (
         select(
             effects.c.run_id,
-            func.sum(effects.c.input_tokens).label("input_tokens"),
-            func.sum(effects.c.output_tokens).label("output_tokens"),
-            func.sum(effects.c.cost_usd).label("cost_usd"),
-            func.count().filter(effects.c.kind == "model").label("steps"),
+            *(func.sum(effects.c[name]).label(name) for name in vars(Totals())),
+            func.count().filter(answered).label("steps"),
         )
-        .where(effects.c.run_id.in_(wanted), effects.c.status == "finished")
+        .where(effects.c.run_id.in_(wanted))
         .group_by(effects.c.run_id)
     )
-    return {
-        row.run_id: (row.steps, Totals(row.input_tokens, row.output_tokens, row.cost_usd))
-        for row in connection.execute(query)
-    }
+    return {row.run_id: (row.steps, Totals.of([row])) for row in connection.execute(query)}
 
 
 def _sum(rows: list[Row[Any]]) -> tuple[int, Totals]:
-    done = [row for row in rows if row.status == "finished"]
-    totals = Totals(
-        sum(row.input_tokens for row in done),
-        sum(row.output_tokens for row in done),
-        sum(row.cost_usd for row in done),
-    )
-    return sum(row.kind == "model" for row in done), totals
+    steps = sum(row.kind == "model" and row.status == "finished" for row in rows)
+    return steps, Totals.of(rows)
 
 
 def _run_view(row: Row[Any], steps: int, usage: Totals) -> RunView:
@@ -112,6 +108,7 @@ def _effect_view(connection: Connection, row: Row[Any]) -> EffectView:
         run=row.run_id,
         attempts=row.attempts,
         ended=row.ended,
+        **{name: getattr(row, name) for name in _HOW_IT_WENT},
     )
 
 
@@ -128,7 +125,27 @@ def _readable(connection: Connection, text: str | None, blob: str | None) -> Jso
         value: Json = json.loads(text)
     except (ValueError, RecursionError):
         return {"damaged": text}
-    return value
+    return _without_data(value) if '"base64"' in text else value
+
+
+def _without_data(value: Json) -> Json:
+    """The value with the size of each image or file in it, in place of what is in there."""
+    match value:
+        case dict():
+            return {
+                name: _size(one)
+                if name == "base64" and isinstance(one, str)
+                else _without_data(one)
+                for name, one in value.items()
+            }
+        case list():
+            return [_without_data(one) for one in value]
+        case _:
+            return value
+
+
+def _size(data: str) -> str:
+    return f"[{len(data) * 3 // 4 - data[-2:].count('='):,} bytes, not shown]"
 
 
 def approval_view(row: Row[Any]) -> Approval:

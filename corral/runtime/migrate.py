@@ -19,10 +19,10 @@ import corral.runtime.tables  # noqa: F401  likewise
 from corral.errors import StorageError
 from corral.runtime.database import Database, parse_url, storage_error
 
-HEAD = "0005"
+HEAD = "0007"
 """The newest revision in ``migrations/versions``."""
 
-KNOWN = ("0001", "0002", "0003", "0004", "0005")
+KNOWN = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
 """All revisions that this version of Corral can read, oldest first."""
 
 

@@ -68,6 +68,11 @@ def asked(prompt: str, run: str) -> HumanMessage:
     return labelled(HumanMessage(prompt, id=f"{run}:prompt"), current_label.get())
 
 
+def with_files(state: State, files: Sequence[BaseMessage]) -> State:
+    """The state update of a prompt, with the messages of its files before it."""
+    return {**state, "messages": [*files, *state["messages"]]} if files else state
+
+
 def last_answer(messages: Sequence[BaseMessage]) -> str:
     """The text of the newest answer since the user's last message."""
     for message in reversed(messages):

@@ -22,7 +22,7 @@ _USER_ONLY = (
     *("sandbox", "base_url", "database_url", "home", "workspace", "config"),
     *("otlp_endpoint", "otlp_content", "snapshots", "retention", "approvals", "loops", "prices"),
     *("provenance", "sandbox_require", "sandbox_limits", "e2b", "web", "sql", "git"),
-    "python",
+    *("python", "local", "hosted", "cache"),
 )
 
 _SERVER_USER_ONLY = ("sandbox", "trust", "network", "inject", "limits")
@@ -87,6 +87,8 @@ def _of_the_users(data: JsonObject, users: JsonObject) -> Iterator[str]:
     """
     for name in _tables(data, "mcp").keys() & _tables(users, "mcp").keys():
         yield f"mcp.{name} (a server of your own)"
+    for name in _tables(data, "models").keys() & _tables(users, "models").keys():
+        yield f"models.{name} (a model of your own)"
     mine = _tables(users, "agents")
     for name, agent in _tables(data, "agents").items():
         for key in sorted(agent.keys() & mine.get(name, {}).keys() - _MERGED):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never
 
 from sqlalchemy import Connection, Row, Select, func, select
@@ -27,6 +28,7 @@ from corral.runtime.database import Database
 from corral.runtime.housekeeping import deletion, retention
 from corral.runtime.listing import approval_view, effect_views, run_views
 from corral.runtime.migrate import open_database
+from corral.runtime.models.local.states.removal import states_folder
 from corral.runtime.secrets import redactor_of
 from corral.runtime.tables import approvals, runs, threads
 from corral.runtime.views import Approval, EffectView, PastCall, RunView, StandingRule, ThreadView
@@ -52,7 +54,8 @@ async def open_records(settings: Settings) -> AsyncIterator[Records]:
 
 def records_of(settings: Settings, database: Database, redactor: Redactor) -> Records:
     """The records of a database that is open, with what ``settings`` say about questions."""
-    return Records(database, redactor, settings.approvals, settings.sandboxed_servers)
+    states = states_folder(settings.home)
+    return Records(database, redactor, settings.approvals, settings.sandboxed_servers, states)
 
 
 class Records:
@@ -61,7 +64,8 @@ class Records:
     Runs and approvals are named by their id, by any unique beginning of it, or as ``last``. Raises
     ``NotFoundError`` for unknown ones and ``StorageError`` when the database cannot be used.
     ``redactor`` knows what must not be stored with an answer, ``questions`` what becomes of those
-    that nobody answers, and ``sandboxed`` names the servers in the sandbox.
+    that nobody answers, ``sandboxed`` names the servers in the sandbox, and ``states`` is where
+    local models save conversations.
     """
 
     def __init__(
@@ -70,11 +74,13 @@ class Records:
         redactor: Redactor,
         questions: ApprovalSettings | None = None,
         sandboxed: frozenset[str] = frozenset(),
+        states: Path | None = None,
     ) -> None:
         self.database = database
         self._redactor = redactor
         self._questions = questions or ApprovalSettings()
         self._sandboxed = sandboxed
+        self._states = states
 
     async def threads(self, *, limit: int = 50) -> list[ThreadView]:
         """The threads, the most recently used first."""
@@ -250,11 +256,13 @@ class Records:
         See ``retention.collect``.
         """
         rules = rules or retention.Retention()
-        return await retention.collect(self.database, rules, dry_run=dry_run)
+        return await retention.collect(self.database, rules, dry_run=dry_run, states=self._states)
 
     async def delete(self, thread: str, *, with_forks: bool = False) -> deletion.Deleted:
         """Delete a thread for good, with all that belongs to it. See ``deletion.delete_thread``."""
-        return await deletion.delete_thread(self.database, thread, with_forks=with_forks)
+        return await deletion.delete_thread(
+            self.database, thread, with_forks=with_forks, states=self._states
+        )
 
     async def standing_rules(
         self, workspace: str, thread: str | None = None, run: str | None = None

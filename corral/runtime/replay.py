@@ -15,6 +15,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.memory import InMemorySaver
 
 from corral.errors import CorralError
+from corral.runtime.attachments import ATTACHMENTS, attached
 from corral.runtime.checkpoints import DatabaseSaver, strict_serializer
 from corral.runtime.closed_door import ClosedDoor, Progress
 from corral.runtime.context import RunContext, Scope, current_run, current_scope
@@ -23,7 +24,7 @@ from corral.runtime.journal import Journal
 from corral.runtime.offline import OfflineLoop, offline
 from corral.runtime.origin import require_content
 from corral.runtime.paths import in_words
-from corral.runtime.program import Program, State
+from corral.runtime.program import Program, State, with_files
 from corral.runtime.runs import STEP_OF_A_NEW_THREAD, RunRow
 from corral.runtime.turns import Turns
 from corral.runtime.views import ReplayReport
@@ -101,8 +102,9 @@ async def _invoke(program: Program, run: RunRow, door: ClosedDoor, base: State) 
         step = metadata["step"] if metadata else step
     current_run.set(RunContext(run.id, run.thread, door, lambda _event: None))
     current_scope.set(Scope(base_step=step))
+    files = await attached(door.holds(ATTACHMENTS), run.id)
     await program.prepare()
-    state: Any = program.initial(await program.admit(run.prompt), run.id)
+    state: Any = with_files(program.initial(await program.admit(run.prompt), run.id), files)
     await graph.ainvoke(state, _THREAD, durability="exit")
     return dict((await graph.aget_state(_THREAD)).values)
 

@@ -40,7 +40,7 @@ class NewRun:
     """A run about to be created; a ``thread`` that is not there yet is made with it.
 
     ``code`` says what made it. A fork has ``left`` another run, and may have the entry there
-    ``replaced`` by one with a result of its own.
+    ``replaced`` by one with a result of its own. ``attached`` is the entry of its files.
     """
 
     thread: str
@@ -53,6 +53,7 @@ class NewRun:
     code: JsonObject = field(default_factory=dict)
     left: Parting | None = None
     replaced: Entry | None = None
+    attached: Entry | None = None
     tags: tuple[str, ...] = ()
 
 
@@ -75,6 +76,7 @@ class RunRow:
     left: Parting | None = None
     origin: str | None = None
     rewound: str | None = None
+    tags: tuple[str, ...] = ()
 
 
 def new_thread_id() -> str:
@@ -127,8 +129,8 @@ def create(connection: Connection, new: NewRun, lease: str) -> RunRow:
             **_parting(new.left),
         )
     )
-    if new.replaced is not None:
-        insert_entry(connection, replace(new.replaced, run=run), Text.of(new.replaced.request))
+    for entry in filter(None, (new.replaced, new.attached)):
+        insert_entry(connection, replace(entry, run=run), Text.of(entry.request))
     connection.execute(update(threads).where(threads.c.id == new.thread).values(updated_at=now()))
     return load(connection, run)
 
@@ -298,6 +300,7 @@ def load(connection: Connection, run: str) -> RunRow:
         left=parting(connection, row.id),
         origin=row.origin,
         rewound=row.rewound,
+        tags=tuple(json.loads(row.tags)) if row.tags else (),
     )
 
 

@@ -11,6 +11,7 @@ from corral.policies.budgets import Budget
 from corral.policies.checks import Check
 from corral.policies.limits import RunLimits
 from corral.policies.loops import LoopSettings
+from corral.runtime.models.combined.references import ModelReference
 
 
 class SamplingConfig(BaseModel):
@@ -22,6 +23,15 @@ class SamplingConfig(BaseModel):
     top_p: float | None = Field(default=None, gt=0, le=1)
     max_tokens: int | None = Field(default=None, ge=1, description="Longest answer, in tokens.")
     seed: int | None = Field(default=None, ge=0)
+    stop: tuple[str, ...] = Field(default=(), max_length=16, description="Texts that end it.")
+    top_k: int | None = Field(default=None, ge=1)
+    min_p: float | None = Field(default=None, ge=0, le=1)
+    repeat_penalty: float | None = Field(default=None, gt=0, le=2)
+    frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
+    presence_penalty: float | None = Field(default=None, ge=-2, le=2)
+    logprobs: int | None = Field(
+        default=None, ge=0, le=20, description="Keep each token's, and of so many likely ones."
+    )
 
 
 class AgentConfig(BaseModel):
@@ -31,7 +41,9 @@ class AgentConfig(BaseModel):
 
     instructions: str | None = Field(default=None, description="The system prompt.")
     description: str = Field(default="", description="What it is for, in one sentence.")
-    model: str | None = Field(default=None, description="A model reference.")
+    model: ModelReference | None = Field(
+        default=None, description="A model reference, or several that fall back."
+    )
     servers: tuple[str, ...] | None = Field(
         default=None, description="The tool servers that it may use; all when left out."
     )
@@ -53,6 +65,9 @@ class AgentConfig(BaseModel):
         default=None, description="What it may spend on one task, as in [budgets.run]."
     )
     sampling: SamplingConfig = SamplingConfig()
+    reasoning: Literal["none", "low", "medium", "high"] | None = Field(
+        default=None, description="How hard a model that can reason does."
+    )
     returns: JsonObject | None = Field(
         default=None, description="A JSON Schema that its answers fit; free text when left out."
     )

@@ -90,6 +90,13 @@ effects = Table(
     Column("input_tokens", Integer, nullable=False),
     Column("output_tokens", Integer, nullable=False),
     Column("cost_usd", Float, nullable=False),
+    # Parts of the input and of the output, and how fast a model answered, see effects.Spend.
+    Column("cached_tokens", Integer, nullable=False, server_default="0"),
+    Column("cache_write_tokens", Integer, nullable=False, server_default="0"),
+    Column("reasoning_tokens", Integer, nullable=False, server_default="0"),
+    Column("first_token_ms", Float),
+    Column("generation_ms", Float),
+    Column("answered_by", Text, nullable=False, server_default=""),
     # How many effects of the run had ended when this one did: the order of their ends.
     Column("ended", Integer),
     # The order in which effects were asked for, and how far that had come when this one ended:
@@ -119,6 +126,28 @@ blobs = Table(
     Column("data", LargeBinary, nullable=False),
 )
 """Contents that are stored once, compressed (zstandard), whoever refers to them."""
+
+kept_answers = Table(
+    "kept_answers",
+    metadata,
+    # The digest of the request that it answers.
+    Column("key", String, primary_key=True),
+    # The entry of the journal that holds it.
+    Column("run_id", String, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
+    Column("path", Text, nullable=False),
+    Column("kind", String, nullable=False),
+    # The digest of all of the request but its last text, and what that text means.
+    Column("scope", String, nullable=False),
+    Column("embedding", LargeBinary),
+    Column("made_at", String, nullable=False),
+    Column("used_at", String, nullable=False),
+    Column("expires_at", String, nullable=False),
+    Column("hits", Integer, nullable=False),
+    Index("kept_answers_by_run", "run_id"),
+    Index("kept_answers_by_scope", "scope", "made_at"),
+    Index("kept_answers_by_use", "used_at"),
+)
+"""Answers of models that are given again to who asks the same."""
 
 approvals = Table(
     "approvals",
@@ -206,6 +235,8 @@ spent_before = Table(
     Column("input_tokens", BigInteger, nullable=False),
     Column("output_tokens", BigInteger, nullable=False),
     Column("cost_usd", Float, nullable=False),
+    Column("cached_tokens", BigInteger, nullable=False, server_default="0"),
+    Column("reasoning_tokens", BigInteger, nullable=False, server_default="0"),
     Column("model_calls", Integer, nullable=False),
     Column("tool_calls", Integer, nullable=False),
     Column("steps", Integer, nullable=False),

@@ -5,6 +5,7 @@ Times are ISO 8601 in UTC. Costs are US dollars, durations milliseconds.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -36,11 +37,25 @@ def _as_json(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Totals(Record):
-    """Tokens and money that a run has used."""
+    """Tokens and money that a run has used.
+
+    ``cached_tokens`` are part of the input, ``reasoning_tokens`` of the output.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
     cost_usd: float = 0.0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+
+    @classmethod
+    def of(cls, parts: Iterable[Any]) -> Totals:
+        """What records or rows with these five fields have used together."""
+        listed = list(parts)
+        return cls(*(sum(getattr(one, name) for one in listed) for name in _TOTALS))
+
+
+_TOTALS = ("input_tokens", "output_tokens", "cost_usd", "cached_tokens", "reasoning_tokens")
 
 
 @dataclass(frozen=True)
@@ -190,7 +205,7 @@ class EffectView(Record):
     ``finished``, ``failed``, ``cancelled`` (nobody waited for its end) or ``waiting`` (for a
     human). ``path`` is where in the graph it was asked for, see ``corral/runtime/paths.py``.
     ``run`` made it: for what a fork shares, its parent. ``ended`` orders the ends of a run's
-    effects.
+    effects. From ``cached_tokens`` on see ``effects.Spend``.
     """
 
     seq: int
@@ -208,6 +223,19 @@ class EffectView(Record):
     run: str = ""
     attempts: int = 1
     ended: int | None = None
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    first_token_ms: float | None = None
+    generation_ms: float | None = None
+    answered_by: str = ""
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """How fast a model answered, from its first token on; ``None``: that is not known."""
+        if not self.generation_ms or self.output_tokens < 2:
+            return None
+        return (self.output_tokens - 1) / self.generation_ms * 1000
 
 
 @dataclass(frozen=True)

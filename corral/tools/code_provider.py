@@ -20,6 +20,7 @@ from corral.sandbox.contract import Execution, Profile, Sandbox, SandboxBackend,
 from corral.sandbox.guest import code_schemas
 from corral.tools.contract import CallOptions, ToolProvider, ToolResult, ToolSpec
 from corral.tools.definitions import check_tools, result_of
+from corral.tools.images import Images
 from corral.tools.settings import BuiltinSettings, E2BSettings
 from corral.tools.text import one_line
 from corral.tools.wire import Answer, Declared, Hints
@@ -222,7 +223,8 @@ def _answer(done: Execution) -> Answer:
     parts = [done.stdout, f"[stderr]\n{done.stderr}" if done.stderr else ""]
     parts += tables or [done.value or ""]
     parts += [done.error or "", done.note]
-    parts += [f"[image, {one.mime}, {len(one.data) * 3 // 4:,} bytes, not shown]" for one in images]
+    shown = Images()
+    parts += [shown.note(one.mime, one.data) for one in images]
     structured: JsonObject = {
         "status": "cancelled" if done.status == "interrupted" else done.status,
         "stdout": done.stdout,
@@ -235,5 +237,9 @@ def _answer(done: Execution) -> Answer:
     }
     text = "\n".join(part.removesuffix("\n") for part in parts if part)
     return Answer(
-        text or "(no output)", structured, has_structured=True, is_error=done.status != "ok"
+        text or "(no output)",
+        structured,
+        has_structured=True,
+        is_error=done.status != "ok",
+        images=shown.taken,
     )

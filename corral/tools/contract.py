@@ -57,13 +57,22 @@ class ToolSpec:
 
 
 @dataclass(frozen=True)
+class ToolImage:
+    """An image in a tool's result: its MIME type, and its bytes in base64."""
+
+    mime_type: str
+    base64: str = field(repr=False)
+
+
+@dataclass(frozen=True)
 class ToolResult:
     """What a call gave back.
 
     ``text`` is what the model reads, never longer than the pool's limit; ``dropped`` counts the
     characters that were cut from it. ``structured`` is the server's structured content after
     validation against the tool's output schema, or ``None``. ``label`` says where the content came
-    from, where a tool of ours knows it (``corral.policies.provenance.labels``).
+    from, where a tool of ours knows it (``corral.policies.provenance.labels``). ``images`` are for
+    models that take them; the text names each of them.
     """
 
     text: str
@@ -71,16 +80,18 @@ class ToolResult:
     is_error: bool = False
     dropped: int = 0
     label: JsonObject | None = field(default=None, hash=False)
+    images: tuple[ToolImage, ...] = ()
 
     def to_json(self) -> JsonObject:
         """This result as a JSON object; ``from_json`` reads it back."""
-        given = dict(self.__dict__)
-        return given if self.label else {k: v for k, v in given.items() if k != "label"}
+        given = {**vars(self), "images": [vars(image) for image in self.images]}
+        return {k: v for k, v in given.items() if v or k not in ("label", "images")}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ToolResult:
         """Read what ``to_json`` wrote."""
-        return cls(**data)
+        images = tuple(ToolImage(**image) for image in data.get("images", ()))
+        return cls(**{**data, "images": images})
 
 
 Progress = Callable[[float, float | None, str], Awaitable[None]]

@@ -63,17 +63,20 @@ def result_of(spec: ToolSpec, answer: Answer) -> ToolResult:
     raw, dropped = cap(answer.text, MAX_TEXT)
     text = clean(raw)
     if answer.is_error:
-        return ToolResult(text or "The tool failed without saying why.", None, True, dropped)
+        said = text or "The tool failed without saying why."
+        return ToolResult(said, None, True, dropped, images=answer.images)
     if not text and answer.has_structured:
         text = clean(json.dumps(answer.structured, ensure_ascii=False))
     try:
         broken = _broken_promise(spec, answer)
     except TooMuchWorkError:
-        return ToolResult(text or "(no output)", dropped=dropped)
+        return ToolResult(text or "(no output)", dropped=dropped, images=answer.images)
     if broken:
         said = f"\nIts text was: {text[:_ALREADY_SAID]}" if text else ""
         return ToolResult(f"{spec.name} was called, but {broken}.{said}", is_error=True)
-    return ToolResult(text or "(no output)", structured=answer.structured, dropped=dropped)
+    return ToolResult(
+        text or "(no output)", structured=answer.structured, dropped=dropped, images=answer.images
+    )
 
 
 def _broken_promise(spec: ToolSpec, answer: Answer) -> str:

@@ -21,6 +21,7 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from pydantic import TypeAdapter, ValidationError
 
 from corral.tools.contract import Progress
+from corral.tools.images import Images
 from corral.tools.text import one_line
 from corral.tools.wire import CLOSED, Answer, Declared, Hints, Page, Refusal, Request, Session
 from corral.version import VERSION
@@ -155,27 +156,29 @@ def _declared(tool: types.Tool) -> Declared:
 def _answer(result: types.CallToolResult | types.InputRequiredResult) -> Answer:
     if isinstance(result, types.InputRequiredResult):
         return Answer("The tool asks for more input, which cannot be given here.", is_error=True)
+    images = Images()
     return Answer(
-        text=_words(result.content),
+        text=_words(result.content, images),
         structured=result.structured_content,
         has_structured="structured_content" in result.model_fields_set,
         is_error=result.is_error,
+        images=images.taken,
     )
 
 
-def _words(content: Sequence[types.ContentBlock]) -> str:
-    parts = [_block(block) for block in content[:_MAX_BLOCKS]]
+def _words(content: Sequence[types.ContentBlock], images: Images) -> str:
+    parts = [_block(block, images) for block in content[:_MAX_BLOCKS]]
     if len(content) > _MAX_BLOCKS:
         parts.append(f"[{len(content) - _MAX_BLOCKS:,} more blocks left out]")
     return "\n".join(parts)
 
 
-def _block(block: types.ContentBlock) -> str:
+def _block(block: types.ContentBlock, images: Images) -> str:
     match block:
         case types.TextContent():
             return block.text
         case types.ImageContent():
-            return _not_shown("image", block.mime_type, block.data)
+            return images.note(block.mime_type, block.data)
         case types.AudioContent():
             return _not_shown("audio", block.mime_type, block.data)
         case types.ResourceLink():

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from corral.jsontypes import Json, JsonObject
-from corral.tools.contract import Progress
+from corral.tools.contract import Progress, ToolImage
 
 CLOSED = -32000
 """JSON-RPC code: the connection ended before the answer came (also any server's own error)."""
@@ -69,13 +69,15 @@ class Request:
 class Answer:
     """What a server answered to a call: its content in words, unchecked and uncapped.
 
-    ``has_structured`` tells a missing structured content from a JSON ``null``.
+    ``has_structured`` tells a missing structured content from a JSON ``null``. ``images`` are those
+    that are taken (``corral.tools.images``).
     """
 
     text: str
     structured: Json = None
     has_structured: bool = False
     is_error: bool = False
+    images: tuple[ToolImage, ...] = ()
 
 
 @dataclass(frozen=True)

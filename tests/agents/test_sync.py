@@ -48,6 +48,16 @@ def test_inside_a_running_event_loop_as_well(settings: Settings) -> None:
     assert asyncio.run(main()) == "Hello."
 
 
+def test_a_value_of_a_type_from_plain_code(settings: Settings) -> None:
+    answers = [turn('{"answer": "many"}'), turn('{"answer": [1, 2]}')]
+    options = corral.RunOptions(agent=scripted(answers))
+    with corral.open_sync(settings) as c:
+        assert c.extract(list[int], "Which?", options) == [1, 2]
+        assert [run.steps for run in c.runs()] == [2]
+        with pytest.raises(UsageError, match="JSON Schema"):
+            c.extract(threading.Thread, "Which?", options)
+
+
 def test_leaving_a_stream_early_stops_its_run(settings: Settings) -> None:
     threads = set(threading.enumerate())
     options = corral.RunOptions(agent=scripted([turn("A long answer."), turn("x")]))

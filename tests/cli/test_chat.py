@@ -5,9 +5,16 @@ from __future__ import annotations
 import signal
 import stat
 import subprocess
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 
+import pytest
+
+from corral.agents.options import RunOptions
+from corral.cli.chat.session import Choices, Session
+from corral.runtime.config import load_settings
+from corral.runtime.models.contract import Chunk, ModelRequest
+from corral.runtime.models.scripted import ScriptedModel
 from tests.cli.place import CIRCLES, Chat, Place
 
 QUESTION = "for later"
@@ -280,3 +287,41 @@ def test_what_keeps_a_conversation_from_starting_ends_it(place: Place) -> None:
         result = place.corral("chat", *args)
         assert (result.code, result.out) == (2, "")
         assert result.err.startswith("error: ")
+
+
+class Silent:
+    """A keyboard at which nobody sits."""
+
+    async def prompt(self) -> str | None:
+        """The end of input."""
+        return None
+
+    async def ask(self, question: str, default: str = "") -> str | None:
+        """No answer."""
+        del question, default
+        return None
+
+
+async def test_what_a_person_waits_for_is_served_before_other_runs(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    priorities: list[int] = []
+    answer = ScriptedModel.stream
+
+    def stream(self: ScriptedModel, request: ModelRequest) -> AsyncIterator[Chunk]:
+        priorities.append(request.priority)
+        return answer(self, request)
+
+    monkeypatch.setattr(ScriptedModel, "stream", stream)
+    (place.scripts / "one.yaml").write_text('- {text: "One."}\n')
+    settings = load_settings({"home": place.home, "workspace": place.workspace})
+    session = Session(settings, Silent(), Choices(model=place.model("one")))
+    try:
+        await session.say("Count.")
+        (view,) = await (await session.runtime()).records.runs()
+        trace = await (await session.runtime()).records.trace(view.run)
+        await session.fork(view.run, trace[-1].seq, None)
+        await (await session.runtime()).run("Count.", RunOptions(model=place.model("one")))
+    finally:
+        await session.close()
+    assert priorities == [1, 1, 0]

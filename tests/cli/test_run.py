@@ -38,7 +38,10 @@ def test_json_gives_events_and_the_result_last(place: Place) -> None:
     assert list(last)[:6] == ["type", "run", "thread", "status", "output", "usage"]
     assert (last["type"], last["status"], last["steps"]) == ("result", "completed", 2)
     assert last["output"] == "There are two orders."
-    assert set(last["usage"]) == {"input_tokens", "output_tokens", "cost_usd"}
+    assert set(last["usage"]) == {
+        *("input_tokens", "output_tokens", "cost_usd"),
+        *("cached_tokens", "reasoning_tokens"),
+    }
     assert "".join(e["text"] for e in events if e["type"] == "text").startswith("Let me look.")
 
 

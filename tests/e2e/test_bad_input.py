@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from corral.runtime.models.local import bundled_model
+from corral.runtime.models.local.model import bundled_model
 from tests.e2e.shell import Shell, turn
 
 SERVERS = Path(__file__).parent / "servers"

@@ -25,8 +25,9 @@ TREE_CHECKS: dict[str, Callable[[ast.AST], Iterator[rules.Found]]] = {
 MAY_IMPORT_LATE = {
     "corral/runtime/approvals/answers.py": "jsonschema",
     "corral/runtime/export/importer.py": "langgraph",
-    "corral/runtime/models/hosted.py": "langchain_openai",
-    "corral/runtime/models/local.py": "llama_cpp",
+    "corral/runtime/models/embeddings.py": "llama_cpp",
+    "corral/runtime/models/hosted/model.py": "langchain_openai",
+    "corral/runtime/models/local/model.py": "llama_cpp",
     "corral/sandbox/backends/opening.py": "cryptography",
     "corral/sandbox/network/postgres.py": "h11",
     "corral/sandbox/network/gateway.py": "h11",

@@ -41,6 +41,7 @@ PINNED = [
     "Stopped",
     "SyncCorral",
     "check",
+    "extract",
     "load_settings",
     "open",
     "open_sandbox",

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from corral.errors import ConfigError, CorralError, ModelError, NotFoundError
-from corral.runtime.models.hosted import HostedModel
-from corral.runtime.models.local import LocalModel
+from corral.runtime.models.hosted.model import HostedModel
+from corral.runtime.models.local.model import LocalModel
 from corral.runtime.models.registry import ModelOptions, describe_models, open_model
 from corral.runtime.models.scripted import ScriptedModel
 
@@ -35,7 +35,7 @@ def test_every_form_opens_its_model(tmp_path: Path) -> None:
 
 
 def test_a_gguf_file_opens_with_or_without_the_prefix() -> None:
-    from corral.runtime.models.local import bundled_model
+    from corral.runtime.models.local.model import bundled_model
 
     path = bundled_model()
     for ref in (f"local:{path}", str(path)):

@@ -25,7 +25,7 @@ def test_the_reason_names_the_limit() -> None:
 
 
 def test_what_was_spent_adds_up() -> None:
-    spent = Spent().plus(steps=1, input_tokens=5).plus(steps=1, output_tokens=7, cost_usd=0.5)
+    spent = Spent(1, input_tokens=5).plus(Spent(1, output_tokens=7, cost_usd=0.5))
     assert spent == Spent(steps=2, input_tokens=5, output_tokens=7, cost_usd=0.5)
 
 

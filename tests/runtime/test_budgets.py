@@ -132,7 +132,7 @@ async def test_an_answer_is_bounded_by_what_is_left(settings: Settings) -> None:
     assert done.usage.input_tokens + done.usage.output_tokens <= 600
     (request,) = (view.request for view in trace if view.kind == "model")
     assert isinstance(request, dict)
-    assert request["sampling"] == {**vars(Sampling()), "stop": []}
+    assert request["sampling"] == {**Sampling().to_json(), "stop": []}
 
 
 async def test_without_a_budget_nothing_is_bounded(settings: Settings) -> None:

@@ -12,6 +12,9 @@ import pytest
 import corral
 from corral.errors import ConflictError, NotFoundError
 from corral.runtime.config import Settings
+from corral.runtime.models.local.states.held import Held
+from corral.runtime.models.local.states.removal import states_folder, taken
+from corral.runtime.models.local.states.store import StateOptions, StateStore
 from tests.runtime.agents import Ledger, Turn, scripted, turn
 
 SECRETS = {
@@ -87,6 +90,24 @@ async def test_a_deleted_thread_is_in_no_file_any_more(settings: Settings, tmp_p
     with closing(sqlite3.connect(settings.home / "corral.db")) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+
+
+async def test_what_a_local_model_saved_of_it_goes_too(settings: Settings) -> None:
+    states = states_folder(settings.home)
+    store = StateStore(StateOptions(bytes(32), 0, 10_000, states))
+    async with corral.open(settings) as c:
+        gone, kept = [
+            await c.run("Hi.", corral.RunOptions(agent=scripted([turn("Hello.")]))) for _ in "ab"
+        ]
+        for i, conversation in enumerate((gone.thread, f"{gone.thread}/helper", kept.thread)):
+            store.save(Held([i], conversation), b"what was said")
+        store.flush()
+        assert taken(states).states == 3
+        assert (await c.records.delete(gone.thread)).states == 2
+        assert taken(states).states == 1
+        assert (await c.records.delete(kept.thread)).states == 1
+    store.close()
+    assert taken(states).states == 0
 
 
 async def test_questions_and_what_they_ask_about_go_too(settings: Settings) -> None:

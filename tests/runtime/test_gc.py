@@ -25,6 +25,9 @@ from corral.runtime.checkpoints import DatabaseSaver
 from corral.runtime.clock import ago
 from corral.runtime.config import Settings
 from corral.runtime.housekeeping.retention import parse_age
+from corral.runtime.models.local.states.held import Held
+from corral.runtime.models.local.states.removal import states_folder, taken
+from corral.runtime.models.local.states.store import StateOptions, StateStore
 from corral.runtime.tables import blobs, checkpoint_writes, checkpoints, effects, runs
 from tests.runtime.agents import Ledger, Listening, Turn, scripted, turn
 from tests.runtime.gc_child import ROUNDS, busy, settings_in
@@ -316,6 +319,22 @@ async def test_a_content_that_is_stored_meanwhile_is_not_swept(settings: Setting
             for result in made:
                 report_ = await c.replay(result.run, reading(round_))
                 assert report_.status == "identical", report_.divergence
+
+
+async def test_what_local_models_saved_of_threads_that_are_gone_goes(settings: Settings) -> None:
+    states = states_folder(settings.home)
+    store = StateStore(StateOptions(bytes(32), 0, 10_000, states))
+    async with corral.open(settings) as c:
+        old, new = [await c.run("Hi.", HELLO) for _ in "ab"]
+        for i, thread in enumerate((old.thread, new.thread, "nobody")):
+            store.save(Held([i], thread), b"what was said")
+        store.close()
+        await age(c, old.run, 60)
+        assert (await c.records.gc(MONTH, dry_run=True)).states == 2
+        assert taken(states).states == 3
+        assert (await c.records.gc(MONTH)).states == 2
+        assert (await c.records.gc(MONTH)).states == 0
+    assert taken(states).states == 1
 
 
 async def test_an_unknown_thread_is_named(settings: Settings) -> None:

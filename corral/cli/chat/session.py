@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from corral.cli.approvals import ways_to_answer
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 LAST_RUNS = 3
 """How many earlier exchanges are shown when a thread is taken up again."""
 
+WAITED_FOR = 1
+"""The priority of what a person waits for: before runs that nobody looks at."""
+
 
 @dataclass
 class Choices:
@@ -39,6 +42,8 @@ class Choices:
     agent: str | None = None
     policy: str | None = None
     thread: str | None = None
+    reasoning: bool = False
+    attach: list[str] = field(default_factory=list)
 
 
 class Session:
@@ -102,12 +107,17 @@ class Session:
 
         def begin(corral: Corral) -> AsyncIterator[Event]:
             from corral.agents.options import RunOptions  # loaded by now, in the background
+            from corral.runtime.attachments import Attachment
 
+            files = tuple(map(Attachment.read, choices.attach))
+            choices.attach.clear()
             options = RunOptions(
                 agent=choices.agent,
                 model=choices.model,
                 thread=choices.thread,
                 policy=choices.policy,
+                attachments=files,
+                priority=WAITED_FOR,
             )
             return corral.stream(prompt, options)
 
@@ -125,16 +135,23 @@ class Session:
 
     async def go_on(self, run: str) -> None:
         """Resume a run and ask what it needs to ask."""
-        await self._settle(await self._step(lambda corral: corral.stream_resume(run)))
+
+        def begin(corral: Corral) -> AsyncIterator[Event]:
+            from corral.agents.options import RunOptions  # loaded by now, in the background
+
+            return corral.stream_resume(run, RunOptions(priority=WAITED_FOR))
+
+        await self._settle(await self._step(begin))
 
     async def fork(self, run: str, at: int, prompt: str | None) -> None:
         """Go on from effect ``at`` of a run, in a thread of its own, with the model chosen here."""
         model = self.choices.model
 
         def begin(corral: Corral) -> AsyncIterator[Event]:
-            from corral.agents.options import Fork  # loaded by now, in the background
+            from corral.agents.options import Fork, RunOptions  # loaded by now, in the background
 
-            return corral.stream_fork(run, Fork(at=at, prompt=prompt, model=model))
+            fork = Fork(at=at, prompt=prompt, model=model)
+            return corral.stream_fork(run, fork, RunOptions(priority=WAITED_FOR))
 
         await self._settle(await self._step(begin))
 
@@ -173,7 +190,7 @@ class Session:
 
     async def _step(self, begin: Callable[[Corral], AsyncIterator[Event]]) -> RunResult | None:
         """Follow one run until it ends, pauses or is stopped by Ctrl-C (``None``)."""
-        narrator = Narrator(self.screen)
+        narrator = Narrator(self.screen, reasoning=self.choices.reasoning)
         await self.interruptible(self._follow(begin, narrator))
         if narrator.started:
             self.last_run = narrator.started.run

@@ -155,6 +155,26 @@ async def _model(session: Session, argument: str) -> None:
     session.screen.line(f"model: {clean(session.choices.model or session.settings.model)}")
 
 
+async def _attach(session: Session, argument: str) -> None:
+    from corral.runtime.attachments import Attachment
+
+    if argument:
+        file = Attachment.read(argument)  # now, so that a mistake is told at once
+        session.choices.attach.append(argument)
+        session.screen.line(f"{clean(file.name)} goes with your next prompt.", style="dim")
+        return
+    for path in session.choices.attach:
+        session.screen.line(clean(path))
+    if not session.choices.attach:
+        session.screen.line("No file goes with your next prompt.", style="dim")
+
+
+async def _reasoning(session: Session, _argument: str) -> None:
+    session.choices.reasoning = not session.choices.reasoning
+    shown = "shown" if session.choices.reasoning else "not shown"
+    session.screen.line(f"What a model thinks before it answers is {shown}.", style="dim")
+
+
 async def _policy(session: Session, argument: str) -> None:
     if argument:
         session.choices.policy = argument
@@ -197,6 +217,8 @@ COMMANDS = {
     "rewind": Slash(_rewind, "/rewind [N]", "back to after run N: one run back, if left out"),
     "undo": Slash(_undo, "/undo", "bring the last rewind back"),
     "model": Slash(_model, "/model [M]", "show or change the model"),
+    "attach": Slash(_attach, "/attach [FILE]", "send a file with the next prompt"),
+    "reasoning": Slash(_reasoning, "/reasoning", "show what a model thinks, or hide it again"),
     "policy": Slash(_policy, "/policy [P]", "show or change the policy"),
     "approvals": Slash(_approvals, "/approvals", "answer the questions that wait"),
     "cancel": Slash(_cancel, "/cancel [RUN]", "give up a run that waits or was cut off"),

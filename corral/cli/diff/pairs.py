@@ -11,9 +11,10 @@ from corral.cli.diff.changes import NAMES, texts, told
 from corral.cli.output import clean, one_line
 from corral.cli.preview import duration
 from corral.cli.text_diff import Pieces, Row, drawn, rows
+from corral.cli.trace.summary import used
 from corral.cli.trace.words import asked, how_it_went
 from corral.runtime.comparison import Comparison, Pair
-from corral.runtime.views import EffectView
+from corral.runtime.views import EffectView, Totals
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -204,10 +205,7 @@ def _asked(effect: EffectView, pair: Pair, room: int = 80) -> str:
 def _cost(effect: EffectView) -> str:
     went = how_it_went(effect)
     facts = [] if went == "finished" else [went]
-    if effect.input_tokens or effect.output_tokens:
-        facts.append(f"{effect.input_tokens}+{effect.output_tokens} tokens")
-    if effect.cost_usd:
-        facts.append(f"${effect.cost_usd:.4f}")
+    facts += used(Totals.of([effect]))
     return ", ".join([*facts, duration(effect.duration_ms)]).strip(", ")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from corral.cli.output import clean, one_line
@@ -78,12 +79,17 @@ _FIGURES = {
     "steps": "steps",
     "tool_calls": "tool calls",
     "input_tokens": "tokens in",
+    "cached_tokens": "of them cached",
     "output_tokens": "tokens out",
+    "reasoning_tokens": "of them reasoning",
     "cost_usd": "cost",
     "model_ms": "model time",
     "tool_ms": "tool time",
     "wall_ms": "wall time",
 }
+
+
+_NOTHING = Figures(*(0 for _ in fields(Figures)))
 
 
 def _figure(name: str, figures: Figures) -> str:
@@ -95,7 +101,7 @@ def _figure(name: str, figures: Figures) -> str:
 
 def _difference(name: str, more: Figures) -> str:
     value = getattr(more, name)
-    shown = _figure(name, more) if value >= 0 else _figure(name, Figures(*([0] * 9)).minus(more))
+    shown = _figure(name, more) if value >= 0 else _figure(name, _NOTHING.minus(more))
     if not any(digit in shown for digit in "123456789"):
         return ""
     return f"{'+' if value > 0 else '-'}{shown}"

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from corral.runtime.clock import now
 from corral.runtime.critical_path import CriticalPath, critical_path
 from corral.runtime.outline import OPEN, Graph, milliseconds, outline
-from corral.runtime.views import Approval, EffectView, RunView
+from corral.runtime.views import Approval, EffectView, RunView, Totals
 from corral.runtime.watching import Standing, changes, standing
 
 if TYPE_CHECKING:
@@ -94,10 +94,11 @@ def _merged(known: Sequence[EffectView], changed: Iterable[EffectView]) -> list[
 
 def _sound(effect: EffectView) -> EffectView:
     """The entry with figures that are figures: a damaged row may hold anything."""
-    figures = (effect.input_tokens, effect.output_tokens, effect.cost_usd, effect.duration_ms or 0)
-    if all(isinstance(figure, (int, float)) for figure in figures):
+    none: dict[str, Any] = dict.fromkeys(("duration_ms", "first_token_ms", "generation_ms"))
+    none |= vars(Totals())
+    if all(isinstance(getattr(effect, name) or 0, (int, float)) for name in none):
         return effect
-    return replace(effect, input_tokens=0, output_tokens=0, cost_usd=0.0, duration_ms=None)
+    return replace(effect, **none)
 
 
 def _asks(effects: Iterable[EffectView]) -> bool:

@@ -13,7 +13,18 @@ from rich.cells import set_cell_size
 from corral.cli.output import clean, one_line
 from corral.cli.preview import call_text
 from corral.cli.trace.state import History
-from corral.cli.trace.summary import CRITICAL, Line, brief, columns, fitted, flow, used, wrapped
+from corral.cli.trace.summary import (
+    CRITICAL,
+    Line,
+    answered_by,
+    brief,
+    columns,
+    fitted,
+    flow,
+    pace,
+    used,
+    wrapped,
+)
 from corral.cli.trace.tree import KIND_STYLE, SHARED
 from corral.cli.trace.words import (
     asked,
@@ -111,7 +122,7 @@ class Panes:
         facts = [clean(in_words(effect.path)), how_it_went(effect)]
         if effect.duration_ms is not None:
             facts.append(brief(node.end - node.begin))
-        facts += used(Totals(effect.input_tokens, effect.output_tokens, effect.cost_usd))
+        facts += [*used(Totals.of([effect])), *pace(effect), *answered_by(effect)]
         if effect.attempts > 1:
             facts.append(f"{effect.attempts} attempts")
         if effect.seq in self._critical:
@@ -122,11 +133,10 @@ class Panes:
 
     def _so_far(self, at: int) -> list[str]:
         spent, elapsed = self.history.spent(at), self.history.elapsed(at)
-        totals = Totals(spent.input_tokens, spent.output_tokens, spent.cost_usd)
         facts = [
             f"spent so far: {_count(spent.model_calls, 'model call')}",
             _count(spent.tool_calls, "tool call"),
-            *used(totals),
+            *used(spent.totals),
         ]
         return facts if elapsed is None else [*facts, f"{brief(elapsed)} since the start"]
 

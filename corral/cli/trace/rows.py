@@ -116,22 +116,10 @@ class Sums:
         return found
 
     def _add(self, node: Node) -> None:
-        effect = node.effect
-        own = Totals()
-        if effect is not None and effect.status == "finished":
-            own = Totals(effect.input_tokens, effect.output_tokens, effect.cost_usd)
-        self._by_node[id(node)] = _total([own, *(self._by_node[id(n)] for n in node.children())])
+        own = [] if node.effect is None else [node.effect]
+        inside = (self._by_node[id(child)] for child in node.children())
+        self._by_node[id(node)] = Totals.of([*own, *inside])
 
     def total(self, nodes: Iterable[Node]) -> Totals:
         """What these used together."""
-        return _total(self._by_node[id(node)] for node in nodes)
-
-
-def _total(parts: Iterable[Totals]) -> Totals:
-    tokens_in = tokens_out = 0
-    cost = 0.0
-    for part in parts:
-        tokens_in += part.input_tokens
-        tokens_out += part.output_tokens
-        cost += part.cost_usd
-    return Totals(tokens_in, tokens_out, cost)
+        return Totals.of(self._by_node[id(node)] for node in nodes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 
 from corral.cli.trace.data import Trace
@@ -11,7 +11,7 @@ from corral.cli.trace.words import is_damaged
 from corral.jsontypes import Json, JsonObject
 from corral.runtime.outline import OPEN, Node, milliseconds
 from corral.runtime.paths import asked_about, comes_after, scope
-from corral.runtime.views import EffectView
+from corral.runtime.views import EffectView, Totals
 
 
 @dataclass(frozen=True)
@@ -20,20 +20,15 @@ class Spent:
 
     model_calls: int = 0
     tool_calls: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cost_usd: float = 0.0
+    totals: Totals = field(default_factory=Totals)
 
     def plus(self, effect: EffectView) -> Spent:
-        """With one more effect; only what finished has used something."""
-        if effect.status != "finished":
-            return self
+        """With one more effect; a call counts once it has finished."""
+        is_done = effect.status == "finished"
         return Spent(
-            self.model_calls + (effect.kind == "model"),
-            self.tool_calls + (effect.kind == "tool"),
-            self.input_tokens + effect.input_tokens,
-            self.output_tokens + effect.output_tokens,
-            self.cost_usd + effect.cost_usd,
+            self.model_calls + (is_done and effect.kind == "model"),
+            self.tool_calls + (is_done and effect.kind == "tool"),
+            Totals.of([self.totals, effect]),
         )
 
 

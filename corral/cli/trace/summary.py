@@ -13,6 +13,7 @@ from corral.cli.preview import call_text
 from corral.cli.render import STATUS_STYLE
 from corral.cli.trace.data import Trace
 from corral.cli.trace.filters import Filter
+from corral.runtime.answer_facts import how_answered
 from corral.runtime.views import EffectView, Totals
 
 Piece = tuple[str, str]
@@ -29,10 +30,29 @@ def used(totals: Totals) -> list[str]:
     """Tokens and money in words; nothing for nothing."""
     said = []
     if totals.input_tokens or totals.output_tokens:
-        said.append(f"{totals.input_tokens}+{totals.output_tokens} tokens")
+        parts = ((totals.cached_tokens, "cached"), (totals.reasoning_tokens, "reasoning"))
+        apart = ", ".join(f"{count} {what}" for count, what in parts if count)
+        tokens = f"{totals.input_tokens}+{totals.output_tokens} tokens"
+        said.append(f"{tokens} ({apart})" if apart else tokens)
     if totals.cost_usd:
         said.append(f"${totals.cost_usd:.4f}")
     return said
+
+
+def pace(effect: EffectView) -> list[str]:
+    """How fast a model answered, in words, as far as that is known."""
+    said = []
+    if effect.first_token_ms is not None:
+        said.append(f"first token after {brief(effect.first_token_ms)}")
+    if effect.tokens_per_second is not None:
+        said.append(f"{effect.tokens_per_second:.1f} tokens/s")
+    return said
+
+
+def answered_by(effect: EffectView) -> list[str]:
+    """Which model answered, where that is not the one that was asked, and how that came."""
+    by = [f"answered by {clean(effect.answered_by)}"] if effect.answered_by else []
+    return [*by, *(one_line(how, 120) for how in how_answered(effect.result))]
 
 
 def columns(text: str) -> int:
@@ -147,16 +167,7 @@ def _shown(trace: Trace, only: Filter) -> list[str]:
     found = [effect for effect in trace.effects if only.shows(effect)]
     lasted = brief(sum(effect.duration_ms or 0.0 for effect in found))
     facts = [f"{len(found)} of {len(trace.effects)} effects shown", f"{lasted} in them"]
-    return [*facts, *used(_used_by(found))]
-
-
-def _used_by(effects: list[EffectView]) -> Totals:
-    done = [effect for effect in effects if effect.status == "finished"]
-    return Totals(
-        sum(effect.input_tokens for effect in done),
-        sum(effect.output_tokens for effect in done),
-        sum(effect.cost_usd for effect in done),
-    )
+    return [*facts, *used(Totals.of(found))]
 
 
 def _times(trace: Trace, width: int) -> Iterator[Line]:

@@ -19,6 +19,7 @@ from corral.cli.trace.summary import (
     CRITICAL,
     Line,
     Piece,
+    answered_by,
     brief,
     columns,
     fitted,
@@ -259,6 +260,7 @@ class Artist:
                 facts.append(("damaged", "red"))
             if effect.attempts > 1:
                 facts.append((f"{effect.attempts} attempts", "yellow"))
+            facts += [(text, "yellow") for text in answered_by(effect)]
         facts += [(text, "dim") for text in used(self._sums.total(item.nodes))]
         return [piece for fact in facts for piece in (("  ", ""), fact)]
 

@@ -126,12 +126,13 @@ class Result:
     """What a call gave, as far as its label depends on it.
 
     ``about`` is the tool's description and ``schema`` that of its output, both as the server
-    declares them.
+    declares them. An image can show any text.
     """
 
     text: str
     structured: Json = None
     is_error: bool = False
+    has_images: bool = False
     about: str = ""
     schema: Json = None
 
@@ -181,7 +182,7 @@ def _first(layer: Sequence[SourceRule], call: ToolCall) -> SourceRule | None:
 
 def _by_default(call: ToolCall, result: Result) -> Label:
     sources = (source_name(call),)
-    if _is_receipt(call, result) or _is_closed(call, result):
+    if not result.has_images and (_is_receipt(call, result) or _is_closed(call, result)):
         return Label(sources, untrusted=False, readers=_PRIVATE)
     readers = None if _is_public(call, result) else _PRIVATE
     return Label(sources, untrusted=True, readers=readers)

@@ -54,7 +54,10 @@ def billed(spend: Spend, price: Price) -> Spend:
     """What was used, at a price, where a model has told its tokens and not what they cost."""
     if spend.cost_usd:
         return spend
-    return replace(spend, cost_usd=price.cost(Tokens(spend.input_tokens, spend.output_tokens)))
+    tokens = Tokens(
+        spend.input_tokens, spend.output_tokens, spend.cached_tokens, spend.cache_write_tokens
+    )
+    return replace(spend, cost_usd=price.cost(tokens))
 
 
 def unknown_price(model: str) -> ConfigError:

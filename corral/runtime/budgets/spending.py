@@ -39,6 +39,8 @@ class Spent(Record):
     tool_calls: int
     steps: int
     active_seconds: float
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Filter:
 
 
 @dataclass(frozen=True)
-class _Line:
+class Line:
     """What one call has used, and who pays for it."""
 
     run: str
@@ -141,6 +143,8 @@ def _columns(amounts: Amounts) -> dict[str, Any]:
         "input_tokens": amounts.input_tokens,
         "output_tokens": amounts.output_tokens,
         "cost_usd": amounts.nano_usd / NANO,
+        "cached_tokens": amounts.cached_tokens,
+        "reasoning_tokens": amounts.reasoning_tokens,
         "model_calls": amounts.model_calls,
         "tool_calls": amounts.tool_calls,
         "steps": amounts.steps,
@@ -157,7 +161,7 @@ def _wall(connection: Connection, run: str) -> Iterator[tuple[tuple[str, ...], f
         yield (began[:10], thread, agent, "", "", ""), seconds
 
 
-def _keys(line: _Line, by: By | None) -> Sequence[str]:
+def _keys(line: Line, by: By | None) -> Sequence[str]:
     if by is None:
         return ("",)
     if by == "tag":
@@ -178,6 +182,8 @@ def _spent(by: str, key: str, amounts: Amounts) -> Spent:
         tool_calls=amounts.tool_calls,
         steps=amounts.steps,
         active_seconds=round(amounts.active_seconds, 3),
+        cached_tokens=amounts.cached_tokens,
+        reasoning_tokens=amounts.reasoning_tokens,
     )
 
 
@@ -185,15 +191,28 @@ def _dearest_first(line: Spent) -> tuple[float, int, int, str]:
     return (-line.cost_usd, -line.input_tokens - line.output_tokens, -line.tool_calls, line.key)
 
 
-def _lines(connection: Connection, wanted: Filter) -> Iterator[_Line]:
+def _lines(connection: Connection, wanted: Filter) -> Iterator[Line]:
     yield from _of_journals(connection, wanted)
     if wanted.run is None:
-        yield from _of_before(connection, wanted)
+        yield from _lines_before(connection, wanted)
 
 
-def _of_journals(connection: Connection, wanted: Filter) -> Iterator[_Line]:
+def lines_besides(connection: Connection, wanted: Filter) -> Iterator[Line]:
+    """What was used besides what the journals' model and tool calls say.
+
+    That is what models were asked about questions, what was lost with calls that were cut off, and
+    what was kept of runs that were removed.
+    """
+    yield from _of_journals(connection, wanted, ("approval",))
+    if wanted.run is None:
+        yield from _lines_before(connection, wanted)
+
+
+def _of_journals(
+    connection: Connection, wanted: Filter, kinds: Collection[str] = PAID
+) -> Iterator[Line]:
     """What the journals say, and what was lost with calls that were cut off."""
-    agents = _agents(connection, wanted)
+    agents = agents_of(connection, wanted)
     approvers = _approvers(connection, wanted)
     columns = (effects.c.run_id, effects.c.path, effects.c.kind, effects.c.name)
     figures = (effects.c.attempts, effects.c.input_tokens, effects.c.output_tokens)
@@ -202,12 +221,13 @@ def _of_journals(connection: Connection, wanted: Filter) -> Iterator[_Line]:
             *columns,
             *figures,
             *(effects.c.cost_usd, effects.c.duration_ms, effects.c.started_at),
+            *(effects.c.cached_tokens, effects.c.reasoning_tokens, effects.c.answered_by),
             *(runs.c.thread_id, runs.c.agent, runs.c.tags),
         )
         .join(runs, runs.c.id == effects.c.run_id)
         .where(
-            _chosen(wanted, effects.c.started_at),
-            effects.c.kind.in_(PAID),
+            chosen(wanted, effects.c.started_at),
+            effects.c.kind.in_(kinds),
             (effects.c.kind != "approval") | (asked_a_model == 1),
         )
     )
@@ -216,14 +236,14 @@ def _of_journals(connection: Connection, wanted: Filter) -> Iterator[_Line]:
         asked = len(steps)
         if row.kind == "model":
             steps.add((row.run_id, task(row.path)))
-        line = _line(row, _agent(row, agents), len(steps) - asked)
+        line = _line(row, agent_path(row, agents), len(steps) - asked)
         if row.kind == "approval":
             line = replace(line, model=approvers[row.run_id, row.path])
         yield line
     yield from _lost(connection, wanted)
 
 
-def _line(row: Any, agent: str, steps: int) -> _Line:
+def _line(row: Any, agent: str, steps: int) -> Line:
     tool = {"tool": row.name, "agent": f"{AGENT_TOOL}{row.name}"}.get(row.kind, "")
     is_made = row.kind in ("model", "tool")
     calls = row.attempts if is_made else 1
@@ -235,37 +255,40 @@ def _line(row: Any, agent: str, steps: int) -> _Line:
         model_calls=0 if tool else calls,
         tool_calls=calls if tool else 0,
         steps=steps,
+        cached_tokens=row.cached_tokens,
+        reasoning_tokens=row.reasoning_tokens,
     )
-    return _Line(
+    return Line(
         run=row.run_id,
         thread=row.thread_id,
         day=row.started_at[:10],
         agent=agent,
-        model="" if tool else row.name,
+        model="" if tool else row.answered_by or row.name,
         tool=tool,
         tags=_tags(row.tags),
         amounts=amounts,
     )
 
 
-def _lost(connection: Connection, wanted: Filter) -> Iterator[_Line]:
+def _lost(connection: Connection, wanted: Filter) -> Iterator[Line]:
     table = reservations.c
     query = (
         select(reservations, runs.c.tags)
         .join(runs, runs.c.id == table.run_id)
-        .where(_chosen(wanted, table.created_at), table.state == "lost")
+        .where(chosen(wanted, table.created_at), table.state == "lost")
     )
     for row in connection.execute(query):
         amounts = Amounts(row.input_tokens, row.output_tokens, nano(row.cost_usd))
         who = (row.run_id, row.thread_id, row.day, row.agent, row.model, row.tool)
-        yield _Line(*who, _tags(row.tags), amounts)
+        yield Line(*who, _tags(row.tags), amounts)
 
 
 def _tags(stored: str | None) -> tuple[str, ...]:
     return tuple(json.loads(stored)) if stored else ()
 
 
-def _chosen(wanted: Filter, at: ColumnElement[Any]) -> ColumnElement[bool]:
+def chosen(wanted: Filter, at: ColumnElement[Any]) -> ColumnElement[bool]:
+    """The rows of this machine's own runs that are looked at; ``at`` is when they began."""
     conditions: list[ColumnElement[bool]] = [runs.c.origin.is_(None)]
     if wanted.since is not None:
         conditions.append(at >= wanted.since)
@@ -276,13 +299,13 @@ def _chosen(wanted: Filter, at: ColumnElement[Any]) -> ColumnElement[bool]:
     return and_(*conditions)
 
 
-def _agents(connection: Connection, wanted: Filter) -> dict[tuple[str, str], str]:
+def agents_of(connection: Connection, wanted: Filter) -> dict[tuple[str, str], str]:
     """The sub-agents by run and by the place of their tasks."""
     anywhen = replace(wanted, since=None)
     query = (
         select(effects.c.run_id, effects.c.path, effects.c.name)
         .join(runs, runs.c.id == effects.c.run_id)
-        .where(_chosen(anywhen, effects.c.started_at), effects.c.kind == "agent")
+        .where(chosen(anywhen, effects.c.started_at), effects.c.kind == "agent")
     )
     return {(row.run_id, row.path): row.name for row in connection.execute(query)}
 
@@ -294,7 +317,7 @@ def _approvers(connection: Connection, wanted: Filter) -> dict[tuple[str, str], 
         select(approvals.c.run_id, approvals.c.path, approvals.c.answered_by, approvals.c.context)
         .join(effects, here)
         .join(runs, runs.c.id == approvals.c.run_id)
-        .where(_chosen(wanted, effects.c.started_at), asked_a_model == 1)
+        .where(chosen(wanted, effects.c.started_at), asked_a_model == 1)
     )
     found = {}
     for row in connection.execute(query):
@@ -303,7 +326,7 @@ def _approvers(connection: Connection, wanted: Filter) -> dict[tuple[str, str], 
     return found
 
 
-def _agent(row: Any, agents: dict[tuple[str, str], str]) -> str:
+def agent_path(row: Any, agents: dict[tuple[str, str], str]) -> str:
     """The agents around an effect, from the run's own to the one that asked for it."""
     names = []
     around = scope(row.path)
@@ -315,7 +338,8 @@ def _agent(row: Any, agents: dict[tuple[str, str], str]) -> str:
     return "/".join([row.agent, *reversed(names)])
 
 
-def _of_before(connection: Connection, wanted: Filter) -> Iterator[_Line]:
+def _lines_before(connection: Connection, wanted: Filter) -> Iterator[Line]:
+    """What was kept of runs that were removed."""
     query = select(spent_before)
     if wanted.since is not None:
         query = query.where(spent_before.c.day >= wanted.since[:10])
@@ -330,7 +354,9 @@ def _of_before(connection: Connection, wanted: Filter) -> Iterator[_Line]:
             model_calls=row.model_calls,
             tool_calls=row.tool_calls,
             steps=row.steps,
+            cached_tokens=int(row.cached_tokens),
+            reasoning_tokens=int(row.reasoning_tokens),
         )
         thread = row.thread_id or "(deleted)"
         who = ("(removed)", thread, row.day, row.agent, row.model, row.tool)
-        yield _Line(*who, _tags(row.tag), amounts)
+        yield Line(*who, _tags(row.tag), amounts)

@@ -90,6 +90,7 @@ _TOOL = _made(
         ),
     },
 )
+_IMAGE = _object({"mime_type": _TEXT, "base64": _TEXT})
 _FACT = _made(Memory.from_json, dict.fromkeys(("id", "text", "agent", "thread", "run"), _TEXT))
 
 _REQUESTS: Mapping[str, Shape] = {
@@ -118,9 +119,19 @@ _REQUESTS: Mapping[str, Shape] = {
     },
 }
 _RESULTS: Mapping[str, Shape] = {
-    "prepare": {"tools": _all(_TOOL), "problems": _or_none(_TEXTS), "context_window": _COUNT},
+    "prepare": {
+        "tools": _all(_TOOL),
+        "problems": _or_none(_TEXTS),
+        "context_window": _COUNT,
+        "images": _is(bool, NoneType),
+    },
     "model": {"id": _TEXT, "text": _TEXT, "message": _MESSAGE, "stop_reason": _MAYBE_TEXT},
-    "tool": {"text": _TEXT, "is_error": _is(bool), "dropped": _is(int, NoneType)},
+    "tool": {
+        "text": _TEXT,
+        "is_error": _is(bool),
+        "dropped": _is(int, NoneType),
+        "images": _or_none(_all(_IMAGE)),
+    },
     "agent": {"text": _TEXT, "is_error": _is(bool)},
     "retrieval": {"facts": _all(_FACT)},
     "approval": {

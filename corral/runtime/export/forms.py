@@ -16,13 +16,14 @@ other types, sizes out of bounds and journals that contradict themselves are ref
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from corral.jsontypes import JsonObject
-from corral.runtime.effects import EffectKind
+from corral.runtime.effects import EffectKind, Spend
 from corral.runtime.entries import ENDED
 from corral.runtime.export.question_forms import Context
 from corral.runtime.views import ApprovalKind, ApprovalStatus, RunStatus
@@ -46,6 +47,7 @@ _LEVEL = re.compile(
     r"\d{1,9}\.[^/#\[\]\x00-\x1f]{1,200}(\[\d{1,9}\])?#\d{1,9}|[a-z][a-z_]{0,39}|\d{1,9}"
 )
 _MAX_PATH = 1000
+_SPEND = tuple(field.name for field in fields(Spend))
 
 
 def _time(text: str) -> str:
@@ -208,12 +210,23 @@ class Effect(Form):
     input_tokens: Count
     output_tokens: Count
     cost_usd: Amount
+    cached_tokens: Count = 0
+    cache_write_tokens: Count = 0
+    reasoning_tokens: Count = 0
+    first_token_ms: Amount | None = None
+    generation_ms: Amount | None = None
+    answered_by: Name = ""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Effect:
         if (self.result is None) == (self.status in ENDED):
             raise ValueError(f"an effect that is {self.status} cannot have such a result")
         return self
+
+    @property
+    def spend(self) -> Spend:
+        """What the effect used."""
+        return Spend(**{name: getattr(self, name) for name in _SPEND})
 
 
 class Approval(Form):

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from corral.runtime.answer_facts import how_answered
 from corral.runtime.critical_path import CriticalPath
 from corral.runtime.export.connections import connection_in_words
 from corral.runtime.export.html_figures import is_error
@@ -102,7 +103,9 @@ def _item(
         depth=min(scope(path).count("/"), _DEEPEST),
         started_at=effect.started_at,
         took="" if effect.duration_ms is None else duration(effect.duration_ms),
-        tokens=f"{tokens:,} tokens" if tokens else "",
+        tokens=f"{tokens:,} tokens{_apart(effect)}"
+        if tokens
+        else ", ".join(how_answered(effect.result)),
         cost=money(effect.cost_usd) if effect.cost_usd else "",
         attempts=effect.attempts,
         shared_with=effect.run if shared else None,
@@ -111,6 +114,20 @@ def _item(
         after=after if isinstance(after, int) else None,
         blocks=blocks,
     )
+
+
+def _apart(effect: EffectView) -> str:
+    """Which of the tokens are not paid for, or thought, as others, and how fast they came."""
+    counts = ((effect.cached_tokens, "cached"), (effect.reasoning_tokens, "reasoning"))
+    parts = [f"{count:,} {what}" for count, what in counts if count]
+    if effect.first_token_ms is not None:
+        parts.append(f"first after {duration(effect.first_token_ms)}")
+    if effect.tokens_per_second is not None:
+        parts.append(f"{effect.tokens_per_second:.1f}/s")
+    if effect.answered_by:
+        parts.append(f"by {effect.answered_by}")
+    parts += how_answered(effect.result)
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def _status(effect: EffectView) -> str:

@@ -43,6 +43,8 @@ def figures(run: RunView, effects: Sequence[EffectView], way: CriticalPath) -> l
     if agents:
         found.append(Figure("Sub-agents", f"{agents:,}"))
     tokens = f"{usage.input_tokens:,} in, {usage.output_tokens:,} out"
+    tokens += f", {usage.cached_tokens:,} cached" if usage.cached_tokens else ""
+    tokens += f", {usage.reasoning_tokens:,} reasoning" if usage.reasoning_tokens else ""
     found += [
         Figure("Tokens", f"{usage.input_tokens + usage.output_tokens:,}", tokens),
         Figure("Cost", money(usage.cost_usd)),

@@ -20,7 +20,6 @@ from corral.errors import ConfigError
 from corral.jsontypes import JsonObject, canonical
 from corral.runtime.clock import now
 from corral.runtime.database import Database
-from corral.runtime.effects import Spend
 from corral.runtime.entries import Entry, Text, insert_entry
 from corral.runtime.export import forms
 from corral.runtime.export.jsonl import portable
@@ -241,7 +240,7 @@ class _Storing:
             ended=line.ended,
             asked=line.asked,
             seen=line.seen,
-            spend=Spend(line.input_tokens, line.output_tokens, line.cost_usd),
+            spend=line.spend,
         )
         insert_entry(self._connection, entry, Text.of(entry.request))
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import PurePath
 from urllib.parse import urlsplit
 
 _LOCAL, _SCRIPTED = "llama_cpp", "scripted"
+_ADAPTER = re.compile(r"\+(?=[^+]*\.gguf(?:@-?[\d.]+)?(?:\+|$))")
+"""Before an adapter of a local model: ``local:NAME+ADAPTER.gguf@0.5``."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +35,11 @@ class ModelName:
 
 @lru_cache(maxsize=256)
 def _read(ref: str) -> ModelName:
+    ref = ref.partition("|")[0].strip()  # of several the first, which is asked first
     scheme, colon, rest = ref.partition(":")
     if scheme == "local" or ref.endswith(".gguf"):
-        return ModelName(_LOCAL, PurePath(rest or ref).name or ref)
+        model = _ADAPTER.split(rest or ref)[0]
+        return ModelName(_LOCAL, PurePath(model).name or ref)
     if scheme == "scripted" or not colon:
         return ModelName(_SCRIPTED, PurePath(rest or ref).name or ref)
     name, _, url = rest.partition("@")

@@ -40,6 +40,8 @@ class Spent(_Part):
     input_tokens: _Count
     output_tokens: _Count
     cost_usd: _Amount
+    cached_tokens: _Count = 0
+    reasoning_tokens: _Count = 0
 
 
 class Limits(_Part):

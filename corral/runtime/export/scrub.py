@@ -16,7 +16,7 @@ from typing import Any
 
 from corral.jsontypes import JsonObject, canonical
 from corral.runtime.entries import Entry
-from corral.runtime.views import Approval, EffectView, RunView
+from corral.runtime.views import Approval, EffectView, RunView, Totals
 
 MARK = "▒▒▒"
 """How every text that was taken out begins."""
@@ -59,6 +59,10 @@ def model_name(value: str) -> str:
         rest = rest.rpartition("/")[2]
     name = f"{kind}:{rest}" if kind else rest
     return name if _NAME.fullmatch(name) else text(name)
+
+
+def _answerer(model: str) -> str:
+    return model and model_name(model)
 
 
 class Scrubber:
@@ -104,6 +108,7 @@ class Scrubber:
             name=_effect_name(view.kind, view.name),
             request=_object(view.request, self._request),
             result=self._result(view.kind, view.status, view.result),
+            answered_by=_answerer(view.answered_by),
         )
 
     def entry(self, stored: Entry) -> Entry:
@@ -114,6 +119,7 @@ class Scrubber:
             digest="",
             request=_object(stored.request, self._request),
             result=self._result(stored.kind, stored.status, stored.result),
+            spend=replace(stored.spend, answered_by=_answerer(stored.spend.answered_by)),
         )
 
     def approval(self, view: Approval) -> Approval:
@@ -280,8 +286,8 @@ _REQUEST: dict[str, Rule] = {
 }
 _ANSWER: dict[str, Rule] = {"is_error": _figure, "dropped": _figure, "structured": _opaque}
 _RESULTS: dict[str, dict[str, Rule]] = {
-    "prepare": {"tools": _each(_tool), "context_window": _figure},
-    "tool": _ANSWER,
+    "prepare": {"tools": _each(_tool), "context_window": _figure, "images": _figure},
+    "tool": {**_ANSWER, "images": _each(lambda value: _object(value, {"mime_type": _name}))},
     "agent": _ANSWER,
     "approval": {"status": _name, "by": _who},
     "value": {"value": _opaque},
@@ -299,7 +305,7 @@ _QUESTION: dict[str, Rule] = {
     "context": lambda value: _object(value, _CONTEXT),
     "answered_by": _who,
 }
-_FIGURES = ("steps", "input_tokens", "output_tokens", "cost_usd")
+_FIGURES = ("steps", *vars(Totals()))
 _LIMITS = ("max_steps", "max_tokens", "max_repeats")
 _CONTEXT: dict[str, Rule] = {
     "agents": _each(lambda value: _object(value, {"agent": _name})),

@@ -14,11 +14,12 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, Literal
 
+from corral.runtime.answer_facts import attributes_of
 from corral.runtime.entries import ENDED
 from corral.runtime.export.model_names import ModelName
 from corral.runtime.export.span_content import Contents
 from corral.runtime.paths import Place, asked_about, places, scope
-from corral.runtime.views import Approval, EffectView, RunView
+from corral.runtime.views import Approval, EffectView, RunView, Totals
 
 _OPERATIONS = {
     "model": "chat",
@@ -133,7 +134,6 @@ class SpanMaker:
         own = [effect for effect in effects if is_own(effect, run)]
         start = nanoseconds(run.started_at)
         ends = [start, *(_end(effect) for effect in own)]
-        done = [effect for effect in own if effect.status == "finished"]
         model = ModelName.of(run.model)
         attributes: dict[str, Any] = {
             "gen_ai.operation.name": "invoke_agent",
@@ -141,11 +141,10 @@ class SpanMaker:
             "gen_ai.agent.name": run.agent,
             "gen_ai.conversation.id": run.thread,
             "gen_ai.request.model": model.name,
-            "gen_ai.usage.input_tokens": sum(effect.input_tokens for effect in done),
-            "gen_ai.usage.output_tokens": sum(effect.output_tokens for effect in done),
+            **_usage(Totals.of(own)),
             "corral.run.id": run.run,
             "corral.run.status": run.status,
-            "corral.cost_usd": sum(effect.cost_usd for effect in done),
+            "corral.cost_usd": sum(effect.cost_usd for effect in own),
         }
         failed = run.status in ("failed", "stopped")
         if failed:
@@ -180,7 +179,7 @@ class SpanMaker:
         }
         match effect.kind:
             case "model":
-                model = ModelName.of(effect.name)
+                model = ModelName.of(effect.answered_by or effect.name)
                 attributes |= _model_attributes(effect, model)
                 if self.content:
                     attributes |= self._contents.of_model(effect)
@@ -321,19 +320,35 @@ def _model_attributes(effect: EffectView, model: ModelName) -> dict[str, Any]:
     metadata = _object(_object(result.get("message")).get("response_metadata"))
     return {
         "gen_ai.provider.name": model.provider,
-        "gen_ai.request.model": model.name,
+        "gen_ai.request.model": ModelName.of(effect.name).name,
         "gen_ai.request.stream": True,
         "gen_ai.request.temperature": sampling.get("temperature"),
         "gen_ai.request.top_p": sampling.get("top_p"),
         "gen_ai.request.max_tokens": sampling.get("max_tokens"),
         "gen_ai.request.seed": sampling.get("seed"),
-        "gen_ai.response.model": metadata.get("model_name"),
+        "gen_ai.response.model": metadata.get("model_name") or effect.answered_by or None,
+        "gen_ai.response.time_to_first_chunk": _seconds(effect.first_token_ms),
         "gen_ai.response.finish_reasons": [str(reason)] if reason else None,
-        "gen_ai.usage.input_tokens": effect.input_tokens,
-        "gen_ai.usage.output_tokens": effect.output_tokens,
+        **_usage(effect),
+        "gen_ai.usage.cache_creation.input_tokens": effect.cache_write_tokens or None,
+        "corral.tokens_per_second": effect.tokens_per_second,
+        **attributes_of(effect.result),
         "server.address": model.host,
         "server.port": model.port,
     }
+
+
+def _usage(of: EffectView | Totals) -> dict[str, Any]:
+    return {
+        "gen_ai.usage.input_tokens": of.input_tokens,
+        "gen_ai.usage.output_tokens": of.output_tokens,
+        "gen_ai.usage.cache_read.input_tokens": of.cached_tokens or None,
+        "gen_ai.usage.reasoning.output_tokens": of.reasoning_tokens or None,
+    }
+
+
+def _seconds(milliseconds: float | None) -> float | None:
+    return None if milliseconds is None else milliseconds / 1000
 
 
 def _tool_calls(effect: EffectView) -> Sequence[Mapping[str, Any]]:

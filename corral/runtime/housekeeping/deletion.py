@@ -1,23 +1,28 @@
 """Deleting a thread for good: everything that belongs to it, so that no file holds it any more.
 
 That is its runs with their journals and questions, its conversation, the snapshots of its
-workspace, the contents that only it refers to, and the facts that came from it alone. A fork in
-another thread holds the past that it shares: either it is deleted as well or nothing is.
+workspace, the contents that only it refers to, the facts that came from it alone, and what local
+models have saved of it. A fork in another thread holds the past that it shares: either it is
+deleted as well or nothing is.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from sqlalchemy import Connection, select
 
-from corral.errors import ConflictError
+from corral.errors import ConflictError, StorageError
 from corral.memory.withdrawal import withdraw
 from corral.runtime.approvals.answers import find_thread
 from corral.runtime.database import Database
 from corral.runtime.housekeeping import disk
 from corral.runtime.housekeeping.removal import is_being_run, remove_thread
 from corral.runtime.housekeeping.sweep import sweep
+from corral.runtime.models.local.states.removal import remove_threads
 from corral.runtime.tables import runs
 from corral.runtime.views import Record
 
@@ -39,6 +44,7 @@ class Deletion(Record):
 class Deleted(Record):
     """What was deleted. ``memories`` counts forgotten facts, ``contents`` long results.
 
+    ``states`` are conversations that a local model could have gone on with.
     ``note`` says what could not be done, and how to do it: for how long a file still holds it.
     """
 
@@ -49,10 +55,13 @@ class Deleted(Record):
     bytes_before: int
     bytes_after: int
     note: str | None = None
+    states: int = 0
 
 
-async def delete_thread(database: Database, thread: str, *, with_forks: bool = False) -> Deleted:
-    """Delete a thread. Raises as ``look``."""
+async def delete_thread(
+    database: Database, thread: str, *, with_forks: bool = False, states: Path | None = None
+) -> Deleted:
+    """Delete a thread; local models save theirs in the folder ``states``. Raises as ``look``."""
     before = await disk.used(database)
 
     def work(connection: Connection) -> tuple[Deletion, int]:
@@ -64,6 +73,7 @@ async def delete_thread(database: Database, thread: str, *, with_forks: bool = F
         return found, forgotten
 
     found, forgotten = await database.write(work)
+    removed = await asyncio.to_thread(_remove_states, states, found.threads) if states else 0
     swept = await sweep(database)
     note = await disk.give_back(database)
     return Deleted(
@@ -74,7 +84,19 @@ async def delete_thread(database: Database, thread: str, *, with_forks: bool = F
         bytes_before=before,
         bytes_after=await disk.used(database),
         note=note,
+        states=removed,
     )
+
+
+def _remove_states(folder: Path, threads: Sequence[str]) -> int:
+    try:
+        return remove_threads(folder, threads).states
+    except OSError as error:
+        raise StorageError(
+            f"What a local model saved of the deleted thread is still in {folder}: "
+            f"{error.strerror}.",
+            hint="Make the folder writable, and run `corral gc`.",
+        ) from error
 
 
 def look(connection: Connection, thread: str, *, with_forks: bool) -> Deletion:

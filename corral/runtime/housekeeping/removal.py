@@ -22,6 +22,7 @@ from corral.runtime.tables import (
     checkpoint_writes,
     checkpoints,
     effects,
+    kept_answers,
     rewinds,
     runs,
     snapshot_folders,
@@ -48,11 +49,12 @@ def chunks(values: Iterable[str]) -> Iterator[list[str]]:
 
 
 def remove_runs(connection: Connection, ids: Collection[str]) -> None:
-    """Delete runs with their journals, their questions and what was kept to rewind them."""
+    """Delete runs with their journals, their questions, and what was kept of them."""
     for some in chunks(ids):
         keep_sums(connection, some)
         connection.execute(delete(approvals).where(approvals.c.run_id.in_(some)))
         _remove_rules(connection, "run", some)
+        connection.execute(delete(kept_answers).where(kept_answers.c.run_id.in_(some)))
         connection.execute(delete(effects).where(effects.c.run_id.in_(some)))
         _remove_snapshots(connection, snapshots.c.run_id.in_(some) & ~_by_a_rewind())
         connection.execute(delete(runs).where(runs.c.id.in_(some)))

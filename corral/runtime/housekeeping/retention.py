@@ -8,11 +8,13 @@ any of its runs is kept; with the last one the thread goes as a whole.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 from sqlalchemy import Connection, exists, func, select, update
@@ -34,6 +36,7 @@ from corral.runtime.housekeeping.removal import (
     stale_checkpoints,
 )
 from corral.runtime.housekeeping.sweep import Marks, size_of, sweep, unreferenced
+from corral.runtime.models.local.states.removal import keep_threads, strangers
 from corral.runtime.tables import checkpoint_writes, checkpoints, effects, runs, threads
 from corral.runtime.views import Record
 
@@ -67,7 +70,8 @@ class Collected(Record):
     """What ``collect`` has removed, or would remove. Sizes are bytes on the disk.
 
     ``contents`` counts long results that nothing refers to any more, ``orphans`` rows that a crash
-    left behind. ``note`` says what could not be done. A dry run estimates ``bytes_after``.
+    left behind, ``states`` conversations that local models saved of threads that are gone. ``note``
+    says what could not be done. A dry run estimates ``bytes_after``.
     """
 
     dry_run: bool
@@ -80,6 +84,7 @@ class Collected(Record):
     bytes_after: int
     kept: Kept = field(default_factory=Kept)
     note: str | None = None
+    states: int = 0
 
 
 class _Run(NamedTuple):
@@ -120,16 +125,21 @@ def parse_age(text: str) -> timedelta:
     return timedelta(hours=int(match[1]) * _HOURS[match[2]])
 
 
-async def collect(database: Database, retention: Retention, *, dry_run: bool = False) -> Collected:
+async def collect(
+    database: Database, retention: Retention, *, dry_run: bool = False, states: Path | None = None
+) -> Collected:
     """Remove what retention lets go and what nothing needs, and give the room back.
 
+    ``states`` is the folder in which local models save conversations.
     Others may run, read and write meanwhile: every step is a short transaction that looks again
     at what it is about to remove. Raises ``NotFoundError`` for an unknown thread.
     """
     before = await disk.used(database)
     plan = await database.read(lambda c: _plan(c, retention))
     if dry_run:
-        return await database.read(lambda c: _estimate(c, plan, before))
+        found = await database.read(lambda c: _estimate(c, plan, before))
+        left = await _known_threads(database) - plan.threads
+        return replace(found, states=len(strangers(states, left)) if states else 0)
     gone, ended, removed = await _remove(database, plan)
     for thread in plan.about:
         if await database.read(partial(stale_checkpoints, thread=thread)):
@@ -148,6 +158,7 @@ async def collect(database: Database, retention: Retention, *, dry_run: bool = F
         bytes_after=await disk.used(database),
         kept=plan.kept,
         note=note,
+        states=await _remove_states(database, states) if states else 0,
     )
 
 
@@ -156,6 +167,16 @@ def pin(connection: Connection, run: str, *, pinned: bool) -> str:
     found = find_run(connection, run)
     connection.execute(update(runs).where(runs.c.id == found).values(pinned=int(pinned)))
     return found
+
+
+async def _known_threads(database: Database) -> set[str]:
+    return await database.read(lambda c: set(c.execute(select(threads.c.id)).scalars()))
+
+
+async def _remove_states(database: Database, folder: Path) -> int:
+    known = await _known_threads(database)
+    removed = await asyncio.to_thread(keep_threads, folder, known)
+    return removed.states
 
 
 def _threads(connection: Connection, retention: Retention) -> list[str]:

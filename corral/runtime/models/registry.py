@@ -16,11 +16,15 @@ from pathlib import Path
 from corral.errors import NotFoundError
 from corral.policies.prices import FREE, Price
 from corral.runtime.models.contract import ChatModel, Sampling
-from corral.runtime.models.endpoint import find_endpoint
-from corral.runtime.models.hosted import HostedModel, HostedOptions
-from corral.runtime.models.known_models import Provider
-from corral.runtime.models.local import LocalModel, LocalOptions
-from corral.runtime.models.local_gguf import read_gguf
+from corral.runtime.models.hosted.endpoint import find_endpoint
+from corral.runtime.models.hosted.known_models import Provider
+from corral.runtime.models.hosted.model import HostedModel, HostedOptions
+from corral.runtime.models.hosted.settings import HostedSettings
+from corral.runtime.models.local.files.checks import check_runnable
+from corral.runtime.models.local.files.gguf import GgufInfo, read_gguf
+from corral.runtime.models.local.files.references import LocalReference, read_reference
+from corral.runtime.models.local.model import LocalModel, LocalOptions
+from corral.runtime.models.local.settings import LocalSettings
 from corral.runtime.models.scripted import ScriptedModel
 
 
@@ -30,30 +34,37 @@ class ModelOptions:
 
     ``sampling`` holds where a request says nothing. ``base_url`` sends ``openai:NAME`` to another
     OpenAI-shaped server. ``context_window`` is in tokens, for the local model what llama.cpp
-    allocates. ``timeout`` is a hosted model's longest silence in seconds. ``environ`` is where
-    keys are looked up. ``threads`` and ``gpu_layers`` are the local model's.
+    allocates. ``environ`` is where keys are looked up, ``states`` the folder in which local models
+    keep conversations to go on with later; without one they keep none on the disk.
     """
 
     sampling: Sampling = field(default_factory=Sampling)
     base_url: str | None = None
     context_window: int | None = None
-    timeout: float = 120.0
-    max_retries: int = 3
     price: Price | None = None
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
-    threads: int | None = None
-    gpu_layers: int = 0
+    local: LocalSettings = field(default_factory=LocalSettings)
+    hosted: HostedSettings = field(default_factory=HostedSettings)
+    states: Path | None = None
+
+
+_PATHS = ("/", "./", "../", "~")
+"""What begins like this is a path, of a file or of a folder with one model in it."""
 
 
 def describe_models() -> list[tuple[str, str]]:
     """The forms of a model reference and what each gives, for help texts."""
     return [
         ("local", "the small bundled model, on this machine; no network, no key"),
-        ("local:PATH, or PATH.gguf", "any GGUF text model, on this machine"),
+        ("local:PATH, or PATH.gguf", "any GGUF text model, or a folder with one in it"),
+        ("local:NAME", "one that you have already; corral models list shows them"),
+        ("local:NAME+ADAPTER.gguf@0.5", "the same with a LoRA adapter, at half its strength"),
         ("openai:NAME", "OpenAI; needs OPENAI_API_KEY"),
         ("openai:NAME@URL", "any server that speaks like OpenAI, e.g. http://127.0.0.1:8080/v1"),
         ("anthropic:NAME", "Anthropic; needs ANTHROPIC_API_KEY"),
         ("scripted:FILE", "answers from a YAML file, for tests and demonstrations"),
+        ("A | B", "the first of several that answers"),
+        ("NAME", "several models as [models.NAME] of the settings combines them"),
     ]
 
 
@@ -69,26 +80,31 @@ def open_model(ref: str, options: ModelOptions | None = None) -> ChatModel:
     scheme, colon, rest = ref.partition(":")
     opener = _OPENERS.get(scheme) if colon else None
     if ref == "local":
-        return _open_local(None, options)
+        return _open_local(None, ref, options)
     if opener is not None:
         return opener(rest, ref, options)
-    if ref.endswith(".gguf"):
-        return _open_local(Path(ref), options)
-    raise _unknown(ref)
+    if ref.endswith(".gguf") or ref.startswith(_PATHS):
+        return _local(ref, ref, options)
+    raise _unknown(ref, options)
 
 
-def _open_local(path: Path | None, options: ModelOptions) -> ChatModel:
+def _open_local(found: LocalReference | None, ref: str, options: ModelOptions) -> ChatModel:
+    own = found.sampling if found else Sampling()
     local = LocalOptions(
-        sampling=options.sampling,
+        sampling=options.sampling.or_else(own),
+        adapters=found.adapters if found else (),
         context_window=options.context_window,
-        threads=options.threads,
-        gpu_layers=options.gpu_layers,
+        settings=options.local,
+        states=options.states,
     )
-    return LocalModel(_checked_gguf(path) if path else None, options=local)
+    return LocalModel(found.path if found else None, options=local, name=ref)
 
 
 def _local(rest: str, ref: str, options: ModelOptions) -> ChatModel:
-    return _open_local(Path(_required(rest, ref, "local:PATH")), options)
+    text = _required(rest, ref, "local:NAME")
+    found = read_reference(text, options.local.model_dirs, options.environ)
+    check_runnable(_read(found.path))
+    return _open_local(found, ref, options)
 
 
 def _openai(rest: str, ref: str, options: ModelOptions) -> ChatModel:
@@ -106,8 +122,7 @@ def _hosted(provider: Provider, rest: str, ref: str, options: ModelOptions) -> C
         sampling=options.sampling,
         context_window=options.context_window,
         price=options.price,
-        timeout=options.timeout,
-        max_retries=options.max_retries,
+        settings=options.hosted,
     )
     return HostedModel.from_endpoint(endpoint, name=ref, options=hosted)
 
@@ -128,15 +143,13 @@ _OPENERS: Mapping[str, Callable[[str, str, ModelOptions], ChatModel]] = {
 }
 
 
-def _checked_gguf(path: Path) -> Path:
-    path = path.expanduser()
-    if not path.is_file():
+def _read(path: Path) -> GgufInfo:
+    if not path.exists():
         raise NotFoundError(
             f"There is no model file {path}.",
             hint="Give the path of a GGUF file, or --model local for the bundled model.",
         )
-    read_gguf(path)
-    return path
+    return read_gguf(path)
 
 
 def _required(rest: str, ref: str, form: str) -> str:
@@ -145,15 +158,20 @@ def _required(rest: str, ref: str, form: str) -> str:
     return rest
 
 
-def _unknown(ref: str) -> NotFoundError:
-    forms = "; ".join(f"{form} ({what})" for form, what in describe_models())
-    guess = _guess(ref)
+def _unknown(ref: str, options: ModelOptions) -> NotFoundError:
+    forms = "; ".join(form for form, _ in describe_models())
+    guess = _guess(ref, options)
     meant = f"Did you mean {guess}? " if guess else ""
-    return NotFoundError(f"There is no model {ref!r}.", hint=f"{meant}A model is one of: {forms}")
+    return NotFoundError(
+        f"There is no model {ref!r}.",
+        hint=f"{meant}A model is one of: {forms}. What each is: corral models list",
+    )
 
 
-def _guess(ref: str) -> str | None:
+def _guess(ref: str, options: ModelOptions) -> str | None:
     """What the user may have meant: a form with a typo, or a name without its form."""
+    if ref and _is_here(ref, options):
+        return f"local:{ref}"
     scheme, colon, rest = ref.partition(":")
     if close := difflib.get_close_matches(scheme.lower(), _OPENERS, n=1):
         return f"{close[0]}:{rest}" if rest else close[0] + (colon if close[0] != "local" else "")
@@ -164,3 +182,12 @@ def _guess(ref: str) -> str | None:
     if ref.startswith(("gpt-", "o1", "o3", "o4", "chatgpt")):
         return f"openai:{ref}"
     return None
+
+
+def _is_here(name: str, options: ModelOptions) -> bool:
+    """Whether a model on this machine has this name."""
+    try:
+        read_reference(name, options.local.model_dirs, options.environ)
+    except NotFoundError:
+        return False
+    return True

@@ -21,10 +21,10 @@ from corral.runtime.budgets.prices import billed, unknown_price
 from corral.runtime.budgets.shared import Call, SharedAccounts, call_name, spent_in
 from corral.runtime.budgets.tally import AGENT_TOOL, CALLS
 from corral.runtime.clock import milliseconds_between, now
-from corral.runtime.effects import Effect, Outcome, Spend
-from corral.runtime.entries import Entry
+from corral.runtime.effects import NOTHING, Effect, Outcome, Spend
+from corral.runtime.entries import in_doubt
 from corral.runtime.events import Event, Notice
-from corral.runtime.journal import Journal, in_doubt
+from corral.runtime.journal import Journal
 from corral.runtime.paths import task
 from corral.runtime.stations.accounts import Accounts, AgentScope, in_json
 from corral.runtime.stations.at_limit import AtLimit
@@ -102,6 +102,8 @@ class Meter:
         self._emit = emit
         self._ledger = Ledger()
         self._held: dict[str, _Held] = {}
+        self._reports: dict[str, Callable[[], Spend]] = {}
+        self._broken_off: dict[str, Spend] = {}
         self._lost: dict[str, tuple[str, Amounts]] = {}
         self._told: dict[str, list[str]] = {}
         self._steps: set[str] = set()
@@ -155,23 +157,33 @@ class Meter:
         return in_json([*map(self._ledger.balance, own), *shared])
 
     def priced(self, effect: Effect, outcome: Outcome) -> Outcome:
-        """The outcome with what the model's price makes of it, if the model did not say."""
-        price = self._terms.price(effect.name) if effect.kind == "model" else None
+        """The outcome with what it costs at the model's price; a model over others has said it."""
+        if effect.kind != "model" or outcome.spend.answered_by:
+            return outcome
+        price = self._terms.price(effect.name)
         return outcome if price is None else replace(outcome, spend=billed(outcome.spend, price))
+
+    def hear(self, path: str, spent: Callable[[], Spend]) -> None:
+        """Keep what says how much the effect at ``path`` has used so far."""
+        self._reports[path] = spent
+
+    def broken_off(self, effect: Effect, path: str) -> Spend:
+        """What the effect had used when it was broken off; ``release`` counts that."""
+        report = self._reports.pop(path, None)
+        if report is None:
+            return NOTHING
+        spent = self.priced(effect, Outcome({}, report())).spend
+        self._broken_off[path] = spent
+        return spent
 
     async def settle(self, path: str, spend: Spend, duration_ms: float) -> None:
         """Count what the effect has used, in place of what was reserved."""
+        self._reports.pop(path, None)
         held = self._held.pop(path, None)
         if held is None:
             return
         seconds = 0.0 if held.asking.effect.kind == "agent" else duration_ms / 1000
-        used = Amounts(
-            input_tokens=spend.input_tokens,
-            output_tokens=spend.output_tokens,
-            nano_usd=nano(spend.cost_usd),
-            active_seconds=seconds,
-        )
-        self._ledger.settle(path, used)
+        self._ledger.settle(path, _amounts(spend) + Amounts(active_seconds=seconds))
         await self._give_back(held)
 
     async def release(self, path: str) -> None:
@@ -185,9 +197,9 @@ class Meter:
         entry = self._journal.find(path)
         began = entry is not None and entry.attempts >= held.asking.call.attempt
         self._ledger.release(path, Amounts() if began else held.need.certain)
+        spent = self._broken_off.pop(path, NOTHING)
+        self._ledger.charge([account.key for account in held.asking.own], _amounts(spent))
         await self._give_back(held)
-        if began and entry is not None and entry.status == "cancelled":
-            await self._count_cut_off(held.asking)
 
     @asynccontextmanager
     async def in_time(self, grant: Grant) -> AsyncIterator[None]:
@@ -248,7 +260,7 @@ class Meter:
         certain = Amounts(model_calls=1, steps=steps)
         price = self._price(effect.name, asking)
         bounded = _TOKENS if price.is_free else _TOKENS | {"usd"}
-        if not asking.measures & bounded:
+        if not asking.measures & bounded or effect.estimate is None:
             return Need(certain)
         wanted = effect.request["sampling"].get("max_tokens") or self._terms.max_output
         return Need(
@@ -317,13 +329,15 @@ class Meter:
         return tuple(notes)
 
     async def _count_cut_off(self, asking: _Asking) -> None:
-        """What a model was asked is paid for, though nothing came of it."""
+        """What a model was asked is paid for, though a killed process got nothing of it."""
         entry = self._journal.find(asking.call.path)
         if entry is None or asking.effect.kind != "model" or not in_doubt(entry):
             return
+        if entry.status == "cancelled" and not entry.spend.is_nothing:
+            return  # the journal has it
         call = replace(asking.call, attempt=entry.attempts)
         name = call_name(self._journal.run, call)
-        if name in self._lost or not _is_own(entry, self._journal):
+        if name in self._lost or entry.run != self._journal.run:
             return
         tokens = _estimate(asking.effect)
         cost = self._price(asking.effect.name, asking).at_most(tokens, 0)
@@ -362,8 +376,12 @@ def _tool_name(effect: Effect) -> str:
             return ""
 
 
-def _is_own(entry: Entry, journal: Journal) -> bool:
-    return entry.run == journal.run
+def _amounts(spend: Spend) -> Amounts:
+    return Amounts(
+        input_tokens=spend.input_tokens,
+        output_tokens=spend.output_tokens,
+        nano_usd=nano(spend.cost_usd),
+    )
 
 
 def _estimate(effect: Effect) -> int:

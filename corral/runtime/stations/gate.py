@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from corral.policies.layers import decide, opinions
 from corral.runtime.effects import Effect, Guard, Outcome, Settled
-from corral.runtime.entries import Entry
-from corral.runtime.journal import in_doubt
+from corral.runtime.entries import Entry, in_doubt
 from corral.runtime.paths import asked_about
 from corral.runtime.stations.context import Asked, of_call
 from corral.runtime.stations.facts import Surroundings

@@ -19,6 +19,7 @@ from corral.runtime.stations.gate import Gate
 from corral.runtime.stations.loop_guard import AgentTerms, Watch
 from corral.runtime.stations.provenance import Tracker
 from corral.runtime.stations.questions import Asking, Questions
+from corral.runtime.stations.response_cache import CacheTerms, ResponseCache
 from corral.runtime.stations.shield import Shield, ShieldTerms
 
 
@@ -31,6 +32,7 @@ class Stations:
     gate: Gate
     tracker: Tracker
     shield: Shield
+    cache: ResponseCache
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class StationTerms:
     budgets: BudgetTerms
     agents: AgentTerms
     shield: ShieldTerms
+    cache: CacheTerms
 
 
 async def open_stations(
@@ -78,4 +81,5 @@ async def open_stations(
         gate=Gate(questions, surroundings),
         tracker=tracker,
         shield=shield,
+        cache=ResponseCache(database, tracker, terms.cache),
     )

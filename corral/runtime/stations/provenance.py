@@ -95,7 +95,9 @@ class Tracker:
         if effect.kind == "model":
             scope = self._scope(path)
             definitions = scope.definitions if effect.request.get("tools") else PUBLIC
-            return scope.read(effect.transcript).join(definitions)
+            # What a kept answer was made of went into this one, too.
+            kept = Label.from_json(outcome.value[KEY]) if "cache" in outcome.value else PUBLIC
+            return scope.read(effect.transcript).join(definitions, kept)
         if effect.kind == "retrieval":
             facts = outcome.value.get("facts", ())
             return PUBLIC.join(*(Label.from_json(fact.get(KEY)) for fact in facts))
@@ -168,6 +170,7 @@ class Tracker:
             text=str(value.get("text", "")),
             structured=value.get("structured"),
             is_error=bool(value.get("is_error")),
+            has_images="images" in value,
             about=spec.description if spec.trusted else "",
             schema=spec.output_schema if spec.trusted else None,
         )

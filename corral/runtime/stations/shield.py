@@ -134,8 +134,10 @@ class Shield:
             return found.noted(guard.refuse(told).value)
         if found.text == text:
             return found.noted(value)
+        # What a check has taken out of the text may be in the rest as well.
+        rest = {name: one for name, one in value.items() if name != "images"}
         mended = {"structured": None} if "structured" in value else {}
-        return found.noted({**value, **mended, "text": found.text})
+        return found.noted({**rest, **mended, "text": found.text})
 
     def _refused(self, guard: Guard, finding: Finding, path: str) -> Settled:
         found = self._found.pop(path, Examined(""))
