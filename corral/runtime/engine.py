@@ -34,6 +34,7 @@ from corral.runtime.database import Database
 from corral.runtime.door import LiveDoor
 from corral.runtime.events import Event, Events, RunFinished, RunStarted
 from corral.runtime.journal import Journal
+from corral.runtime.langsmith_off import untraced
 from corral.runtime.lease import Hold, current_hold, holding, keep
 from corral.runtime.program import Program, State, with_files
 from corral.runtime.recall import Recall
@@ -223,7 +224,8 @@ class _Execution:
             prompt = run.prompt if begun else await self.program.admit(run.prompt)
             with asked_with(request_label(run.prompt)):
                 state = None if begun else with_files(self.program.initial(prompt, run.id), files)
-            return await self.graph.ainvoke(state, config, durability="exit", version="v2")
+            with untraced():
+                return await self.graph.ainvoke(state, config, durability="exit", version="v2")
         finally:
             await context.end()
 

@@ -21,6 +21,7 @@ from corral.runtime.closed_door import ClosedDoor, Progress
 from corral.runtime.context import RunContext, Scope, current_run, current_scope
 from corral.runtime.database import Database
 from corral.runtime.journal import Journal
+from corral.runtime.langsmith_off import untraced
 from corral.runtime.offline import OfflineLoop, offline
 from corral.runtime.origin import require_content
 from corral.runtime.paths import in_words
@@ -105,7 +106,8 @@ async def _invoke(program: Program, run: RunRow, door: ClosedDoor, base: State) 
     files = await attached(door.holds(ATTACHMENTS), run.id)
     await program.prepare()
     state: Any = with_files(program.initial(await program.admit(run.prompt), run.id), files)
-    await graph.ainvoke(state, _THREAD, durability="exit")
+    with untraced():
+        await graph.ainvoke(state, _THREAD, durability="exit")
     return dict((await graph.aget_state(_THREAD)).values)
 
 

@@ -13,6 +13,7 @@ import pytest
 from langchain_core.messages import AIMessage
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.types import RetryPolicy, Send
+from langsmith.utils import get_env_var, tracing_is_enabled
 
 import corral
 from corral.runtime.config import Settings
@@ -404,3 +405,23 @@ async def test_a_step_that_gives_no_json_says_so(allowing: Settings) -> None:
     async with corral.open(allowing) as c:
         result = await c.run("Go.", corral.RunOptions(agent=scripted([], graph=single(node))))
     assert "which is not JSON" in str(result.error)
+
+
+async def test_nothing_of_a_run_or_its_replay_is_sent_to_langsmith(
+    allowing: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LANGSMITH_TRACING", "true")
+    get_env_var.cache_clear()
+    seen: list[object] = []
+
+    async def look(kit: corral.Kit) -> str:
+        seen.append(tracing_is_enabled())
+        return str((await kit.call(work("one"))).content)
+
+    agent = scripted([], Calls().tool(), graph=single(look))
+    try:
+        assert tracing_is_enabled() is True
+        await run_and_replay(allowing, agent, Calls())
+    finally:
+        get_env_var.cache_clear()
+    assert seen == [False, False]
