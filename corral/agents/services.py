@@ -21,7 +21,8 @@ from corral.runtime.checking import bound
 from corral.runtime.config import Settings
 from corral.runtime.effects import Bound, Effect
 from corral.runtime.models.combined.opening import asked_first, open_combined
-from corral.runtime.models.contract import ChatModel, EmbeddingModel, Sampling
+from corral.runtime.models.configured import configured
+from corral.runtime.models.contract import ChatModel, EmbeddingModel
 from corral.runtime.models.embeddings import open_embedding
 from corral.runtime.models.hosted.model import HostedModel
 from corral.runtime.models.local.model import LocalModel
@@ -79,17 +80,7 @@ class Shared:
         return open_model(ref, self._options(ref))
 
     def _options(self, ref: str) -> ModelOptions:
-        settings = self.settings
-        return ModelOptions(
-            sampling=Sampling(**settings.sampling.model_dump()),
-            base_url=settings.base_url,
-            context_window=settings.context_window,
-            environ=os.environ,
-            local=settings.local,
-            hosted=settings.hosted,
-            price=settings.prices.get(ref),
-            states=states_folder(settings.home),
-        )
+        return configured(ref, self.settings, states_folder(self.settings.home))
 
     def embedding(self, ref: str) -> EmbeddingModel:
         """The embedding model of a reference, opened once. Raises as ``model``."""

@@ -20,6 +20,7 @@ from corral.policies.prices import Price
 from corral.runtime.attachments import entry_of
 from corral.runtime.budgets.prices import unknown_price
 from corral.runtime.config import Settings
+from corral.runtime.models.combined.usage import answers_of
 from corral.runtime.models.contract import ChatModel, Priced
 from corral.runtime.runs import NewRun
 from corral.runtime.stations.accounts import BudgetTerms
@@ -54,6 +55,7 @@ class Spending:
             budgets=budgets,
             agent=_tree(agent),
             price=prices.find,
+            answers=prices.answers,
             max_output=self.settings.sampling.max_tokens,
         )
         limited = (*dict(budgets).values(), *(one.budget for one in agent.team()))
@@ -119,9 +121,16 @@ class _Prices:
             self._found[ref] = self._look_up(ref)
         return self._found[ref]
 
+    def answers(self, ref: str) -> int:
+        model = self._model(ref)
+        return 1 if model is None else answers_of(model)
+
     def _look_up(self, ref: str) -> Price | None:
+        model = self._model(ref)
+        return None if model is None else self._spending.price(ref, model)
+
+    def _model(self, ref: str) -> ChatModel | None:
         try:
-            model = self._own.get(ref) or self._spending.model(ref)
+            return self._own.get(ref) or self._spending.model(ref)
         except CorralError:
             return None  # it will be told when the model is asked
-        return self._spending.price(ref, model)

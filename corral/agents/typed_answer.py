@@ -21,9 +21,9 @@ from corral.jsontypes import Json, JsonObject, canonical
 from corral.memory.labelled import label_of, labelled
 from corral.policies.provenance.closed_types import NotOfType, is_closed, pruned
 from corral.runtime.models.contract import JsonOutput
+from corral.tools.bounded_validators import TooMuchWorkError
 from corral.tools.contract import ToolSpec
 from corral.tools.schemas import (
-    TooMuchWorkError,
     UnusableSchemaError,
     check_output,
     checked_schema,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import assert_never
 
 from corral.cli.output import clean, one_line
@@ -161,9 +162,21 @@ class Narrator:
     def _finished(self, result: RunResult) -> None:
         self.result = result
         output = result.output.strip()
-        if output and output not in self._said and output not in self._last:
+        if output and not any(_holds(shown, output) for shown in (self._said, self._last)):
             self._screen.text(result.output)  # recalled from the journal, so never streamed
         self._screen.idle()
+
+
+def _holds(shown: str, output: str) -> bool:
+    """Whether an output was shown: word for word, or the same value of an agent's ``returns``."""
+    if output in shown:
+        return True
+    if not output.startswith(("{", "[")):
+        return False
+    try:
+        return bool(json.loads(shown) == json.loads(output))
+    except (ValueError, RecursionError):
+        return False
 
 
 def _depth(path: str) -> int:

@@ -20,6 +20,7 @@ from corral.agents.spec import Agent
 from corral.errors import CorralError
 from corral.evals.grading import CaseOutcome, Evidence
 from corral.evals.prompts import Prompt
+from corral.evals.stopping import done_unless_stopped
 from corral.jsontypes import JsonObject
 from corral.runtime.caching.settings import CacheSettings
 from corral.runtime.config import Settings
@@ -106,18 +107,8 @@ async def compare(
     """
     with tempfile.TemporaryDirectory(prefix="corral-compare-", ignore_cleanup_errors=True) as name:
         work = _Work(_apart(settings, Path(name)), tuple(prompts), tuple(models), on_answer)
-        asking = asyncio.create_task(work.ask_all())
-        stopper = asyncio.create_task((stop or asyncio.Event()).wait())
-        try:
-            await asyncio.wait([asking, stopper], return_when=asyncio.FIRST_COMPLETED)
-            interrupted = not asking.done()
-        finally:
-            asking.cancel()
-            stopper.cancel()
-            await asyncio.gather(asking, stopper, return_exceptions=True)
-        if not interrupted:
-            asking.result()
-        return Comparison(work.models, work.planned, tuple(work.answers), interrupted)
+        done = await done_unless_stopped(work.ask_all(), stop)
+        return Comparison(work.models, work.planned, tuple(work.answers), not done)
 
 
 @dataclass

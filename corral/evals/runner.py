@@ -16,6 +16,7 @@ from corral.evals.checks import Check
 from corral.evals.dataset import Case, Dataset
 from corral.evals.grading import CaseOutcome, Evidence
 from corral.evals.report import CheckResult, Report, Trial
+from corral.evals.stopping import done_unless_stopped
 
 DEFAULT_TIMEOUT = 600.0
 """Seconds for one run, where neither case nor set says otherwise."""
@@ -74,20 +75,10 @@ async def run_eval(
     """
     rounds = [(dataset.effective(case), n + 1) for n in range(repeat) for case in dataset.cases]
     work = _Work(rounds, len(rounds), on_trial)
-    running = asyncio.create_task(work.run(run_case, max(1, concurrency)))
-    stopper = asyncio.create_task((stop or asyncio.Event()).wait())
-    try:
-        await asyncio.wait([running, stopper], return_when=asyncio.FIRST_COMPLETED)
-        interrupted = not running.done()
-    finally:
-        running.cancel()
-        stopper.cancel()
-        await asyncio.gather(running, stopper, return_exceptions=True)
-    if not interrupted:
-        running.result()
+    done = await done_unless_stopped(work.run(run_case, max(1, concurrency)), stop)
     order = {case.id: place for place, case in enumerate(dataset.cases)}
     trials = sorted(work.done, key=lambda trial: (order[trial.case], trial.number))
-    return Report(dataset.name, dataset.threshold, work.planned, tuple(trials), interrupted)
+    return Report(dataset.name, dataset.threshold, work.planned, tuple(trials), not done)
 
 
 async def _try(case: Case, number: int, run_case: CaseRunner) -> Trial:

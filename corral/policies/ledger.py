@@ -23,17 +23,30 @@ _NOTHING = Amounts()
 class Need:
     """What something needs: ``certain`` in any case, and of output as much as there is left.
 
-    ``output_tokens`` are wanted, ``LEAST_OUTPUT`` (or fewer, if fewer are wanted) are needed.
+    ``output_tokens`` are wanted, ``LEAST_OUTPUT`` (or fewer, if fewer are wanted) are needed. That
+    is of all ``answers`` together that may be made for it, and so is the input.
     """
 
     certain: Amounts
     output_tokens: int = 0
     price: Price = FREE
+    answers: int = 1
+
+    def times(self, answers: int) -> Need:
+        """The same where so many answers may be made in place of one, at this price together."""
+        more = Amounts(input_tokens=self.certain.input_tokens * (answers - 1))
+        output, price = self.output_tokens * answers, self.price.of_each(answers)
+        return Need(self.certain + more, output, price, answers)
+
+    @property
+    def output_of_each(self) -> int:
+        """Tokens of output that one answer may have; 0: as many as it likes."""
+        return max(self.output_tokens // self.answers, min(self.output_tokens, 1))
 
     @property
     def least_output(self) -> int:
         """Tokens of output without which it is not worth it."""
-        return min(self.output_tokens, LEAST_OUTPUT)
+        return min(self.output_tokens, LEAST_OUTPUT * self.answers)
 
     def with_output(self, tokens: int) -> Amounts:
         """All that is to be reserved when so much output is granted."""

@@ -15,6 +15,8 @@ NANO = 1_000_000_000
 
 _PER_TOKEN = NANO / 1_000_000
 
+_RATES = ("input", "output", "cached", "written")
+
 _ENDLESS = 1_000_000_000
 """Tokens that no answer has."""
 
@@ -77,6 +79,18 @@ class Price(Rates):
             + tokens.output * rates.output
         )
         return dollars / 1_000_000
+
+    def of_each(self, answers: int) -> Price:
+        """The price of one of so many answers, where this one is that of all to one request."""
+        shares = [
+            {name: rate and rate / answers for name, rate in dict(one).items() if name in _RATES}
+            for one in (self, *self.tiers)
+        ]
+        tiers = [
+            Tier(above=tier.above * answers, **share)
+            for tier, share in zip(self.tiers, shares[1:], strict=True)
+        ]
+        return Price(**shares[0], tiers=tuple(tiers))
 
     def at_most(self, input_tokens: int, output_tokens: int) -> int:
         """The most that a call with so many tokens can cost, in nano-dollars."""

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from corral.jsontypes import JsonObject
+from corral.tools.bounded_validators import TooMuchWorkError
 from corral.tools.contract import SEPARATOR, ToolResult, ToolSpec
-from corral.tools.schemas import TooMuchWorkError, UnusableSchemaError, check_output, checked_schema
+from corral.tools.schemas import UnusableSchemaError, check_output, checked_schema
 from corral.tools.text import cap, clean, one_line
 from corral.tools.wire import Answer, Declared
 

@@ -8,14 +8,14 @@ is counted, and nothing is ever fetched.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from contextvars import ContextVar
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import lru_cache
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 from jsonschema.exceptions import ValidationError, best_match
 from jsonschema.protocols import Validator
-from jsonschema.validators import Draft202012Validator, extend, validator_for
+from jsonschema.validators import Draft202012Validator, validator_for
 from pydantic import StringConstraints, TypeAdapter
 from pydantic import ValidationError as PydanticError
 from pydantic_core import SchemaError as PydanticSchemaError
@@ -23,6 +23,7 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 
 from corral.jsontypes import Json, JsonObject, canonical
+from corral.tools.bounded_validators import Keyword, TooMuchWorkError, at_most, bounded
 from corral.tools.contract import ToolSpec
 from corral.tools.text import clean, one_line
 
@@ -32,18 +33,13 @@ MAX_SCHEMA = 64 * 1024
 MAX_DEPTH = 32
 """How deep a schema may be nested."""
 
-_MAX_STEPS = 30_000  # and not a time: a replay must come to the same verdict
+_MAX_STEPS = 30_000
 _SHOWN_ERRORS = 5
 _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
-_Keyword = Callable[[Any, Any, Any, Any], Iterator[ValidationError] | None]
 
 
 class UnusableSchemaError(Exception):
     """A schema cannot be used; the message says why."""
-
-
-class TooMuchWorkError(Exception):
-    """Applying a schema took more steps than it may."""
 
 
 def checked_schema(schema: object, *, of_object: bool = True) -> JsonObject:
@@ -145,17 +141,12 @@ def _errors(validator: Validator, value: Json) -> list[ValidationError]:
 
     What it meant is unknown then, and the server, whose schema it is, checks for itself.
     """
-    token = _steps.set([_MAX_STEPS])
     found: list[ValidationError] = []
-    try:
+    with at_most(_MAX_STEPS), suppress(Unresolvable, RecursionError, ArithmeticError):
         for error in validator.iter_errors(value):
             found.append(error)  # these count even when a later one cannot be told
             if len(found) == _SHOWN_ERRORS:
                 break
-    except (Unresolvable, RecursionError, ArithmeticError):
-        pass
-    finally:
-        _steps.reset(token)
     return found
 
 
@@ -214,34 +205,18 @@ def _shown(value: object) -> str:
 
 # the bounded validator
 
-_steps: ContextVar[list[int]] = ContextVar("_steps")
-
 
 @lru_cache(maxsize=8)
 def _bounded(base: type[Validator]) -> type[Validator]:
     """``base`` with every keyword counted, and those replaced that may take exponential time."""
-    keywords: Mapping[str, _Keyword] = base.VALIDATORS
-    replaced: dict[str, _Keyword] = {
-        **keywords,
+    replaced: dict[str, Keyword] = {
         "pattern": _pattern,
         "patternProperties": _ignored,
         "unevaluatedProperties": _ignored,
-        "additionalProperties": _additional(keywords.get("additionalProperties", _ignored)),
+        "additionalProperties": _additional(base.VALIDATORS.get("additionalProperties", _ignored)),
         "uniqueItems": _unique_items,
     }
-    known = {name: _counted(check) for name, check in replaced.items() if name in keywords}
-    return cast("type[Validator]", cast("Any", extend)(base, validators=known))
-
-
-def _counted(check: _Keyword) -> _Keyword:
-    def counted(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
-        left = _steps.get()
-        left[0] -= 1
-        if left[0] < 0:
-            raise TooMuchWorkError
-        yield from check(validator, value, instance, schema) or ()
-
-    return counted
+    return bounded(base, replaced)
 
 
 def _ignored(validator: Any, value: Any, instance: Any, schema: Any) -> None:
@@ -249,7 +224,7 @@ def _ignored(validator: Any, value: Any, instance: Any, schema: Any) -> None:
     del validator, value, instance, schema
 
 
-def _additional(check: _Keyword) -> _Keyword:
+def _additional(check: Keyword) -> Keyword:
     def additional(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
         if not schema.get("patternProperties"):
             yield from check(validator, value, instance, schema) or ()

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from corral.agents.options import RunOptions
+from corral.cli.chat.command import TINY
 from corral.cli.chat.session import Choices, Session
 from corral.runtime.config import load_settings
 from corral.runtime.models.contract import Chunk, ModelRequest
@@ -208,8 +209,9 @@ def test_several_lines_make_one_prompt(place: Place) -> None:
 
 def test_the_bundled_model_is_introduced_as_what_it_is(place: Place) -> None:
     with chatting(place) as chat:
-        chat.see("model local", "very small model", "--model /path/model.gguf", "»")
+        chat.see("model local", "very small model", "--model M", "»")
         chat.leave()
+    assert max(map(len, TINY.splitlines())) < 80, "a word would be broken in a usual terminal"
 
 
 def piped(place: Place, lines: str, *args: str) -> subprocess.CompletedProcess[str]:

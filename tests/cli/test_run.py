@@ -17,6 +17,18 @@ def test_a_run_prints_its_answer_and_nothing_else_on_standard_output(place: Plac
     assert "1 steps" in result.err
 
 
+def test_an_answer_in_a_form_is_printed_once(place: Place) -> None:
+    (place.scripts / "form.yaml").write_text("""- {text: '{"total": 2, "mood": "good"}'}\n""")
+    config = place.scripts / "form.toml"
+    config.write_text("""[agents.counter.returns]
+type = "object"
+properties = {total = {type = "integer"}, mood = {enum = ["good", "bad"]}}
+""")
+    settings, model = ("--config", str(config)), ("--model", place.model("form"))
+    done = place.corral(*settings, "run", "--agent", "counter", *model, "Go")
+    assert [line["total"] for line in done.lines] == [2]
+
+
 def test_the_prompt_can_come_from_standard_input(place: Place) -> None:
     done = place.corral("run", "-", "--model", place.model("hello"), "--json", stdin="From a pipe")
     assert done.code == 0, done.err

@@ -234,9 +234,7 @@ async def test_what_anthropic_is_sent() -> None:
     }
     assert body == {
         "model": "claude-haiku-4-5",
-        "system": [
-            {"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}
-        ],
+        "system": [{"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}],
         "messages": [{"role": "user", "content": "What is 6*7?"}],
         "stream": True,
         "temperature": 0.2,

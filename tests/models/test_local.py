@@ -12,7 +12,7 @@ from corral.errors import ModelError
 from corral.runtime.models.contract import ModelRequest, Sampling, TextChunk, UsageChunk
 from corral.runtime.models.local.model import LocalModel, LocalOptions
 from corral.tools.contract import ToolSpec
-from tests.models.conftest import CONTEXT, answer, ask, tool
+from tests.models.conftest import CONTEXT, ONE_THREAD, answer, ask, tool
 
 READ = tool(
     {"type": "object", "properties": {"path": {"type": "string"}}, "required": ["path"]},

@@ -150,6 +150,24 @@ def test_the_output_that_money_pays_for(price: Price, left: int, input_tokens: i
 
 @given(
     price=PRICES,
+    answers=st.integers(1, 20),
+    input_tokens=st.integers(0, 10**5),
+    wanted=st.integers(0, 10**4),
+)
+def test_many_answers_need_what_one_at_their_price_together_does(
+    price: Price, answers: int, input_tokens: int, wanted: int
+) -> None:
+    one = Need(Amounts(input_tokens=input_tokens, model_calls=1), wanted, price)
+    several = one.times(answers)
+    assert several.certain.model_calls == 1
+    assert several.certain.input_tokens == input_tokens * answers
+    assert several.output_of_each == wanted
+    money = several.with_output(several.output_tokens).nano_usd
+    assert abs(money - one.with_output(wanted).nano_usd) <= 1
+
+
+@given(
+    price=PRICES,
     input_tokens=st.integers(0, 10**6),
     output=st.integers(0, 10**5),
     cached=st.floats(0, 1),

@@ -16,6 +16,7 @@ from corral.policies.prices import FREE, Price
 from corral.runtime.budgets.spending import Filter, budgets_used, spending
 from corral.runtime.budgets.usage import usage
 from corral.runtime.config import Settings
+from corral.runtime.events import TextDelta
 from corral.runtime.export.spans import spans_of
 from corral.runtime.models.combined.cascade import Cascade
 from corral.runtime.models.combined.confidence import ByAgreement, ByLogprob
@@ -62,8 +63,8 @@ class Figures:
             "usage": await usage(database, "model"),
         }
         figures = {name: _sum(found) for name, found in told.items()}
-        spans = [dict(span.attributes) for span in spans_of(view, trace, content=False)]
-        figures["spans"] = _of_spans([span for span in spans if "corral.run" not in span] or spans)
+        spans = spans_of(view, trace, content=False)
+        figures["spans"] = _of_spans([dict(span.attributes) for span in spans])
         for used in await budgets_used(database, c.settings.budgets, view.thread):
             figures[f"{used.account} {used.measure}"] = _of_budget(used, figures["run"])
         return cls(figures)
@@ -164,6 +165,20 @@ async def test_all_agree(settings: Settings, case: str) -> None:
     assert replayed.status == "identical"
 
 
+async def test_a_budget_holds_for_all_that_one_request_leads_to(settings: Settings) -> None:
+    cheap = Fake("a", answers=["1", "2", "3"], price=LOW)
+    model = Cascade("c", [cheap, Fake("b", ["Ho."], price=HIGH)], ByAgreement(3), threshold=0.9)
+    async with corral.open(settings) as c:
+        tight = replace(plain(model), budget=Budget(tokens=1000, at_limit="answer"))
+        assert (await c.run("Who?", tight)).status == "completed"
+        granted = {one.sampling.max_tokens for one in cheap.asked}
+        short = replace(plain(model), budget=Budget(tokens=200, at_limit="answer"))
+        assert (await c.run("Who?", short)).status == "stopped"
+    assert len(cheap.asked) == 3
+    (tokens,) = granted
+    assert 0 < (tokens or 1000) * 4 <= 1000
+
+
 @pytest.mark.parametrize(("price", "each"), [(HIGH, 10_000), (FREE, 0)])
 async def test_a_chain_that_is_left_is_paid_as_far_as_it_went(
     settings: Settings, price: Price, each: int
@@ -173,7 +188,7 @@ async def test_a_chain_that_is_left_is_paid_as_far_as_it_went(
     async with corral.open(limited(settings)) as c:
         events = c.stream("Talk.", plain(chain))
         async for event in events:
-            if event.type == "text" and event.text == " there":
+            if isinstance(event, TextDelta) and event.text == " there":
                 break
         await events.aclose()
         view = await c.records.run("last")
@@ -274,6 +289,6 @@ async def test_a_kept_answer_has_its_probabilities(settings: Settings) -> None:
     asked = plain(model, sampling={"temperature": 0, "logprobs": 0})
     async with corral.open(settings) as c:
         runs = [await c.run("Who?", asked) for _ in range(2)]
-        results = [[e.result for e in await c.records.trace(r.run)][-1] for r in runs]
+        results: list[Any] = [(await c.records.trace(one.run))[-1].result for one in runs]
     assert len(model.asked) == 1
-    assert results[1]["logprobs"] == results[0]["logprobs"] != []  # type: ignore[index]  # answers
+    assert results[1]["logprobs"] == results[0]["logprobs"] != []

@@ -112,6 +112,17 @@ async def test_the_tries_are_bounded_and_the_error_is_said(settings: Settings) -
     assert (run.status, run.steps) == ("failed", 3)
 
 
+async def test_an_answer_that_is_all_wrong_is_not_told_at_length(settings: Settings) -> None:
+    wrong = json.dumps(["one"] * 5000)
+    model, options = with_model(*[f'{{"answer": {wrong}}}'] * 3)
+    async with corral.open(settings) as c:
+        with pytest.raises(RunError, match="5000 validation errors") as caught:
+            await corral.extract(c, list[int], "Which are they?", options)
+    assert len(str(caught.value)) < 3000
+    assert len(str(model.asked[1].messages[-1].content)) < 9000
+    assert "answer.4999" in str(model.asked[1].messages[-1].content)
+
+
 async def test_what_is_no_json_is_asked_for_again(settings: Settings) -> None:
     _, options = with_model("It is Ann.", '{"name": "ANN", "age": 3}')
     async with corral.open(settings) as c:

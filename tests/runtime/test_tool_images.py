@@ -23,6 +23,7 @@ from corral.runtime.models.combined.fallback import Fallback
 from corral.runtime.models.contract import Chunk, ModelRequest
 from corral.runtime.models.media import NOT_SHOWN, takes_images
 from corral.runtime.models.scripted import ScriptedModel
+from corral.runtime.sections import SamplingConfig
 from tests.runtime.agents import Turn, turn
 from tests.runtime.exports import exported, imported
 
@@ -110,6 +111,19 @@ async def test_any_other_model_gets_a_note(looking: Settings) -> None:
     shown = result_in(model.asked[1].messages)
     assert isinstance(shown.content, str)
     assert shown.content.endswith(f"bytes]\n{NOT_SHOWN}")
+
+
+@pytest.mark.parametrize("window", [1024, 4096])
+async def test_a_local_model_takes_over_a_thread_with_images(
+    looking: Settings, window: int
+) -> None:
+    sampling = SamplingConfig(max_tokens=8)
+    small = looking.model_copy(update={"context_window": window, "sampling": sampling})
+    async with corral.open(small) as c:
+        done = await c.run("What is it?", options(Seeing([LOOK, turn("A dot.")])))
+        local = corral.Agent(model="local", servers=(), facts=0)
+        later = await c.run("And now?", corral.RunOptions(agent=local, thread=done.thread))
+    assert (later.status, later.error) == ("completed", None)
 
 
 async def test_a_trace_shows_the_size_and_a_replay_a_fork_and_the_thread_have_the_image(

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from corral.tools.bounded_validators import TooMuchWorkError
 from corral.tools.contract import ToolSpec
 from corral.tools.definitions import check_tools
 from corral.tools.schemas import (
-    TooMuchWorkError,
     UnusableSchemaError,
     check_output,
     checked_schema,

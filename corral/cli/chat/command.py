@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 TINY = (
     "This is SmolLM2-135M, a very small model that runs anywhere and knows little.\n"
-    "A better one is one flag away: --model M; corral models list shows what M can be."
+    "A better one is one flag away: --model M. What M can be: corral models list"
 )
 
 

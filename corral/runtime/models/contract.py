@@ -285,6 +285,16 @@ class Priced(Protocol):
         ...
 
 
+@runtime_checkable
+class Manifold(Protocol):
+    """A ``ChatModel`` that may ask for more than one answer to give one."""
+
+    @property
+    def most_answers(self) -> int:
+        """How many it asks for at most. Its price is that of all of them."""
+        ...
+
+
 class EmbeddingModel(Protocol):
     """A model that turns texts into vectors. Safe to use from several tasks of one event loop."""
 

@@ -31,6 +31,9 @@ _FINAL: dict[StopReason, tuple[str, str]] = {
 }
 """The ends of an answer after which asking again gives no other: what happened, what to do."""
 
+_LONGEST, _LONGEST_MESSAGE = 8000, 2000
+"""Characters of what was wrong with an answer: for the model, and for a person."""
+
 _ABOUT_PYDANTIC = "For further information visit https://errors.pydantic.dev/"
 
 
@@ -110,7 +113,7 @@ async def structured(shape: Shape[T], ask: Asking, *, retries: int = RETRIES) ->
     except instructor.core.InstructorRetryException as error:
         if loop.failure is not None:
             raise loop.failure from None
-        wrong = _without_links(str(error.__cause__ or error))
+        wrong = _readable(str(error.__cause__ or error), _LONGEST_MESSAGE)
         raise ModelError(
             f"The model gave no answer of the type {shape.name}, asked {retries + 1} times. "
             f"Of the last one: {wrong}",
@@ -148,7 +151,7 @@ class _Loop:
         answer = self._tries[index // 2]
         if message["role"] == "assistant":
             return answer
-        return labelled(HumanMessage(_without_links(message["content"])), label_of(answer))
+        return labelled(HumanMessage(_readable(message["content"], _LONGEST)), label_of(answer))
 
 
 def _instructor() -> Any:
@@ -173,6 +176,11 @@ def _completion(message: AIMessage) -> Any:
     )
 
 
-def _without_links(text: str) -> str:
-    """pydantic's text without its links, which change with its version."""
-    return "\n".join(line for line in text.splitlines() if _ABOUT_PYDANTIC not in line)
+def _readable(text: str, most: int) -> str:
+    """pydantic's text without its links, which change with its version, and without its middle.
+
+    There is an error for every item of a list, each many times as long as the item.
+    """
+    plain = "\n".join(line for line in text.splitlines() if _ABOUT_PYDANTIC not in line)
+    half = most // 2
+    return plain if len(plain) <= most else f"{plain[:half]}\n[…]\n{plain[-half:]}"

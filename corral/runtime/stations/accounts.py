@@ -22,13 +22,14 @@ Raised = Mapping[str, Mapping[str, Amount]]
 class BudgetTerms:
     """What a run may spend.
 
-    ``price`` tells a model's by its name, ``None`` where nobody knows it. ``max_output`` is the
-    longest answer that the settings want, in tokens.
+    ``price`` tells a model's by its name, ``None`` where nobody knows it; ``answers`` how many one
+    request to it may lead to. ``max_output`` is the longest that the settings want, in tokens.
     """
 
     budgets: Budgets = field(default_factory=Budgets)
     agent: AgentBudget = field(default_factory=lambda: AgentBudget(""))
     price: Callable[[str], Price | None] = lambda _model: FREE
+    answers: Callable[[str], int] = lambda _model: 1
     max_output: int | None = None
 
 

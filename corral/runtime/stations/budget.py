@@ -263,11 +263,9 @@ class Meter:
         if not asking.measures & bounded or effect.estimate is None:
             return Need(certain)
         wanted = effect.request["sampling"].get("max_tokens") or self._terms.max_output
-        return Need(
-            certain=certain + Amounts(input_tokens=_estimate(effect)),
-            output_tokens=wanted or DEFAULT_OUTPUT,
-            price=price,
-        )
+        certain += Amounts(input_tokens=_estimate(effect))
+        one = Need(certain, wanted or DEFAULT_OUTPUT, price)
+        return one.times(self._terms.answers(effect.name))
 
     def _is_question(self, path: str) -> bool:
         entry = self._journal.find(path)
@@ -306,7 +304,7 @@ class Meter:
         if asking.effect.kind != "model":
             return Grant()
         return Grant(
-            max_output_tokens=granted.need.output_tokens or None,
+            max_output_tokens=granted.need.output_of_each or None,
             notes=self._notes(asking.scope, granted.balances),
             seconds=_seconds_left(granted.balances),
         )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -74,6 +75,25 @@ async def test_all_failures_are_told_when_nobody_answers() -> None:
     assert "a: a cannot be reached." in raised.value.message
     assert "b: b is over its limit." in raised.value.message
     assert raised.value.hint == "Wait."
+
+
+async def test_a_model_that_gives_up_by_itself_goes_to_the_next() -> None:
+    gave_up: Any = asyncio.CancelledError()
+    final = await answer(Fallback("a | b", [Fake("a", [gave_up]), Fake("b", ["Hi."])]))
+    assert final.model == "b"
+    assert "without saying so" in final.facts["fallbacks"][0]["error"]
+
+
+async def test_who_failed_beside_a_hedge_is_not_paid_for() -> None:
+    slow = asyncio.Event()
+    first = Fake("a", [slow, "Hi."], price=Price(input=1, output=1))
+    refused = Fake("b", [ModelError("no key", kind="key")], price=Price(input=9, output=9))
+    chain = Fallback("a | b", [first, refused], ChainTerms(hedge=0.01))
+    task = asyncio.create_task(answer(chain))
+    await refused.begun.wait()
+    slow.set()
+    final = await task
+    assert (final.model, final.usage.input_tokens) == ("a", 100)
 
 
 async def test_an_answer_without_an_end_goes_to_the_next() -> None:

@@ -12,7 +12,7 @@ from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from corral.runtime.messages import decode, encode
 from corral.runtime.models.contract import ModelRequest, NamedTool, ReasoningChunk, Sampling
 from corral.runtime.models.hosted.model import HostedModel
-from tests.models.wire.hosted import ASKED, RUN_CODE, Provider, answer, quiet, serving
+from tests.models.wire.hosted import ASKED, RUN_CODE, Provider, answer, serving
 from tests.models.wire.server import Reply, WireServer, shape
 from tests.models.wire.shapes import call_delta, completion, message, response, text_block
 
@@ -27,11 +27,6 @@ ENCRYPTED = {
     "encrypted_content": "gAAAAABo",
 }
 CALL = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": RUN_CODE.name}
-
-
-@pytest.fixture(autouse=True)
-def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    quiet(monkeypatch)
 
 
 async def thoughts(model: HostedModel, request: ModelRequest = ASKED) -> str:

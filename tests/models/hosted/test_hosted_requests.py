@@ -28,7 +28,6 @@ from tests.models.wire.hosted import (
     RUN_CODE,
     Provider,
     answer,
-    quiet,
     serving,
 )
 from tests.models.wire.server import Reply, shape
@@ -43,11 +42,6 @@ PERSON: dict[str, Any] = {
     "required": ["name"],
 }
 ANY_MAP: dict[str, Any] = {"type": "object", "additionalProperties": {"type": "string"}}
-
-
-@pytest.fixture(autouse=True)
-def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    quiet(monkeypatch)
 
 
 async def sent(provider: Provider, request: ModelRequest, **options: Any) -> dict[str, Any]:

@@ -15,16 +15,11 @@ from corral.runtime.models.hosted.dialects.call import Target
 from corral.runtime.models.hosted.dialects.media import with_results
 from corral.runtime.models.hosted.known_models import speaks_responses, takes_images
 from corral.runtime.models.media import NOT_SHOWN
-from tests.models.wire.hosted import ASKED, Provider, answer, hosted, quiet, serving
+from tests.models.wire.hosted import ASKED, Provider, answer, hosted, serving
 from tests.models.wire.server import shape
 from tests.models.wire.shapes import response
 
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()
-
-
-@pytest.fixture(autouse=True)
-def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    quiet(monkeypatch)
 
 
 def looked(name: str = "call_1", data: str = PNG) -> list[BaseMessage]:

@@ -26,16 +26,10 @@ from tests.models.wire.hosted import (
     RUN_CODE,
     Provider,
     answer,
-    quiet,
     serving,
 )
 from tests.models.wire.server import Reply, failure, shape
 from tests.models.wire.shapes import call_delta, completion, events, message, response, text_block
-
-
-@pytest.fixture(autouse=True)
-def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    quiet(monkeypatch)
 
 
 async def chunks(provider: Provider, reply: Reply, **options: Any) -> list[Chunk]:

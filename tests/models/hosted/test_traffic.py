@@ -20,15 +20,10 @@ from corral.runtime.models.hosted.traffic.breaker import Breaker
 from corral.runtime.models.hosted.traffic.buckets import Bucket
 from corral.runtime.models.hosted.traffic.headers import Allowance, allowances, wait_asked_for
 from corral.runtime.models.hosted.traffic.lanes import Lane, Place, Traffic
-from tests.models.wire.hosted import ASKED, quiet, serving
+from tests.models.wire.hosted import ASKED, serving
 from tests.models.wire.server import Reply, shape
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
-
-
-@pytest.fixture(autouse=True)
-def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    quiet(monkeypatch)
 
 
 def endpoint(model: str = "m", url: str = "http://127.0.0.1:1/v1") -> Endpoint:

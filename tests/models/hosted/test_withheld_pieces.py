@@ -24,18 +24,13 @@ from corral.runtime.models.contract import (
     Usage,
 )
 from corral.runtime.models.withholding import StandIns, Withholding, _Pieces
-from tests.models.wire.hosted import RUN_CODE, quiet, serving
+from tests.models.wire.hosted import RUN_CODE, serving
 from tests.models.wire.shapes import call_delta, completion, message, text_block
 
 MAIL = "ann.smith@example.org"
 STAND_IN = "[withheld:email#1]"
 EMAILS = Personal(frozenset({"email"}))
 ASKED = ModelRequest([HumanMessage(f"Write to {MAIL}")], tools=(RUN_CODE,))
-
-
-@pytest.fixture(autouse=True)
-def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    quiet(monkeypatch)
 
 
 def joined(chunks: list[Chunk]) -> tuple[str, str, str]:

@@ -189,7 +189,7 @@ async def test_llama_cpp_answers_the_same(tmp_path: Path) -> None:
 
 
 async def test_another_vocabulary_is_refused(tmp_path: Path) -> None:
-    other = with_tokens_swapped(bundled_model(), tmp_path / "other.gguf", 500, 600)
+    other = with_tokens_swapped(bundled_model(), tmp_path / "other.gguf")
     model = drafting_model(str(other))
     with pytest.raises(ModelError, match=r"cannot guess for .*: token 500 is .* instead of"):
         await answer(model, ask("Hi."))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import HumanMessage, SystemMessage
 
-from corral.runtime.models.contract import ModelRequest, Sampling, TokenLogprob
+from corral.runtime.models.contract import FinalChunk, ModelRequest, Sampling, TokenLogprob
 from corral.runtime.models.local.model import LocalModel, LocalOptions
 from corral.runtime.models.local.settings import LocalSettings
 from tests.models.conftest import answer
@@ -55,13 +55,10 @@ ASKED = st.builds(
 )
 
 
-def opened(path: Path, **fields: int) -> LocalModel:
-    return LocalModel(
-        path,
-        options=LocalOptions(
-            context_window=WINDOW, settings=LocalSettings(threads=1, **fields)
-        ),
-    )
+def opened(path: Path, states: Path | None = None, **fields: int) -> LocalModel:
+    local = LocalSettings(threads=1, **fields)
+    options = LocalOptions(context_window=WINDOW, settings=local, states=states)
+    return LocalModel(path, options=options)
 
 
 class Fresh:
@@ -80,12 +77,10 @@ class Fresh:
         return self._made[key]
 
 
-@pytest.fixture(scope="module", params=MADE.values(), ids=MADE)
-def fresh(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Fresh]:
+@pytest.fixture(scope="module", params=list(MADE.values()), ids=list(MADE))
+def fresh(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Fresh:
     write: Callable[[Path], Path] = request.param
-    yield Fresh(write(tmp_path_factory.mktemp("model") / "tiny.gguf"))
+    return Fresh(write(tmp_path_factory.mktemp("model") / "tiny.gguf"))
 
 
 async def told(model: LocalModel, asked: Asked) -> Sequence[TokenLogprob] | None:
@@ -140,3 +135,24 @@ async def test_a_window_that_has_moved_on_is_not_gone_back_to(tmp_path: Path) ->
     for asked in (further, Asked("Other. ", ("beta " * 60,), "b", None), first, further, first):
         assert_same(await told(model, asked) or (), await fresh.answer(asked))
     await model.aclose()
+
+
+async def test_a_window_that_was_saved_is_gone_on_with_and_not_gone_back_to(
+    tmp_path: Path,
+) -> None:
+    fresh = Fresh(write_sliding_window(tmp_path / "tiny.gguf"))
+
+    async def tomorrow(asked: ModelRequest) -> FinalChunk:
+        model = opened(fresh.path, tmp_path / "states", saved_memory_mb=0)
+        final = (await answer(model, asked)).final
+        await model.aclose()
+        return final
+
+    asked = Asked("Shared. ", ("a long way to go " * 8,), "thread", None)
+    one = Sampling(max_tokens=1, temperature=0.0)
+    first = await tomorrow(replace(asked.request, sampling=one))
+    messages = [*asked.request.messages, first.message, HumanMessage("And then?")]
+    second = await tomorrow(replace(asked.request, messages=messages, sampling=one))
+    assert second.usage.cached_tokens >= first.usage.input_tokens
+    again = await tomorrow(asked.request)
+    assert_same(again.logprobs, await fresh.answer(asked))

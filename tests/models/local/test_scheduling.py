@@ -100,6 +100,19 @@ async def test_a_full_line_refuses_at_once(single: LocalModel) -> None:
     await asyncio.gather(*waiting)
 
 
+async def test_who_leaves_the_line_makes_room_in_it_at_once(single: LocalModel) -> None:
+    async with aclosing(single.stream(ask("Tell me a story.", max_tokens=60))) as running:
+        await spoken(running)
+        left = [asyncio.create_task(answer(single, ask("Hi", max_tokens=1))) for _ in range(2)]
+        await asyncio.sleep(0)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        waiting = [asyncio.create_task(answer(single, ask("Hi", max_tokens=1))) for _ in range(2)]
+        await asyncio.sleep(0)
+    assert len(await asyncio.gather(*waiting)) == 2
+
+
 async def test_who_leaves_gives_up_the_place_at_once(single: LocalModel) -> None:
     async with aclosing(single.stream(ask("Count to a thousand.", max_tokens=400))) as stream:
         await spoken(stream)

@@ -23,7 +23,8 @@ from corral.runtime.models.combined.confidence import (
 )
 from corral.runtime.models.combined.contest import REFUSALS
 from corral.runtime.models.combined.identity import identity_of_all
-from corral.runtime.models.combined.usage import billed, of_all, total
+from corral.runtime.models.combined.members import OverMembers
+from corral.runtime.models.combined.usage import answers_of, billed, of_all, total
 from corral.runtime.models.contract import (
     ChatModel,
     Chunk,
@@ -33,7 +34,6 @@ from corral.runtime.models.contract import (
     Usage,
     UsageChunk,
 )
-from corral.runtime.models.media import takes_images
 
 
 @dataclass
@@ -57,31 +57,25 @@ class _Held:
     used: Usage = field(default_factory=Usage)
 
 
-class Cascade:
+class Cascade(OverMembers):
     """A ``ChatModel`` over others, which stay the caller's. ``members``: the cheapest first."""
 
     def __init__(
         self, name: str, members: Sequence[ChatModel], gauge: Gauge, *, threshold: float
     ) -> None:
-        self.name = name
-        self.members = tuple(members)
+        super().__init__(name, members)
         self._gauge = gauge
         self._threshold = threshold
-
-    @property
-    def context_window(self) -> int:
-        """The largest of its members'."""
-        return max(one.context_window for one in self.members)
-
-    @property
-    def takes_images(self) -> bool:
-        """See ``Sighted.takes_images``: the others of its members get text."""
-        return takes_images(*self.members)
 
     @property
     def price(self) -> Price | None:
         """Of all that one request may lead to: every member, their samples and the judge."""
         return of_all(self._all)
+
+    @property
+    def most_answers(self) -> int:
+        """See ``Manifold.most_answers``."""
+        return sum(answers_of(one) for one in self._all)
 
     @property
     def identity(self) -> JsonObject | None:
@@ -122,12 +116,6 @@ class Cascade:
         async with aclosing(cast("Any", self._last(request, account))) as chunks:
             async for chunk in chunks:
                 yield chunk
-
-    def check_complete(self, turns: int) -> None:
-        """Nothing to check: no member has to have answered all turns."""
-
-    async def aclose(self) -> None:
-        """Nothing to free: the members are their owner's."""
 
     async def _holding(
         self, held: _Held, request: ModelRequest, account: _Account

@@ -138,6 +138,11 @@ class Contest:
         except Exception as error:  # noqa: BLE001  carried to who waits, and raised there
             await self._arrivals.put(_Arrival(member, error))
             return
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Nobody has stopped it: something that it waited for was.
         name = member.model.name
         unsaid = ModelError(f"The model {name} ended its answer without saying so.")
         await self._arrivals.put(_Arrival(member, unsaid))

@@ -16,35 +16,30 @@ from corral.jsontypes import JsonObject
 from corral.policies.prices import Price
 from corral.runtime.models.combined.contest import ONE_BY_ONE, ChainTerms, Contest
 from corral.runtime.models.combined.identity import identity_of_all
-from corral.runtime.models.combined.usage import dearest, of_all
+from corral.runtime.models.combined.members import OverMembers
+from corral.runtime.models.combined.usage import answers_of, dearest, of_all
 from corral.runtime.models.contract import ChatModel, Chunk, ModelRequest
-from corral.runtime.models.media import takes_images
 
 
-class Fallback:
+class Fallback(OverMembers):
     """A ``ChatModel`` over others, which stay the caller's. ``members`` are in order."""
 
     def __init__(
         self, name: str, members: Sequence[ChatModel], terms: ChainTerms = ONE_BY_ONE
     ) -> None:
-        self.name = name
-        self.members = tuple(members)
+        super().__init__(name, members)
         self._terms = terms
-
-    @property
-    def context_window(self) -> int:
-        """The largest of its members': a request that is too long for one goes to the next."""
-        return max(one.context_window for one in self.members)
-
-    @property
-    def takes_images(self) -> bool:
-        """See ``Sighted.takes_images``: the others of its members get text."""
-        return takes_images(*self.members)
 
     @property
     def price(self) -> Price | None:
         """The dearest of its members', as one of them answers; with a hedge two are asked."""
         return dearest(self.members) if self._terms.hedge is None else of_all(self.members)
+
+    @property
+    def most_answers(self) -> int:
+        """See ``Manifold.most_answers``."""
+        each = [answers_of(one) for one in self.members]
+        return max(each) if self._terms.hedge is None else sum(each)
 
     @property
     def identity(self) -> JsonObject | None:
@@ -57,9 +52,3 @@ class Fallback:
         async with aclosing(cast("Any", contest.chunks())) as chunks:
             async for chunk in chunks:
                 yield chunk
-
-    def check_complete(self, turns: int) -> None:
-        """Nothing to check: no member has to have answered all turns."""
-
-    async def aclose(self) -> None:
-        """Nothing to free: the members are their owner's."""

@@ -10,6 +10,7 @@ from typing import Any, cast
 from corral.jsontypes import JsonObject
 from corral.policies.prices import Price
 from corral.runtime.models.combined.identity import identity_of_all
+from corral.runtime.models.combined.members import OverMembers
 from corral.runtime.models.combined.settings import RouteRule
 from corral.runtime.models.combined.sizes import (
     has_images,
@@ -17,9 +18,8 @@ from corral.runtime.models.combined.sizes import (
     request_tokens,
     words_of,
 )
-from corral.runtime.models.combined.usage import billed, dearest, price_of
+from corral.runtime.models.combined.usage import answers_of, billed, dearest, price_of
 from corral.runtime.models.contract import ChatModel, Chunk, FinalChunk, ModelRequest, UsageChunk
-from corral.runtime.models.media import takes_images
 
 ANSWER = 1000
 """Tokens of an answer whose length nobody has said, to compare what models would take for it."""
@@ -33,32 +33,26 @@ class Choice:
     because: str
 
 
-class Route:
+class Route(OverMembers):
     """A ``ChatModel`` over others, which stay the caller's. ``models`` are by reference."""
 
     def __init__(
         self, name: str, rules: Iterable[RouteRule], default: str, models: Mapping[str, ChatModel]
     ) -> None:
-        self.name = name
-        self.members = tuple(models.values())
+        super().__init__(name, models.values())
         self._rules = tuple(rules)
         self.default = models[default]
         self._models = models
 
     @property
-    def context_window(self) -> int:
-        """The largest of its models'."""
-        return max(one.context_window for one in self.members)
-
-    @property
-    def takes_images(self) -> bool:
-        """See ``Sighted.takes_images``: the others of its members get text."""
-        return takes_images(*self.members)
-
-    @property
     def price(self) -> Price | None:
         """The dearest of its models'."""
         return dearest(self.members)
+
+    @property
+    def most_answers(self) -> int:
+        """See ``Manifold.most_answers``."""
+        return max(answers_of(one) for one in self.members)
 
     @property
     def identity(self) -> JsonObject | None:
@@ -82,12 +76,6 @@ class Route:
         async with aclosing(cast("Any", choice.model.stream(request))) as chunks:
             async for chunk in chunks:
                 yield _told(chunk, choice)
-
-    def check_complete(self, turns: int) -> None:
-        """Nothing to check: no model has to have answered all turns."""
-
-    async def aclose(self) -> None:
-        """Nothing to free: the models are their owner's."""
 
 
 def _told(chunk: Chunk, choice: Choice) -> Chunk:

@@ -6,7 +6,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields, replace
 
 from corral.policies.prices import Price, Rates, Tier, Tokens
-from corral.runtime.models.contract import ChatModel, FinalChunk, Priced, Usage, UsageChunk
+from corral.runtime.models.contract import (
+    ChatModel,
+    FinalChunk,
+    Manifold,
+    Priced,
+    Usage,
+    UsageChunk,
+)
 
 
 def total(usages: Iterable[Usage]) -> Usage:
@@ -19,6 +26,11 @@ def total(usages: Iterable[Usage]) -> Usage:
 def price_of(model: ChatModel) -> Price | None:
     """What a model says that it costs; ``None`` when nobody knows."""
     return model.price if isinstance(model, Priced) else None
+
+
+def answers_of(model: ChatModel) -> int:
+    """How many answers one request to a model may lead to."""
+    return model.most_answers if isinstance(model, Manifold) else 1
 
 
 def billed(chunk: UsageChunk | FinalChunk, model: ChatModel) -> Usage:

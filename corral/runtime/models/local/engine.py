@@ -182,6 +182,7 @@ def _states(weights: Weights, params: EngineParams) -> StateStore | None:
             memory=params.saved_memory,
             disk=params.saved_disk,
             folder=params.states,
-            cuts=not weights.recurrent,
+            # Of a layer with a window only what it still sees at the end is saved.
+            cuts=not weights.recurrent and weights.window == 0,
         )
     )

@@ -57,6 +57,9 @@ class EngineSpec(Generic[E]):
     beyond_memory: bool = False
 
 
+_STEPS = 20
+"""How often a loading tells how far it is, at most."""
+
 Notices = asyncio.Queue[NoticeChunk | None]
 
 
@@ -67,6 +70,7 @@ class _Loading(Generic[E]):
     done: Future[E] = field(default_factory=Future)
     queues: list[tuple[asyncio.AbstractEventLoop, Notices]] = field(default_factory=list)
     abandoned: bool = False
+    told: int = 0
 
     def join(self) -> Notices:
         """A queue of the running event loop for what is said from now on."""
@@ -250,7 +254,10 @@ class EnginePool:
         return False
 
     def _progress(self, slot: _Slot[E], loading: _Loading[E], done: float) -> bool:
-        loading.say(NoticeChunk(f"loading {slot.spec.name}", done))
+        step = int(done * _STEPS)
+        if step > loading.told:  # llama.cpp tells of every tensor, hundreds of times
+            loading.told = step
+            loading.say(NoticeChunk(f"loading {slot.spec.name}", done))
         loading.abandoned = loading.abandoned or slot.leases == 0
         return not loading.abandoned
 

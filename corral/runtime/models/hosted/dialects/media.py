@@ -48,7 +48,8 @@ def with_results(messages: Sequence[BaseMessage], target: Target) -> list[BaseMe
         return list(messages)
     if not shows_results(target.api, target.model):
         return results_as_text(messages)
-    count, size, shown = 0, 0, []
+    count = size = 0
+    shown: list[BaseMessage] = []
     for message in reversed(messages):
         if isinstance(message, ToolMessage) and (images := images_in(message)):
             count += len(images)

@@ -17,7 +17,7 @@ from corral.runtime.models.local.constraints.grammar import Constraints
 from corral.runtime.models.local.drafting.drafting import Drafting
 from corral.runtime.models.local.native.context import Context
 from corral.runtime.models.local.native.weights import Weights
-from corral.runtime.models.local.scheduling.contract import Generation, Place, Room, Scores, Step
+from corral.runtime.models.local.scheduling.contract import Generation, Room, Scores, Step
 
 
 @dataclass(frozen=True)
@@ -78,10 +78,6 @@ class Answering:
         decoder = Decoder(self._weights, self._context, plan)
         answer = Answer(plan, decoder, emit, lambda at: call_id(request, at))
         return _Drafted(answer, decoder, self._drafting)
-
-    def place(self, request: ModelRequest) -> Place:
-        """Where a request stands in the line."""
-        return Place(request.conversation, request.priority, request.adapters)
 
 
 @dataclass(frozen=True)

@@ -167,10 +167,11 @@ def _callable(request: ModelRequest) -> Sequence[ToolSpec]:
 def _with_output(request: ModelRequest) -> ModelRequest:
     """The request with a word about what the answer has to be, after the newest message."""
     told = _told(request.output)
-    if not told or _must_call(request) or not isinstance(request.messages[-1], HumanMessage):
+    last = request.messages[-1] if request.messages else None
+    if not told or _must_call(request) or not isinstance(last, HumanMessage):
         return request
-    *before, last = request.messages
-    return replace(request, messages=[*before, HumanMessage(f"{last.text}\n\n{told}")])
+    asked = HumanMessage(f"{last.text}\n\n{told}")
+    return replace(request, messages=[*request.messages[:-1], asked])
 
 
 def _told(output: Output | None) -> str:

@@ -9,7 +9,7 @@ from corral.jsontypes import JsonObject
 from corral.runtime.models.contract import Chunk, JsonOutput, TextChunk, ToolCallChunk
 from corral.runtime.models.local.constraints.checks import NotJsonError, parsed, violations
 from corral.runtime.models.local.constraints.grammar import Constraint
-from corral.runtime.models.local.constraints.reading import CallReader, NotACallError, Piece
+from corral.runtime.models.local.constraints.reading import CallReader, NotACallError
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Writing:
         self._undecided = ""
         self._reader = self._new_reader() if constraint.allowed.output is None else None
         self._is_text = not constraint.tools
+        self._is_unreadable = False
         self.written = ""
         self.calls: list[Call] = []
         self.text = ""
@@ -50,7 +51,7 @@ class Writing:
         if self._is_text and text:
             self._show(TextChunk(text))
         elif self._reader is not None and text:
-            self._show_pieces(self._reader.push(text))
+            self._read(self._reader, text)
 
     def problem(self) -> str:
         """What is wrong with it, in words for the model; nothing: it is as it was asked for."""
@@ -84,7 +85,14 @@ class Writing:
             self._is_text = True
         return self._undecided
 
-    def _show_pieces(self, pieces: list[Piece]) -> None:
+    def _read(self, reader: CallReader, text: str) -> None:
+        if self._is_unreadable:
+            return
+        try:
+            pieces = reader.push(text)
+        except NotACallError:  # a tool's name may have a control token in it
+            self._is_unreadable = True
+            return
         for piece in pieces:
             self._show(ToolCallChunk(piece.index, piece.name, piece.args))
 
@@ -103,7 +111,8 @@ class Writing:
 
     def _call_problem(self) -> str:
         reader = self._reader
-        if reader is None or not reader.calls or not reader.calls[-1].ended:
+        is_whole = reader is not None and reader.calls and reader.calls[-1].ended
+        if reader is None or not is_whole or self._is_unreadable:
             raise NotACallError
         self.calls = []
         for call in reader.calls:

@@ -7,28 +7,31 @@ value are untrusted: patterns run in bounded time and every step is counted.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from contextvars import ContextVar
+from collections.abc import Callable, Iterator
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any
 
 from jsonschema import FormatChecker
 from jsonschema.exceptions import ValidationError
 from jsonschema.protocols import Validator
-from jsonschema.validators import Draft4Validator, Draft202012Validator, extend, validator_for
+from jsonschema.validators import (
+    Draft4Validator,
+    Draft201909Validator,
+    Draft202012Validator,
+    validator_for,
+)
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
 from corral.jsontypes import Json, JsonObject, canonical
 from corral.runtime.models.local.constraints.patterns import PatternTimeoutError, found
+from corral.tools.bounded_validators import Keyword, TooMuchWorkError, at_most, bounded
 
 _MAX_STEPS = 100_000
 _SHOWN = 3
 _LONGEST = 200
 _OLD_BOUNDS = ("exclusiveMinimum", "exclusiveMaximum")
 _FORMATS = FormatChecker()
-_steps: ContextVar[list[int]] = ContextVar("_steps")
-_Keyword = Callable[[Any, Any, Any, Any], Iterator[ValidationError] | None]
 
 
 class NotJsonError(Exception):
@@ -55,19 +58,17 @@ def parsed(text: str) -> Any:
 
 def violations(schema: JsonObject | bool, value: Json) -> list[str]:
     """How a value breaks a schema: the first few ways, in words for a model."""
-    token = _steps.set([_MAX_STEPS])
     lines: list[str] = []
     try:
-        for error in _validator(canonical(schema)).iter_errors(value):
-            lines.append(_line(error))
-            if len(lines) == _SHOWN:
-                break
-    except (_TooMuchWorkError, PatternTimeoutError, RecursionError):
+        with at_most(_MAX_STEPS):
+            for error in _validator(canonical(schema)).iter_errors(value):
+                lines.append(_line(error))
+                if len(lines) == _SHOWN:
+                    break
+    except (TooMuchWorkError, PatternTimeoutError, RecursionError):
         lines.append("It is too complex to be checked. Make it smaller.")
     except (Unresolvable, ArithmeticError) as error:
         lines.append(f"It cannot be checked: {error}"[:_LONGEST])
-    finally:
-        _steps.reset(token)
     return lines
 
 
@@ -78,13 +79,12 @@ def knows_format(name: str) -> bool:
 
 def dialect(schema: JsonObject | bool) -> type[Validator]:
     """The dialect that a schema is written in: the newest, unless it says or shows another."""
-    if isinstance(schema, dict) and "$schema" not in schema and _old_bounds(schema):
-        return Draft4Validator
+    if isinstance(schema, dict) and "$schema" not in schema:
+        if _shows(schema, _is_old_bound):
+            return Draft4Validator
+        if _shows(schema, _is_old_list):
+            return Draft201909Validator
     return validator_for(schema, default=Draft202012Validator)
-
-
-class _TooMuchWorkError(Exception):
-    """Checking took more steps than it may."""
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> JsonObject:
@@ -98,14 +98,21 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON number")
 
 
-def _old_bounds(value: Any) -> bool:
+def _shows(value: Any, sign: Callable[[str, Any], bool]) -> bool:
+    """Whether a keyword with its value stands somewhere that only some dialects have."""
     if isinstance(value, list):
-        return any(map(_old_bounds, value))
+        return any(_shows(item, sign) for item in value)
     if not isinstance(value, dict):
         return False
-    if any(isinstance(value.get(name), bool) for name in _OLD_BOUNDS):
-        return True
-    return any(map(_old_bounds, value.values()))
+    return any(sign(name, item) or _shows(item, sign) for name, item in value.items())
+
+
+def _is_old_bound(name: str, value: Any) -> bool:
+    return name in _OLD_BOUNDS and isinstance(value, bool)
+
+
+def _is_old_list(name: str, value: Any) -> bool:
+    return name == "items" and isinstance(value, list)
 
 
 def _line(error: ValidationError) -> str:
@@ -123,31 +130,6 @@ def _validator(text: str) -> Validator:
     schema = json.loads(text)
     made = _bounded(dialect(schema))
     return made(schema, registry=Registry(), format_checker=_FORMATS)
-
-
-@lru_cache(maxsize=8)
-def _bounded(base: type[Validator]) -> type[Validator]:
-    """``base`` with every keyword counted, and those replaced that search for patterns."""
-    keywords: Mapping[str, _Keyword] = base.VALIDATORS
-    replaced: dict[str, _Keyword] = {
-        **keywords,
-        "pattern": _pattern,
-        "patternProperties": _pattern_properties,
-        "additionalProperties": _additional_properties,
-    }
-    known = {name: _counted(check) for name, check in replaced.items() if name in keywords}
-    return cast("type[Validator]", cast("Any", extend)(base, validators=known))
-
-
-def _counted(check: _Keyword) -> _Keyword:
-    def counted(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
-        left = _steps.get()
-        left[0] -= 1
-        if left[0] < 0:
-            raise _TooMuchWorkError
-        yield from check(validator, value, instance, schema) or ()
-
-    return counted
 
 
 def _pattern(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
@@ -181,3 +163,14 @@ def _additional_properties(
             yield ValidationError(f"there is no property {name!r}")
         else:
             yield from validator.descend(instance[name], value, path=name)
+
+
+@lru_cache(maxsize=8)
+def _bounded(base: type[Validator]) -> type[Validator]:
+    """``base`` with those keywords replaced that search for patterns."""
+    replaced: dict[str, Keyword] = {
+        "pattern": _pattern,
+        "patternProperties": _pattern_properties,
+        "additionalProperties": _additional_properties,
+    }
+    return bounded(base, replaced)

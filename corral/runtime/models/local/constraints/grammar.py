@@ -17,6 +17,7 @@ from corral.jsontypes import JsonObject
 from corral.runtime.models.contract import ChoiceOutput, JsonOutput, Output
 from corral.runtime.models.local.constraints.closing import Closing
 from corral.runtime.models.local.constraints.declared import only_declared
+from corral.runtime.models.local.constraints.masks import Mask
 from corral.runtime.models.local.constraints.parameters import ParameterGrammar
 from corral.runtime.models.local.constraints.schemas import Fitted, fit, reason
 from corral.runtime.models.local.constraints.syntax import ID, ID_LENGTH, ID_LETTERS, CallSyntax
@@ -70,6 +71,14 @@ class Constraint:
                 f"{reason(first.get_error())}.",
                 hint="Give the agent fewer tools, or simpler schemas.",
             )
+        started = first.deep_copy()
+        started.compute_ff_tokens()
+        Mask(vocabulary.n_vocab).allowed(started)
+        if started.is_error():
+            raise ModelError(
+                f"{', '.join(self.tools) or 'The output'}: nothing fits the schema.",
+                hint="Correct it: it refers to itself without an end, or contradicts itself.",
+            )
         self._first = first
 
     def start(self) -> LLMatcher:
@@ -81,15 +90,6 @@ class Constraint:
         """The token that begins every call."""
         prefix = self.allowed.syntax.prefix if self.allowed.syntax else ""
         return int(self._vocabulary.tokenizer.tokenize_str(prefix, parse_special=True)[0])
-
-    @cached_property
-    def trigger_tokens(self) -> frozenset[int]:
-        """The control token that begins a call, if it is one: it has no text to be found by."""
-        trigger = self.allowed.syntax.trigger if self.allowed.syntax else ""
-        tokenizer = self._vocabulary.tokenizer
-        tokens = tokenizer.tokenize_str(trigger, parse_special=True) if trigger else []
-        special = len(tokens) == 1 and tokenizer.is_special_token(tokens[0])
-        return frozenset(tokens) if special else frozenset()
 
     @cached_property
     def closing(self) -> Closing:
@@ -230,7 +230,13 @@ class Constraints:
 
     def get(self, allowed: Allowed) -> Constraint:
         """The constraint, compiled once."""
-        key = allowed.key
+        try:
+            key = allowed.key
+        except (RecursionError, TypeError, ValueError) as error:
+            raise ModelError(
+                f"A schema of the request is not JSON, or is nested too deep: {error}.",
+                hint="Correct or simplify it.",
+            ) from None
         with self._lock:
             if key in self._made:
                 self._made.move_to_end(key)

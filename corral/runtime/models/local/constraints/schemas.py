@@ -75,6 +75,7 @@ def _text(schema: JsonObject | bool) -> str:
     # Not sorted: a model writes the properties in the order of the schema.
     try:
         text = json.dumps(schema, ensure_ascii=False, allow_nan=False)
+        text.encode()
     except RecursionError:
         raise RefusedSchemaError("it is nested too deep") from None
     except (TypeError, ValueError) as error:
@@ -117,7 +118,10 @@ def _fitted(schema: JsonObject | bool, walk: Walk, doubt: Doubt) -> Fitted:
 
 def _failure(schema: JsonObject, *, one_of_as_any: bool) -> str | None:
     style = {**STYLE, "coerce_one_of": one_of_as_any}
-    grammar = LLMatcher.grammar_from_json_schema({**schema, "x-guidance": style})
+    try:
+        grammar = LLMatcher.grammar_from_json_schema({**schema, "x-guidance": style})
+    except ValueError as error:  # a number that only Python can write
+        return str(error)[:100]
     failed, messages = LLMatcher.validate_grammar_with_warnings(grammar)
     return reason(messages[0]) if failed else None
 

@@ -135,7 +135,9 @@ class _Walker:
             made[keyword] = self._nested(keyword, value, place)
         elif keyword in (*_NAMED, *_LISTED, *_SINGLE):
             made[keyword] = self._nested(keyword, value, place)
-        elif keyword in _PLAIN:
+        elif keyword in _COUNTS:
+            made[keyword] = int(value)
+        elif keyword in (*_KEPT, *_BOUNDS, "pattern", "format"):
             made[keyword] = value
         elif keyword == "$ref":
             self._check_reference(value, path)
@@ -278,6 +280,16 @@ def _number(keyword: str, value: Any, path: str) -> None:
         raise RefusedSchemaError(f"{path}/{keyword} is {value!r:.60}, which cannot be")
 
 
+def _schema(keyword: str, value: Any, path: str) -> None:
+    if not isinstance(value, dict | bool):
+        raise RefusedSchemaError(f"{path}/{keyword} is {value!r:.60} and no schema")
+
+
+def _object(keyword: str, value: Any, path: str) -> None:
+    if not isinstance(value, dict):
+        raise RefusedSchemaError(f"{path}/{keyword} is not an object")
+
+
 def _anything(keyword: str, value: Any, path: str) -> None:
     del keyword, value, path
 
@@ -286,6 +298,8 @@ _PLAIN: Mapping[str, Callable[[str, Any, str], None]] = {
     **dict.fromkeys(_KEPT, _anything),
     **dict.fromkeys(_COUNTS, _count),
     **dict.fromkeys(_BOUNDS, _number),
+    **dict.fromkeys(("not", "if", "then", "else", "contains", "propertyNames"), _schema),
+    **dict.fromkeys(("dependentRequired", "dependentSchemas", "dependencies"), _object),
     "type": _type,
     "required": _names,
     "enum": _values,

@@ -77,7 +77,7 @@ def match_model(name: str, models: Sequence[FoundModel]) -> FoundModel:
 
     Raises ``NotFoundError`` that lists what was meant if it is not one.
     """
-    wanted = name.casefold()
+    wanted = name.casefold().removesuffix(".gguf")
     exact = [model for model in models if wanted in _folded(model)]
     ends = [
         model
@@ -125,7 +125,7 @@ def resolve_model(
         return _only_model(path)
     if path.exists() or name.startswith(("/", "./", "../", "~")):
         return FoundModel((name,), "path", path, FileFacts())
-    return match_model(name.removesuffix(".gguf"), find_models(folders, environ))
+    return match_model(name, find_models(folders, environ))
 
 
 def _only_model(folder: Path) -> FoundModel:

@@ -42,7 +42,7 @@ class Context:
         self._params = params
         self.n_vocab = weights.n_vocab
         self.n_ctx = int(C.llama_n_ctx(self._handle))
-        self._seen = int(C.llama_model_n_swa(weights.handle))
+        self._window = weights.window
         self._row_type = ctypes.c_float * self.n_vocab
 
     @property
@@ -104,7 +104,7 @@ class Context:
         to others, also when there are empty ones. Says nothing of a recurrent model.
         """
         first = C.llama_memory_seq_pos_min(self._memory, sequence)
-        return bool(self._seen == 0 or 0 <= first <= max(0, length - self._seen))
+        return bool(self._window == 0 or 0 <= first <= max(0, length - self._window))
 
     def drop(self, sequence: int) -> None:
         """Empty a sequence. What it shares stays with the others."""

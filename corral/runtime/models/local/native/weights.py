@@ -44,6 +44,8 @@ class Weights:
             C.llama_model_is_recurrent(self.handle) or C.llama_model_is_hybrid(self.handle)
         )
         """Part of what was read is one state: there is no way back to an earlier one."""
+        self.window = int(C.llama_model_n_swa(self.handle))
+        """How many tokens a layer with a sliding window sees; 0: all layers see everything."""
 
     def close(self) -> None:
         """Free the weights, after every context over them. Safe to call twice."""

@@ -40,11 +40,14 @@ class Job:
         self._cancelled = threading.Event()
 
     @property
+    def is_cancelled(self) -> bool:
+        """Whether nobody waits for it any more."""
+        return self._cancelled.is_set()
+
+    @property
     def is_over(self) -> bool:
         """Whether nobody waits for it any more, or it took too long."""
-        return self._cancelled.is_set() or (
-            self._ends is not None and time.monotonic() > self._ends
-        )
+        return self.is_cancelled or (self._ends is not None and time.monotonic() > self._ends)
 
     def emit(self, chunk: Chunk) -> None:
         """Hand a chunk to who waits, with the next mail."""
@@ -56,7 +59,7 @@ class Job:
 
     def give_up(self) -> None:
         """End a job that is over."""
-        if self._cancelled.is_set():
+        if self.is_cancelled:
             self.end()
             return
         self.end(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from corral.runtime.models.local.native.context import Context
 from corral.runtime.models.local.scheduling.cache import CachedSequence, PrefixCache, common
@@ -39,15 +39,22 @@ class Placing:
         run.settle(self._sequence(run, source, length))
         return True
 
-    def save_idle(self) -> None:
-        """Write the conversations that nobody goes on with at the moment to the disk."""
+    def save_idle(self, is_wanted: Callable[[], bool] = lambda: False) -> bool:
+        """Write the conversations that nobody goes on with at the moment to the disk.
+
+        Stops where ``is_wanted`` says that there is something better to do; returns whether all
+        are written.
+        """
         if self._states is None:
-            return
+            return True
         for sequence in self.cache.sequences:
+            if is_wanted():
+                return False
             held = _held(sequence)
             if sequence.conversation and not sequence.busy and not self._states.is_saved(held):
                 self._states.save(held, self._context.save_state(sequence.number))
         self._states.save_kept()
+        return True
 
     def close(self) -> None:
         """Write all that others may go on with, and stop."""
@@ -112,9 +119,10 @@ class Placing:
 
     def _restore(self, run: Run, saved: Saved, data: bytes | bytearray) -> None:
         number = self.cache.new()
-        if self._context.load_state(number, data) is None:
-            self.cache.give_back(number)
-            return
+        while self._context.load_state(number, data) is None:
+            if not self.cache.evict():  # it may fit into the room that another leaves
+                self.cache.give_back(number)
+                return
         sequence = self.cache.add(number, run.place.adapters, run.goal[: saved.shared])
         if saved.shared < saved.length:
             self._context.cut(number, saved.shared)

@@ -22,6 +22,8 @@ class Queue:
     def put(self, job: Job) -> None:
         """Join the line. Raises ``ModelError`` when it is full."""
         if len(self._jobs) >= self._limit:
+            self._jobs = [waiting for waiting in self._jobs if not waiting.is_cancelled]
+        if len(self._jobs) >= self._limit:
             raise ModelError(
                 f"{len(self._jobs):,} requests wait for the model already.",
                 hint="Ask again later, run fewer agents at once, or raise queue of [local].",

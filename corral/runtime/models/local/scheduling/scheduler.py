@@ -106,30 +106,48 @@ class Scheduler:
         """The engine's thread, from its beginning to its end."""
         error: BaseException | None = None
         try:
-            while self._wait():
-                self._round()
+            while self._serve():
+                pass
+            self._placing.close()
         except BaseException as broken:  # noqa: BLE001  # nobody may wait for a dead thread
             error = broken
         self._stop(error)
 
+    def _serve(self) -> bool:
+        """One round, once there is something to do; ``False``: there never will be."""
+        try:
+            if not self._wait():
+                return False
+            self._round()
+        except Exception as error:  # noqa: BLE001  # what goes wrong is not for who comes next
+            for run in tuple(self._runs):
+                self._leave(run, damaged=True).end(_failed(error))
+                run.close()
+            self.mail.send()
+        return True
+
     def _wait(self) -> bool:
         """Wait until there is something to do; ``False``: there never will be."""
+        while not self._is_wanted(within=_SAVE_AFTER if self._unsaved else None):
+            self._unsaved = False
+            self._unsaved = not self._placing.save_idle(self._is_wanted)
         with self._changed:
-            while not (self._queue or self._runs or self._calls or self._closing):
-                if not self._changed.wait(_SAVE_AFTER if self._unsaved else None):
-                    self._unsaved = False
-                    self._placing.save_idle()
             calls, self._calls = self._calls, []
         for call in calls:
             call()
         return bool(self._queue or self._runs or not self._closing)
 
+    def _is_wanted(self, within: float | None = 0) -> bool:
+        """Whether there is something to do within so many seconds (``None``: wait for it)."""
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: bool(self._queue or self._runs or self._calls or self._closing), within
+            )
+
     def _stop(self, error: BaseException | None) -> None:
         with self._changed:
             self._closing = True
             jobs = [*self._runs.values(), *self._queue.remove_all()]
-        if error is None:
-            self._placing.close()
         for job in jobs:
             job.end(_failed(error) if error else _closed())
         self.mail.send()
