@@ -40,6 +40,12 @@ TRACE_KEYS = [
     "run",
     "attempts",
     "ended",
+    "cached_tokens",
+    "cache_write_tokens",
+    "reasoning_tokens",
+    "first_token_ms",
+    "generation_ms",
+    "answered_by",
 ]
 
 
