@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,15 @@ def plain_model() -> LocalModel:
     return LocalModel(
         options=LocalOptions(defaults=defaults, context_window=1024, settings=ONE_THREAD)
     )
+
+
+@pytest.fixture
+async def repeatable_model() -> AsyncIterator[LocalModel]:
+    """One that nobody else uses, with a cache so short that scores do not depend on the place."""
+    short = ONE_THREAD.model_copy(update={"cache_tokens": 448})
+    model = LocalModel(options=LocalOptions(context_window=384, settings=short))
+    yield model
+    await model.aclose()
 
 
 @pytest.fixture

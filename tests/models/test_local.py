@@ -33,12 +33,12 @@ async def test_a_question_is_answered_in_a_stream(local_model: LocalModel) -> No
     assert 0 < got.final.usage.output_tokens <= 48
 
 
-async def test_the_seed_decides(local_model: LocalModel) -> None:
+async def test_the_seed_decides(repeatable_model: LocalModel) -> None:
     def hot(seed: int | None) -> ModelRequest:
         sampling = Sampling(max_tokens=16, temperature=1.5, seed=seed)
         return ask("Invent a name for a ship.", sampling=sampling)
 
-    texts = [(await answer(local_model, hot(seed))).pieces for seed in (7, 8, 7, None, None)]
+    texts = [(await answer(repeatable_model, hot(seed))).pieces for seed in (7, 8, 7, None, None)]
     assert texts[0] == texts[2]
     assert texts[0] != texts[1]
     assert texts[3] == texts[4]

@@ -74,7 +74,7 @@ def test_a_model_is_no_adapter(base: GgufInfo) -> None:
 
 
 async def test_with_without_and_at_no_strength_on_one_loaded_model(
-    local_model: LocalModel, lora: Path
+    repeatable_model: LocalModel, lora: Path
 ) -> None:
     def asked(*adapters: Adapter) -> ModelRequest:
         return ModelRequest(
@@ -83,9 +83,9 @@ async def test_with_without_and_at_no_strength_on_one_loaded_model(
             sampling=Sampling(max_tokens=5, temperature=0.0),
         )
 
-    alone = await answer(local_model, asked())
+    alone = await answer(repeatable_model, asked())
     at_once = [asked(), asked(Adapter(str(lora))), asked(Adapter(str(lora), 0.0))]
-    plain, changed, off = await asyncio.gather(*(answer(local_model, one) for one in at_once))
+    plain, changed, off = await asyncio.gather(*(answer(repeatable_model, one) for one in at_once))
     assert plain.final.message.content == alone.final.message.content
     assert off.final.message.content == alone.final.message.content
     assert changed.final.message.content != alone.final.message.content
