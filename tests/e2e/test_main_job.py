@@ -14,10 +14,12 @@ import corral.mcp_servers
 from tests.e2e.shell import Shell, bubblewrap, processes_with, turn
 
 RESULT = ["type", "run", "thread", "status", "output", "usage", "steps"]
-USAGE = {"input_tokens", "output_tokens", "cost_usd"}
+USAGE = {"input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "cost_usd"}
 TRACE = [
     *("seq", "kind", "name", "status", "request", "result", "started_at", "duration_ms"),
     *("input_tokens", "output_tokens", "cost_usd", "path", "run", "attempts", "ended"),
+    *("cached_tokens", "cache_write_tokens", "reasoning_tokens", "first_token_ms"),
+    *("generation_ms", "answered_by"),
 ]
 SUM = (
     "import csv\n"

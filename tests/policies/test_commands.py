@@ -478,7 +478,7 @@ DISGUISES: list[Callable[[str], str]] = [
     lambda s: f"ls | {s}",
     lambda s: f"ls\n{s}",
     lambda s: f"ls & {s}",
-    lambda s: f"ls $({s})",
+    lambda s: f"ls $( {s})",  # with the space, as $(( begins arithmetic
     lambda s: f'ls "$({s})"',
     lambda s: f"ls <({s})",
     lambda s: f"x=$({s})",

@@ -57,7 +57,9 @@ def summary(found: Comparison) -> Table:
         shown.add_row(name, clean(mine), clean(its), differs)
     more = found.figures_b.minus(found.figures_a)
     for name, words in _FIGURES.items():
-        if name == "cost_usd" and not found.figures_a.cost_usd and not found.figures_b.cost_usd:
+        if name in _WHERE_ANY and not any(
+            getattr(one, name) for one in (found.figures_a, found.figures_b)
+        ):
             continue
         cells = (_figure(name, one) for one in (found.figures_a, found.figures_b))
         shown.add_row(words, *cells, _difference(name, more))
@@ -88,6 +90,8 @@ _FIGURES = {
     "wall_ms": "wall time",
 }
 
+_WHERE_ANY = frozenset({"cost_usd", "cached_tokens", "reasoning_tokens"})
+"""Figures that are left out where both runs have none."""
 
 _NOTHING = Figures(*(0 for _ in fields(Figures)))
 

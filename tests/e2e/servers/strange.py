@@ -1,4 +1,4 @@
-"""A server on stdio whose tool has a schema that no grammar can express: items must differ."""
+"""A server on stdio whose tool has a schema that no grammar can express: nothing fits it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 PICK = {
     "name": "pick",
-    "description": "Pick things, each once.",
+    "description": "Pick things.",
     "inputSchema": {
         "type": "object",
-        "properties": {"of": {"type": "array", "items": {"type": "string"}, "uniqueItems": True}},
+        "properties": {"of": {"type": "array", "minItems": 3, "maxItems": 2}},
         "required": ["of"],
     },
 }

@@ -63,10 +63,10 @@ async def test_threads_that_alternate_are_not_evaluated_again(local_model: Local
             texts += [str(got.final.message.content), f"And then, {round_}?"]
 
 
-async def test_a_sequence_that_was_left_behind_stays_of_use(local_model: LocalModel) -> None:
-    first = await answer(local_model, turn("One. " * 40, conversation="left"))
-    await answer(local_model, turn("Two. " * 40, conversation="other"))
-    again = await answer(local_model, turn("One. " * 40))
+async def test_a_sequence_that_was_left_behind_stays_of_use(repeatable_model: LocalModel) -> None:
+    first = await answer(repeatable_model, turn("One. " * 40, conversation="left"))
+    await answer(repeatable_model, turn("Two. " * 40, conversation="other"))
+    again = await answer(repeatable_model, turn("One. " * 40))
     assert again.final.usage.cached_tokens == first.final.usage.input_tokens - 1
     assert shown(again) == shown(first)
 

@@ -122,7 +122,8 @@ async def test_who_leaves_gives_up_the_place_at_once(single: LocalModel) -> None
 
 
 async def test_who_leaves_in_the_middle_of_a_prompt_ends_it() -> None:
-    model = LocalModel(options=LocalOptions(context_window=2048, settings=ONE_THREAD))
+    # A window that no other test has, so that nobody else's tokens are counted.
+    model = LocalModel(options=LocalOptions(context_window=1920, settings=ONE_THREAD))
     await model.warm()
     long = asyncio.create_task(answer(model, ask("word " * 1500, max_tokens=1)))
     while model.evaluated_tokens == 0:  # noqa: ASYNC110  # nothing tells of it
@@ -133,18 +134,21 @@ async def test_who_leaves_in_the_middle_of_a_prompt_ends_it() -> None:
     await model.aclose()
 
 
-async def test_a_long_prompt_lets_the_others_go_on(local_model: LocalModel) -> None:
-    async with aclosing(local_model.stream(ask("Tell me a story.", max_tokens=200))) as story:
+async def test_a_long_prompt_lets_the_others_go_on() -> None:
+    # A window that no other test has: the story is as long as it is in an empty cache.
+    model = LocalModel(options=LocalOptions(context_window=1856, settings=ONE_THREAD))
+    async with aclosing(model.stream(ask("Tell me a story.", max_tokens=200))) as story:
         await spoken(story)
-        before = local_model.evaluated_tokens
-        long = asyncio.create_task(answer(local_model, ask("noise " * 900, max_tokens=1)))
+        before = model.evaluated_tokens
+        long = asyncio.create_task(answer(model, ask("noise " * 900, max_tokens=1)))
         told = 0
-        while local_model.evaluated_tokens - before < 600:
+        while model.evaluated_tokens - before < 600:
             await spoken(story)
             told += 1
         assert told >= 10
         assert not long.done()
         long.cancel()
+    await model.aclose()
 
 
 async def test_a_deadline_ends_an_answer(single: LocalModel) -> None:
