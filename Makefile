@@ -27,7 +27,7 @@ demo: setup ## Run the main job on the input in examples/, without a keyboard
 	@.venv/bin/python examples/demo.py $(ARGS)
 
 test: setup ## Run the everyday tests; ARGS="-m ''" adds the slow ones, as CI does
-	@.venv/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
+	@bash scripts/test.sh $(ARGS)
 
 check: setup ## Run the formatter's check, the linters, the type checkers and the house tests
 	.venv/bin/ruff format --check $(PATHS)

@@ -61,14 +61,17 @@ def emit_all(records: Iterable[Record]) -> None:
 def console(stream: TextIO | None = None) -> Console:
     """A Rich console on ``stream`` (standard output), without markup, emoji or highlighting.
 
-    Text from outside can then never be read as markup. A pipe gets lines that are wide enough
-    to be searched, and no colour.
+    Text from outside can then never be read as markup. A pipe gets each sentence on one line,
+    to be searched, wide tables, and no colour.
     """
     from rich.console import Console
 
     target = stream or sys.stdout
-    width = None if target.isatty() else 160
-    return Console(file=target, markup=False, emoji=False, highlight=False, width=width)
+    piped = not target.isatty()
+    width = 160 if piped else None
+    return Console(
+        file=target, markup=False, emoji=False, highlight=False, width=width, soft_wrap=piped
+    )
 
 
 def note(text: str) -> None:

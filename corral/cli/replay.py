@@ -184,19 +184,18 @@ def _show(replayed: Replayed) -> None:
     report = replayed.report
     assert report is not None
     out = console()
-    piped = not out.is_terminal  # lines stay whole there, to be searched
     line = status(report.status)
     line.append(f"  {report.effects} effects, {report.reused} reused, ", style="")
     line.append(f"{report.executed} executed  ")
     line.append(f"{duration(replayed.milliseconds)}, {replayed.speed:,.0f} a second", style="dim")
     out.print(line)
     for change in report.changed:
-        out.print(f"changed since: {clean(change)}", style="yellow", soft_wrap=piped)
+        out.print(f"changed since: {clean(change)}", style="yellow")
     if report.divergence:
         head, *diff = clean(report.divergence).splitlines()
-        out.print(f"first divergence: {head}", soft_wrap=piped)
+        out.print(f"first divergence: {head}")
         for row in diff:
-            out.print(_diff_line(row), soft_wrap=piped)
+            out.print(_diff_line(row))
 
 
 def _diff_line(row: str) -> Text:

@@ -45,10 +45,13 @@ def test_the_list(place: Place, models: Path) -> None:
 
 
 def test_the_table(place: Place, models: Path) -> None:
+    deep = models.joinpath(*["a folder with a long name"] * 6)
+    write_gguf(deep / "deep.gguf", "llama98")
     shown = place.corral("models", "list").out
     for text in ("local:tiny-Q4_K_M", "bundled", "embeddings", "does not know", "anthropic:NAME"):
         assert text in shown
-    assert "\nlocal:new: " in shown, "what is broken is said in a line of its own"
+    (broken,) = [line for line in shown.splitlines() if line.startswith("local:deep: ")]
+    assert "'llama98'" in broken, "what is broken is said in a line of its own, however long"
 
 
 def test_a_folder_and_a_bare_name(place: Place, models: Path) -> None:

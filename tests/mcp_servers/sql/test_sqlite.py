@@ -12,6 +12,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.mcp_servers.client import ENVELOPE, RawClient
@@ -225,6 +226,9 @@ def test_a_library_that_crashes_is_started_again(patient: RawClient) -> None:
     server = patient.process.pid
     tasks = Path(f"/proc/{server}/task").iterdir()
     (worker,) = [one for task in tasks for one in (task / "children").read_text().split()]
+    used = psutil.Process(int(worker)).cpu_times
+    before = used().user
+    wait_until(lambda: used().user > before + 0.2, "the query, which never rests")
     os.kill(int(worker), signal.SIGKILL)
     said = patient.receive()["result"]["content"][0]["text"]
     assert "killed by SIGKILL" in said
