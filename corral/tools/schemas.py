@@ -11,19 +11,16 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import lru_cache
-from typing import Annotated, Any
+from typing import Any
 
 from jsonschema.exceptions import ValidationError, best_match
 from jsonschema.protocols import Validator
 from jsonschema.validators import Draft202012Validator, validator_for
-from pydantic import StringConstraints, TypeAdapter
-from pydantic import ValidationError as PydanticError
-from pydantic_core import SchemaError as PydanticSchemaError
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
 from corral.jsontypes import Json, JsonObject, canonical
-from corral.tools.bounded_validators import Keyword, TooMuchWorkError, at_most, bounded
+from corral.tools.bounded_validators import Keyword, TooMuchWorkError, at_most, bounded, matches
 from corral.tools.contract import ToolSpec
 from corral.tools.text import clean, one_line
 
@@ -234,27 +231,8 @@ def _additional(check: Keyword) -> Keyword:
 
 def _pattern(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
     del schema
-    if validator.is_type(instance, "string") and not _matches(value, instance):
+    if validator.is_type(instance, "string") and matches(value, instance) is False:
         yield ValidationError(f"{one_line(instance, 80)!r} does not match {one_line(value, 80)!r}")
-
-
-def _matches(pattern: str, text: str) -> bool:
-    matcher = _matcher(pattern)
-    if matcher is not None:
-        try:
-            matcher.validate_python(text)
-        except PydanticError:
-            return False
-    return True
-
-
-@lru_cache(maxsize=256)
-def _matcher(pattern: str) -> TypeAdapter[str] | None:
-    """A matcher on pydantic's linear-time engine; ``None`` for a pattern that it does not know."""
-    try:
-        return TypeAdapter(Annotated[str, StringConstraints(pattern=pattern)])
-    except PydanticSchemaError:
-        return None
 
 
 def _unique_items(

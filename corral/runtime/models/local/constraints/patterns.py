@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Annotated, Any
+from typing import Any
 
 import regex  # type: ignore[import-untyped]  # it has no stubs
-from pydantic import StringConstraints, TypeAdapter
-from pydantic import ValidationError as PydanticError
-from pydantic_core import SchemaError as PydanticSchemaError
+
+from corral.tools.bounded_validators import matches
 
 _LONGEST_BACKTRACKING = 500
 _SECONDS = 0.2
@@ -20,7 +19,7 @@ class PatternTimeoutError(Exception):
 
 def usable(pattern: str) -> bool:
     """Whether ``found`` can search for it at all."""
-    return _linear(pattern) is not None or _backtracking(pattern) is not None
+    return matches(pattern, "") is not None or _backtracking(pattern) is not None
 
 
 def found(pattern: str, text: str) -> bool:
@@ -29,26 +28,14 @@ def found(pattern: str, text: str) -> bool:
     What the linear engine does not know (looking around, back-references) goes to one that gives
     up. Raises ``PatternTimeoutError``.
     """
-    linear = _linear(pattern)
-    if linear is not None:
-        try:
-            linear.validate_python(text)
-        except PydanticError:
-            return False
-        return True
+    matched = matches(pattern, text)
+    if matched is not None:
+        return matched
     compiled = _backtracking(pattern)
     try:
         return compiled is None or compiled.search(text, timeout=_SECONDS) is not None
     except TimeoutError:
         raise PatternTimeoutError from None
-
-
-@lru_cache(maxsize=256)
-def _linear(pattern: str) -> TypeAdapter[str] | None:
-    try:
-        return TypeAdapter(Annotated[str, StringConstraints(pattern=pattern)])
-    except PydanticSchemaError:
-        return None
 
 
 @lru_cache(maxsize=64)
