@@ -30,7 +30,8 @@ def cut_off(place: Place, tmp_path: Path) -> dict[str, str]:
         'sandbox = false\n[agents.assistant]\nservers = ["ledger"]\nfacts = 0\n'
         '[[rules]]\ntool = "ledger__*"\nuntrusted = true\naction = "allow"\n'
     )
-    calls = [{"name": "ledger__pay", "args": {"what": what}} for what in CALLS]
+    # None of them is answered before all are cut off; a further try is at once.
+    calls = [{"name": "ledger__pay", "args": {"what": what, "stall": 60}} for what in CALLS]
     script = [{"text": "Paying.", "tool_calls": calls}, {"text": "All is paid."}]
     (place.scripts / "pay.yaml").write_text(json.dumps(script))
 
@@ -105,7 +106,7 @@ def test_the_repl_asks_in_the_same_words(place: Place, cut_off: dict[str, str]) 
         capture_output=True,
         text=True,
         env=place.env,
-        timeout=100,
+        timeout=250,
         check=False,
     )
     assert done.returncode == 0, done.stderr

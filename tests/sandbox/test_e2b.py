@@ -186,6 +186,10 @@ async def test_a_connection_that_breaks_in_a_command_is_told(
     assert (await sandbox.run(Command(("echo", "on")))).stdout == b"on\n"
 
 
+_SLOWLY = "import time\nfor n in range(50): print(n, flush=True); time.sleep(0.02)"
+"""Writes in many pieces, of which not all can be sent as one."""
+
+
 async def test_a_connection_that_breaks_in_a_session_is_told_and_the_next_call_works(
     standin: StandIn, sandbox: E2BSandbox
 ) -> None:
@@ -193,7 +197,7 @@ async def test_a_connection_that_breaks_in_a_session_is_told_and_the_next_call_w
     await session.run("x = 1")
     standin.fail("/execute", cut=1)
     with pytest.raises(SandboxError, match="run the code"):
-        await session.run("for n in range(50): print(n, flush=True)")
+        await session.run(_SLOWLY)
     assert (await session.run("x")).value == "1"
 
 
