@@ -97,6 +97,14 @@ def test_info_heeds_the_settings(place: Place, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("CORRAL_LOCAL__CACHE_TOKENS", "4096")
     (facts,) = place.corral("models", "info", "local", "--json").lines
     assert (facts["context_window"], facts["cache_tokens"]) == (1024, 4096)
+    if not facts["gpus"]:
+        assert facts["flash_attention"] == "off"
+        monkeypatch.setenv("CORRAL_LOCAL__FLASH_ATTENTION", "on")
+        (flash,) = place.corral("models", "info", "local", "--json").lines
+        assert flash["flash_attention"] == "on"
+        assert flash["working_bytes"] < facts["working_bytes"]
+    monkeypatch.setenv("CORRAL_LOCAL__FLASH_ATTENTION", "perhaps")
+    assert "flash_attention" in place.corral("models", "info", "local").err
 
 
 def test_info_of_a_hosted_model(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

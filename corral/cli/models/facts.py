@@ -105,6 +105,7 @@ def _memory(info: GgufInfo, settings: Settings) -> JsonObject:
         "cache_bytes": plan.cache,
         "cache_bytes_per_token": plan.per_token,
         "working_bytes": plan.working,
+        "flash_attention": plan.flash_attention,
         "memory_bytes": plan.host_bytes,
         "gpu_bytes": plan.gpu_bytes,
         "gpu_layers": f"{plan.gpu_layers} of {plan.layers}",

@@ -11,14 +11,16 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 
 from corral.runtime.models.contract import FinalChunk, ModelRequest, Sampling
 from corral.runtime.models.local.model import LocalModel, LocalOptions
+from corral.runtime.models.local.settings import LocalSettings
 from tests.models.conftest import ONE_THREAD
 
 SYSTEM = "You know these facts. " + " ".join(f"Item {n} costs {n * 7} coins." for n in range(20))
 
 
-async def talk(states: Path, conversation: str, questions: list[str]) -> None:
+async def talk(states: Path, conversation: str, flash: str, questions: list[str]) -> None:
     """Ask questions one after the other, and print a line of JSON about each."""
-    options = LocalOptions(context_window=1024, states=states, settings=ONE_THREAD)
+    settings = LocalSettings.model_validate({**ONE_THREAD.model_dump(), "flash_attention": flash})
+    options = LocalOptions(context_window=1024, states=states, settings=settings)
     model = LocalModel(options=options)
     await model.warm()
     messages: list[BaseMessage] = [SystemMessage(SYSTEM)]
@@ -41,4 +43,4 @@ async def talk(states: Path, conversation: str, questions: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(talk(Path(sys.argv[1]), sys.argv[2], sys.argv[3:]))
+    asyncio.run(talk(Path(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4:]))

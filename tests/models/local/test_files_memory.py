@@ -13,6 +13,7 @@ from corral.runtime.models.local.files.machine import cgroup_memory
 from corral.runtime.models.local.files.memory import (
     CacheShape,
     Machine,
+    MemoryPlan,
     Wanted,
     cache_shape,
     context_window,
@@ -20,6 +21,7 @@ from corral.runtime.models.local.files.memory import (
 )
 from corral.runtime.models.local.files.sizes import shown_bytes
 from corral.runtime.models.local.model import bundled_model
+from corral.runtime.models.local.settings import FlashAttention
 from tests.models.local.ggufs import write_gguf
 
 GIB = 1024**3
@@ -108,9 +110,47 @@ def test_gpu_layers_are_those_that_fit(layered: GgufInfo) -> None:
     assert plan_memory(layered, Wanted(gpu_layers=-1), Machine(8 * GIB)).gpu_layers == 0
 
 
+MIB = 1024**2
+
+
+def test_flash_attention_is_off_on_a_cpu_unless_the_cache_is_large() -> None:
+    info = read_gguf(bundled_model())
+
+    def planned(tokens: int, flash: FlashAttention = "auto", **limits: int) -> MemoryPlan:
+        asked = Wanted(2048, tokens, flash_attention=flash, **limits)
+        return plan_memory(info, asked, Machine(8 * GIB))
+
+    assert planned(4096).flash_attention == planned(32_768).flash_attention == "off"
+    assert planned(33_024).flash_attention == "on"
+    assert planned(65_536, "off").flash_attention == "off"
+    assert planned(4096, "on").flash_attention == "on"
+    # Scores of 128 tokens by 9 heads, and the mask: what llama.cpp allocates is within a few MiB.
+    more = planned(16_384, "off").working - planned(16_384, "on").working
+    assert more == 128 * 16_384 * (9 + 1) * 4
+    assert planned(16_384, memory=planned(16_384).host_bytes).flash_attention == "off"
+    assert planned(16_384, memory=planned(16_384).host_bytes - MIB).flash_attention == "on"
+
+
+def test_flash_attention_on_a_gpu_is_left_to_llama_cpp(layered: GgufInfo) -> None:
+    def planned(flash: FlashAttention = "auto", layers: int | None = None) -> MemoryPlan:
+        asked = Wanted(gpu_layers=layers, flash_attention=flash)
+        return plan_memory(layered, asked, Machine(8 * GIB, [gpu(8 * GIB)]))
+
+    assert planned().flash_attention == "auto"
+    assert planned(layers=0).flash_attention == "off"
+    assert planned("off").flash_attention == "off"
+    assert planned("off").gpu_bytes > planned().gpu_bytes == planned("on").gpu_bytes
+
+
+def test_without_flash_attention_layers_store_as_wide_values(tmp_path: Path) -> None:
+    heads = {"attention.head_count": 4, "attention.head_count_kv": [1, 4], "block_count": 2}
+    info = read_gguf(write_gguf(tmp_path / "v.gguf", settings=heads))
+    assert cache_shape(info).per_token == (5 * 8 + 2 * 4 * 8) * 2, "keys as they are, values as 4"
+
+
 def test_what_is_on_a_gpu_is_not_taken_of_the_machine(layered: GgufInfo) -> None:
     on_gpu = plan_memory(layered, Wanted(), Machine(8 * GIB, [gpu(8 * GIB)]))
-    without = plan_memory(layered, Wanted(), Machine(8 * GIB))
+    without = plan_memory(layered, Wanted(flash_attention="on"), Machine(8 * GIB))
     assert on_gpu.gpu_bytes > 4 * 64 * 1024**2
     assert on_gpu.host_bytes + on_gpu.gpu_bytes == without.host_bytes
 

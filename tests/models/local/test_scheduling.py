@@ -137,7 +137,9 @@ async def test_who_leaves_in_the_middle_of_a_prompt_ends_it() -> None:
 async def test_a_long_prompt_lets_the_others_go_on() -> None:
     # A window that no other test has: the story is as long as it is in an empty cache.
     model = LocalModel(options=LocalOptions(context_window=1856, settings=ONE_THREAD))
-    async with aclosing(model.stream(ask("Tell me a story.", max_tokens=200))) as story:
+    async with aclosing(
+        model.stream(ask("Tell me a long story about a fox.", max_tokens=200))
+    ) as story:
         await spoken(story)
         before = model.evaluated_tokens
         long = asyncio.create_task(answer(model, ask("noise " * 900, max_tokens=1)))

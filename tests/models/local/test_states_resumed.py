@@ -17,15 +17,19 @@ from corral.runtime.models.local.model import bundled_model
 from corral.runtime.models.local.native.context import Context, Span
 from corral.runtime.models.local.native.params import ContextParams, WeightsParams
 from corral.runtime.models.local.native.weights import Weights
+from corral.runtime.models.local.settings import FlashAttention
 from corral.runtime.models.local.states.held import identity
 from corral.runtime.models.local.states.removal import state_files, taken
 
 FIRST, SECOND = "What does item 3 cost?", "And item 4?"
 
 
-def process(states: Path, conversation: str, *questions: str) -> list[dict[str, Any]]:
+def process(
+    states: Path, conversation: str, *questions: str, flash: str = "auto"
+) -> list[dict[str, Any]]:
     """What a new process says about each of these questions."""
-    command = [sys.executable, "-m", "tests.models.local.resuming", str(states), conversation]
+    script = [sys.executable, "-m", "tests.models.local.resuming"]
+    command = [*script, str(states), conversation, flash]
     root = Path(__file__).parents[3]
     done = subprocess.run(
         [*command, *questions], cwd=root, check=True, capture_output=True, text=True
@@ -49,6 +53,17 @@ def test_another_process_goes_on_where_the_first_ended(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
+def test_a_state_of_another_attention_is_not_read(tmp_path: Path) -> None:
+    (cold,) = process(tmp_path, "thread", FIRST)
+    (flash,) = process(tmp_path, "thread", FIRST, flash="on")
+    (again,) = process(tmp_path, "thread", FIRST, flash="on")
+    assert (cold["cached"], flash["cached"], again["cached"]) == (0, 0, again["input"] - 1)
+    (back,) = process(tmp_path, "thread", FIRST, flash="off")
+    assert (back["cached"], back["text"]) == (back["input"] - 1, cold["text"])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_a_damaged_state_is_evaluated_anew(tmp_path: Path) -> None:
     (cold,) = process(tmp_path, "thread", FIRST)
     (state,) = state_files(tmp_path)
@@ -66,13 +81,19 @@ def weights() -> Iterator[Weights]:
     loaded.close()
 
 
-def context(weights: Weights) -> Context:
-    return Context(weights, ContextParams(n_cells=256, n_batch=64, n_sequences=2, n_threads=1))
+def context(weights: Weights, flash: FlashAttention) -> Context:
+    params = ContextParams(
+        n_cells=256, n_batch=64, n_sequences=2, n_threads=1, flash_attention=flash
+    )
+    return Context(weights, params)
 
 
-def test_a_state_that_was_cut_continues_like_its_own_beginning(weights: Weights) -> None:
+@pytest.mark.parametrize("flash", ["on", "off"])
+def test_a_state_that_was_cut_continues_like_its_own_beginning(
+    weights: Weights, flash: FlashAttention
+) -> None:
     tokens = weights.tokenize("One two three four five six seven eight nine ten eleven twelve.")
-    first = context(weights)
+    first = context(weights, flash)
     first.evaluate([Span(0, 0, tokens[:8], 1)])
     first.evaluate([Span(0, 8, tokens[8:9], 1)])
     expected = first.logits(0).copy()
@@ -80,7 +101,10 @@ def test_a_state_that_was_cut_continues_like_its_own_beginning(weights: Weights)
     data = first.save_state(0)
     first.close()
 
-    second = context(weights)
+    other = context(weights, "on" if flash == "off" else "off")
+    assert other.load_state(1, data) is None, "values lie the other way round"
+    other.close()
+    second = context(weights, flash)
     assert second.load_state(1, data)
     assert second.cut(1, 8)
     second.evaluate([Span(1, 8, tokens[8:9], 1)])

@@ -18,6 +18,7 @@ from corral.runtime.models.local.answering.answering import Answering, Answering
 from corral.runtime.models.local.drafting.drafting import Drafting
 from corral.runtime.models.local.files.adapters import AdapterStore
 from corral.runtime.models.local.files.gguf import GgufInfo
+from corral.runtime.models.local.files.memory import CPU_BATCH, GPU_BATCH
 from corral.runtime.models.local.native.context import Context
 from corral.runtime.models.local.native.library import build
 from corral.runtime.models.local.native.params import ContextParams, WeightsParams
@@ -27,13 +28,12 @@ from corral.runtime.models.local.scheduling.evaluating import Evaluator
 from corral.runtime.models.local.scheduling.job import Emit, Job
 from corral.runtime.models.local.scheduling.placing import Placing
 from corral.runtime.models.local.scheduling.scheduler import Limits, Scheduler
+from corral.runtime.models.local.settings import FlashAttention
 from corral.runtime.models.local.states.held import identity
 from corral.runtime.models.local.states.store import StateOptions, StateStore
 
 T = TypeVar("T")
 
-_CPU_BATCH, _GPU_BATCH = 128, 512
-"""Tokens of one evaluation, which is what a request that was cancelled may still cost."""
 _CPU_BESIDE, _GPU_BESIDE = 32, 256
 """Tokens of prompts that are evaluated with the next tokens of answers."""
 _ROWS = 17
@@ -60,6 +60,7 @@ class EngineParams:
     saved_disk: int = 0
     states: Path | None = None
     memory_bytes: int = 0
+    flash_attention: FlashAttention = "auto"
 
 
 class Engine:
@@ -95,6 +96,7 @@ class Engine:
         return {
             "context_window": self._params.window,
             "cache_tokens": self._context.n_ctx,
+            "flash_attention": self._params.flash_attention,
             "sequences": len(cache.sequences),
             "evaluated_tokens": self.evaluated_tokens,
             **({"saved": self._states.facts()} if self._states else {}),
@@ -127,7 +129,7 @@ class Engine:
     def _open(self, params: EngineParams) -> None:
         weights, on_gpu = self._weights, params.gpu_layers != 0
         _ = weights.tokenizer  # made while the user waits anyway, and not at the first tool call
-        n_batch = min(_GPU_BATCH if on_gpu else _CPU_BATCH, params.cache_tokens)
+        n_batch = min(GPU_BATCH if on_gpu else CPU_BATCH, params.cache_tokens)
         self._context = Context(
             weights,
             ContextParams(
@@ -136,10 +138,15 @@ class Engine:
                 n_sequences=params.parallel * (2 if weights.recurrent else 3) + 2,
                 n_threads=params.n_threads,
                 n_rows=min(n_batch, params.parallel * _ROWS),
+                flash_attention=params.flash_attention,
             ),
         )
         self._drafting = Drafting(
-            params.draft, weights, n_ctx=params.window, n_threads=params.n_threads
+            params.draft,
+            weights,
+            n_ctx=params.window,
+            n_threads=params.n_threads,
+            flash_attention=params.flash_attention,
         )
         self._answerings: dict[AnsweringOptions, Answering] = {}
         self._adapters = AdapterStore(weights)
@@ -175,7 +182,12 @@ class Engine:
 def _states(weights: Weights, params: EngineParams) -> StateStore | None:
     if not params.saved_memory and not params.saved_disk:
         return None
-    facts = {"build": build(), "gpu_layers": params.gpu_layers}
+    facts = {
+        "build": build(),
+        "gpu_layers": params.gpu_layers,
+        # Without it values lie in the cache the other way round, and scores are not the same.
+        "flash_attention": params.flash_attention,
+    }
     return StateStore(
         StateOptions(
             identity=identity(weights.info.path, facts),

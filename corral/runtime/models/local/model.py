@@ -240,6 +240,7 @@ def _load(
         saved_disk=settings.saved_disk_mb * _MB if options.states else 0,
         states=options.states,
         memory_bytes=plan.host_bytes,
+        flash_attention=plan.flash_attention,
     )
     loaded: Engine = engine.Engine(info, params, tell)
     return loaded

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
+
+FlashAttention: TypeAlias = Literal["auto", "on", "off"]
 
 
 class LocalSettings(BaseModel):
@@ -16,6 +18,10 @@ class LocalSettings(BaseModel):
     threads: int | None = Field(default=None, ge=1, description="CPU threads; all when left out.")
     gpu_layers: int | Literal["auto"] = Field(
         default="auto", description="Layers on the GPU; auto: as many as fit, -1: all."
+    )
+    flash_attention: FlashAttention = Field(
+        default="auto",
+        description="Flash attention; auto: by the device, off for a small cache on a CPU.",
     )
     parallel: int = Field(
         default=8, ge=1, le=64, description="Answers of one model that are made at once."

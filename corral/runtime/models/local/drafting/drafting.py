@@ -12,6 +12,7 @@ from corral.runtime.models.local.drafting.pacing import PacedDrafter
 from corral.runtime.models.local.files.gguf import read_gguf
 from corral.runtime.models.local.native.params import WeightsParams
 from corral.runtime.models.local.native.weights import Weights
+from corral.runtime.models.local.settings import FlashAttention
 
 NONE, NGRAM = "none", "ngram"
 
@@ -27,13 +28,21 @@ class Drafting:
     ``ModelError`` for a file that is no model, or one with another vocabulary than ``target``.
     """
 
-    def __init__(self, draft: str, target: Weights, *, n_ctx: int, n_threads: int) -> None:
+    def __init__(
+        self,
+        draft: str,
+        target: Weights,
+        *,
+        n_ctx: int,
+        n_threads: int,
+        flash_attention: FlashAttention = "auto",
+    ) -> None:
         # What cannot go back cannot take a wrong guess back either.
         self._draft = NONE if target.recurrent else draft
         self._model: DraftModel | None = None
         self._lent = False
         if self._draft not in (NONE, NGRAM):
-            self._model = _opened(Path(draft), target, n_ctx, n_threads)
+            self._model = _opened(Path(draft), target, n_ctx, n_threads, flash_attention)
 
     def drafter(self) -> Drafter | None:
         """What guesses for a new answer, if something does. Close it with the answer."""
@@ -70,10 +79,14 @@ class _Loan:
             owner.give_back()
 
 
-def _opened(path: Path, target: Weights, n_ctx: int, n_threads: int) -> DraftModel:
+def _opened(
+    path: Path, target: Weights, n_ctx: int, n_threads: int, flash_attention: FlashAttention
+) -> DraftModel:
     weights = Weights(read_gguf(path.expanduser()), WeightsParams())
     try:
-        return DraftModel(weights, target, n_ctx=n_ctx, n_threads=n_threads)
+        return DraftModel(
+            weights, target, n_ctx=n_ctx, n_threads=n_threads, flash_attention=flash_attention
+        )
     except BaseException:
         weights.close()
         raise

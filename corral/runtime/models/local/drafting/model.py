@@ -11,6 +11,7 @@ from corral.errors import ModelError
 from corral.runtime.models.local.native.context import Context, Span
 from corral.runtime.models.local.native.params import ContextParams
 from corral.runtime.models.local.native.weights import Weights
+from corral.runtime.models.local.settings import FlashAttention
 from corral.runtime.models.local.states.held import token_bytes
 from corral.runtime.models.local.states.prefixes import common
 
@@ -28,12 +29,21 @@ class DraftModel:
     Raises ``ModelError`` when its vocabulary is not that of ``target``.
     """
 
-    def __init__(self, weights: Weights, target: Weights, *, n_ctx: int, n_threads: int) -> None:
+    def __init__(
+        self,
+        weights: Weights,
+        target: Weights,
+        *,
+        n_ctx: int,
+        n_threads: int,
+        flash_attention: FlashAttention = "auto",
+    ) -> None:
         check_vocabularies(weights, target)
         batch = min(_BATCH, n_ctx)
         self._weights = weights
         self._n_vocab = min(weights.n_vocab, target.n_vocab)
-        self._context = Context(weights, ContextParams(n_ctx, batch, 1, n_threads))
+        params = ContextParams(n_ctx, batch, 1, n_threads, flash_attention=flash_attention)
+        self._context = Context(weights, params)
         self._held: list[int] = []
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from corral.runtime.models.local.files.build import Gpu
 from corral.runtime.models.local.files.gguf import GgufInfo
-from corral.runtime.models.local.settings import LocalSettings
+from corral.runtime.models.local.settings import FlashAttention, LocalSettings
 
 MAX_DEFAULT_CONTEXT = 32_768
 """A window that nobody asked for is no larger: its cache takes memory from the start."""
@@ -23,7 +23,15 @@ _CACHE_SHARE = 8
 _NUMBER = 2
 """Bytes of a number in the cache of keys and values (F16); a recurrent state has twice as many."""
 
-_BATCH = 512
+CPU_BATCH, GPU_BATCH = 128, 512
+"""Tokens of one evaluation, which is what a request that was cancelled may still cost."""
+
+_MOST_WITHOUT_FLASH = 32_768
+"""Tokens of a cache on the CPU up to which flash attention is off; see ``_flash_attention``."""
+
+_PADDING = 256
+"""llama.cpp rounds the cells of a cache up to a multiple of this."""
+
 _GPU_RESERVE = 512 * 1024**2
 """What is left free on every GPU for the display and for llama.cpp's own buffers."""
 
@@ -42,12 +50,17 @@ class CacheShape:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the user has settled; ``None`` leaves it to the plan. ``gpu_layers`` -1: all."""
+    """What the user has settled; ``None`` leaves it to the plan. ``gpu_layers`` -1: all.
+
+    ``memory`` is the most that all models may take, in bytes.
+    """
 
     context_window: int | None = None
     cache_tokens: int | None = None
     gpu_layers: int | None = None
     parallel: int = 8
+    flash_attention: FlashAttention = "auto"
+    memory: int | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +78,7 @@ class MemoryPlan:
     A conversation may have ``context_window`` tokens; all of them share ``cache_tokens``.
     ``weights``, ``cache`` and ``working`` are in bytes, wherever they are; ``gpu_bytes`` of them
     are on GPUs, with ``gpu_layers`` of the ``layers`` (the output counts as one).
+    ``flash_attention`` "auto", with layers on GPUs, leaves it to llama.cpp.
     """
 
     context_window: int
@@ -76,6 +90,7 @@ class MemoryPlan:
     working: int
     gpu_bytes: int
     per_token: int
+    flash_attention: FlashAttention = "on"
 
     @property
     def host_bytes(self) -> int:
@@ -84,7 +99,7 @@ class MemoryPlan:
 
 
 def cache_shape(info: GgufInfo) -> CacheShape:
-    """How large a model's cache is."""
+    """How large a model's cache is; without flash attention all layers store as wide values."""
     heads = info.counts("attention.head_count")
     stored = info.counts("attention.head_count_kv", max(heads, default=0))
     shared = info.count("attention.shared_kv_layers")
@@ -93,7 +108,7 @@ def cache_shape(info: GgufInfo) -> CacheShape:
     key = info.count("attention.key_length", head)
     value = info.count("attention.value_length", head)
     return CacheShape(
-        per_token=sum(stored) * (key + value) * _NUMBER,
+        per_token=(sum(stored) * key + _widest(stored) * value) * _NUMBER,
         per_sequence=_state_size(info) * 2 * _NUMBER * _recurrent_layers(info, stored),
     )
 
@@ -118,6 +133,8 @@ def wanted(settings: LocalSettings, context_window: int | None) -> Wanted:
         cache_tokens=settings.cache_tokens,
         gpu_layers=None if settings.gpu_layers == "auto" else settings.gpu_layers,
         parallel=settings.parallel,
+        flash_attention=settings.flash_attention,
+        memory=None if settings.memory_mb is None else settings.memory_mb * 1024**2,
     )
 
 
@@ -127,10 +144,15 @@ def plan_memory(info: GgufInfo, wanted: Wanted, machine: Machine) -> MemoryPlan:
     shape = cache_shape(info)
     tokens = _cache_tokens(wanted, window, shape, machine)
     cache = shape.size(tokens, wanted.parallel)
-    working = _working(info)
+    asked = wanted.flash_attention
+    working = _working(info) + (_scores(info, GPU_BATCH, tokens) if asked == "off" else 0)
     sizes = _Sizes(info, cache, working)
     layers = info.layers + 1
     on_gpu = _gpu_layers(wanted, layers, sizes, machine.gpus)
+    flash = asked
+    if on_gpu == 0:
+        flash = _flash_attention(info, wanted, machine, tokens, cache)
+        working = _working(info) + (_scores(info, CPU_BATCH, tokens) if flash == "off" else 0)
     return MemoryPlan(
         context_window=window,
         cache_tokens=tokens,
@@ -141,7 +163,43 @@ def plan_memory(info: GgufInfo, wanted: Wanted, machine: Machine) -> MemoryPlan:
         working=working,
         gpu_bytes=sizes.on_gpu(on_gpu) if machine.gpus else 0,
         per_token=shape.per_token,
+        flash_attention=flash,
     )
+
+
+def _flash_attention(
+    info: GgufInfo, wanted: Wanted, machine: Machine, tokens: int, cache: int
+) -> FlashAttention:
+    """Which way of attention is the faster one on a CPU.
+
+    llama.cpp's flash attention takes six (one token) to ten times (a short turn) as long for each
+    token of the thread. Without it every cell up to the last one in use is computed, also those of
+    other conversations. So off loses where a thread is less than a sixth to a tenth of what the
+    cache holds, and the more the larger the cache is: with 900 tokens of 14,400 a token takes
+    twice as long, with 900 of 900 two thirds, with 4,000 of 4,000 a third. Scores take room, too
+    (``_scores``): where that does not fit, it is on.
+    """
+    if wanted.flash_attention != "auto":
+        return wanted.flash_attention
+    limit = min(machine.memory, wanted.memory or machine.memory)
+    needs = info.weights_bytes + cache + _working(info) + _scores(info, CPU_BATCH, tokens)
+    return "off" if tokens <= _MOST_WITHOUT_FLASH and needs <= limit else "on"
+
+
+def _scores(info: GgufInfo, batch: int, tokens: int) -> int:
+    """What attention takes without flash: a number for each token, cell and head, and the mask.
+
+    Measured: llama.cpp's compute buffer for 128 tokens, 9 heads and 16,384 cells is 83 MiB, of
+    which this says 80, for 512 tokens 331 and 320; it shares the room with the other buffers.
+    """
+    heads = max(info.counts("attention.head_count"), default=0)
+    padded = -(-tokens // _PADDING) * _PADDING
+    return min(batch, tokens) * padded * (heads + 1) * 4 if heads else 0
+
+
+def _widest(stored: Sequence[int]) -> int:
+    """Heads of values of all layers, where each has as many as the one that has most."""
+    return max(stored, default=0) * sum(1 for heads in stored if heads)
 
 
 def _recurrent_layers(info: GgufInfo, stored: Sequence[int]) -> int:
@@ -173,7 +231,7 @@ def _working(info: GgufInfo) -> int:
     """The buffers of one evaluation: the scores of its tokens, and a few rows of each layer."""
     rows = info.vocabulary + 8 * info.count("embedding_length")
     rows += 4 * max(info.counts("feed_forward_length"), default=0)
-    return _BATCH * rows * 4
+    return GPU_BATCH * rows * 4
 
 
 @dataclass(frozen=True)

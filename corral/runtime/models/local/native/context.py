@@ -20,6 +20,11 @@ from corral.runtime.models.local.native.samplers import Sampler
 from corral.runtime.models.local.native.weights import Weights
 
 _NO_ROOM = 1
+_FLASH = {
+    "auto": int(C.LLAMA_FLASH_ATTN_TYPE_AUTO),
+    "on": int(C.LLAMA_FLASH_ATTN_TYPE_ENABLED),
+    "off": int(C.LLAMA_FLASH_ATTN_TYPE_DISABLED),
+}
 
 
 @dataclass(frozen=True)
@@ -203,6 +208,7 @@ def _new(weights: Weights, params: ContextParams) -> Any:
     settings.n_threads = params.n_threads
     settings.n_threads_batch = params.n_threads
     settings.no_perf = True
+    settings.flash_attn_type = _FLASH[params.flash_attention]
     settings.n_outputs_max = max(params.n_rows, params.n_sequences)
     # One pool of cells, which sequences share; a sliding window forgets as little as it can, so
     # that a sequence can be cut, and shared, nearly anywhere.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from corral.runtime.models.local.settings import FlashAttention
+
 
 @dataclass(frozen=True)
 class WeightsParams:
@@ -16,7 +18,8 @@ class WeightsParams:
 class ContextParams:
     """A context's size: cells of the cache in tokens, what one evaluation takes, sequences.
 
-    ``n_rows`` is how many tokens of one evaluation can have scores.
+    ``n_rows`` is how many tokens of one evaluation can have scores. ``flash_attention`` "auto" is
+    llama.cpp's own choice: on where the device of a layer can do it.
     """
 
     n_cells: int
@@ -24,6 +27,7 @@ class ContextParams:
     n_sequences: int
     n_threads: int
     n_rows: int = 64
+    flash_attention: FlashAttention = "auto"
 
 
 @dataclass(frozen=True)
