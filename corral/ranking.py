@@ -10,7 +10,7 @@ import math
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 
 K1 = 1.2
 B = 0.75
@@ -63,32 +63,42 @@ def rank(query: Sequence[str], documents: Mapping[str, Counter[str]]) -> list[st
     ``documents`` maps an id to its terms and their counts. Among equals, the later one in the
     mapping comes first.
     """
-    if not documents:
-        return []
-    wanted = set(query)
-    lengths = {key: counts.total() for key, counts in documents.items()}
-    average = max(1.0, sum(lengths.values()) / len(documents))
-    idf = _idf(wanted, documents.values())
-    scores: dict[str, float] = {}
-    for key, counts in documents.items():
-        norm = K1 * (1 - B + B * lengths[key] / average)
-        # Sorted, so that the sum is the same on every machine.
-        score = sum(
-            idf[term] * counts[term] * (K1 + 1) / (counts[term] + norm)
-            for term in sorted(wanted & counts.keys())
-        )
-        if score > 0:
-            scores[key] = score
+    scores = Bm25(documents, only=set(query)).scores(query)
     order = {key: place for place, key in enumerate(documents)}
     return sorted(scores, key=lambda key: (-scores[key], -order[key]))
 
 
-def _idf(wanted: set[str], documents: Iterable[Counter[str]]) -> dict[str, float]:
-    holding: Counter[str] = Counter()
-    total = 0
-    for counts in documents:
-        total += 1
-        holding.update(wanted & counts.keys())
-    return {
-        term: math.log(1 + (total - holding[term] + 0.5) / (holding[term] + 0.5)) for term in wanted
-    }
+class Bm25:
+    """Documents, ready to be asked for: what BM25 needs of them is counted once.
+
+    ``documents`` maps an id to its terms and their counts; with ``only``, no other terms can be
+    asked for.
+    """
+
+    def __init__(self, documents: Mapping[str, Counter[str]], only: Set[str] | None = None) -> None:
+        lengths = {key: counts.total() for key, counts in documents.items()}
+        average = max(1.0, sum(lengths.values()) / max(1, len(documents)))
+        self._count = len(documents)
+        self._holding: dict[str, list[tuple[str, float]]] = {}
+        for key, counts in documents.items():
+            norm = K1 * (1 - B + B * lengths[key] / average)
+            for term in counts if only is None else only & counts.keys():
+                weight = counts[term] * (K1 + 1) / (counts[term] + norm)
+                self._holding.setdefault(term, []).append((key, weight))
+
+    def scores(self, query: Iterable[str]) -> dict[str, float]:
+        """The documents that share a term with the query, and how well they fit it."""
+        return self.weighted_scores(dict.fromkeys(query, 1.0))
+
+    def weighted_scores(self, query: Mapping[str, float]) -> dict[str, float]:
+        """``scores``, where each term of the query counts as much as its weight says."""
+        found: dict[str, float] = {}
+        # Sorted, so that the sum is the same on every machine.
+        for term in sorted(query):
+            holding = self._holding.get(term, ())
+            for key, weight in holding:
+                found[key] = found.get(key, 0.0) + query[term] * self._idf(len(holding)) * weight
+        return found
+
+    def _idf(self, holding: int) -> float:
+        return math.log(1 + (self._count - holding + 0.5) / (holding + 0.5))

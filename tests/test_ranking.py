@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from corral.memory.ranking import rank, stem, terms
+from corral.ranking import rank, stem, terms
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Which of many tools an agent is offered: those that fit what it is asked."""
