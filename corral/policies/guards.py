@@ -18,7 +18,7 @@ from corral.policies.texts import texts_of
 
 LAYER = "built in"
 
-_CONFIGURATION = ("**/corral.toml", "**/*.policy.toml")
+_CONFIGURATION = ("**/corral.toml", "**/*.policy.toml", "**/.corral/**")
 _GIT = ("**/.git/**",)
 _LONGEST_PATH = 4096
 _BETWEEN_WORDS = re.compile(r"""[\s'"=;|&<>(){}$,`]+""")
@@ -49,7 +49,7 @@ def guard(call: ToolCall, files: Sequence[str]) -> Decision | None:
 def _protected(files: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Patterns of what no agent may write besides git's files, and what their names hold."""
     own = (*_CONFIGURATION, *(f"{escape(file.rstrip('/'))}/**" for file in files))
-    return own, ("corral.toml", ".policy.toml", ".git", *map(_last, files))
+    return own, ("corral.toml", ".policy.toml", ".corral", ".git", *map(_last, files))
 
 
 def _paths(call: ToolCall) -> Iterator[str]:

@@ -1,17 +1,16 @@
 """Layers of policies, and the decision on a call: the strictest opinion among them.
 
 The organisation's policy, the project's, the user's and the session's each say what they think of a
-call, or nothing. So a layer can only narrow what another allows. What no rule can change is a
-layer as well (``guards.py``), and so is what follows from where a call's content came from
-(``provenance/guard.py``).
+call, or nothing, and so do those of the agents that make it. So a layer can only narrow what
+another allows. What no rule can change is a layer as well (``guards.py``), and so is what follows
+from where a call's content came from (``provenance/guard.py``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import get_args
 
 from corral.policies import guards
 from corral.policies.conditions import describe
@@ -25,7 +24,7 @@ from corral.policies.rules import Decision, LayerName, Policy, Rule
 PROVENANCE = "provenance"
 DEFAULT = "default"
 STANDING = "standing"
-LAYERS: tuple[LayerName, ...] = get_args(LayerName)
+LAYERS: tuple[LayerName, ...] = ("organisation", "project", "user", "session")
 _STRICTNESS = {"allow": 0, "ask": 1, "deny": 2}
 
 
@@ -43,19 +42,52 @@ class Opinion:
 
 
 @dataclass(frozen=True)
+class AgentLayer:
+    """The policy of an agent: it holds for its calls and for those of all agents below it.
+
+    ``agents`` are the names from the run's own agent down to it. ``is_whole``: a call that no rule
+    covers is decided as where there is no policy; else the layer has no opinion on it.
+    """
+
+    agents: tuple[str, ...]
+    policy: Policy
+    is_whole: bool = True
+
+    @cached_property
+    def index(self) -> Index:
+        """The rules, compiled."""
+        return Index.of(self.policy)
+
+    def opinion(self, call: ToolCall) -> Opinion | None:
+        """What the layer thinks of a call; ``None`` also where it is not about the agent's."""
+        if call.agents[: len(self.agents)] != self.agents:
+            return None
+        first = self.index.first(call)
+        if first is not None:
+            is_preset = first.placed.policy in PRESETS
+            return Opinion(first.decision.layer, first.decision, first.rule, is_preset)
+        if not self.is_whole:
+            return None
+        label = f"the policy of the agent {self.agents[-1]}"
+        unruled = replace(_unruled(call), rule=label, layer=self.policy.layer)
+        return Opinion(self.policy.layer, unruled)
+
+
+@dataclass(frozen=True)
 class Layered:
     """The policies that hold together.
 
     ``guarded`` are files and folders that no agent may write, besides the files that the policies
     come from. ``on_untrusted`` is what becomes of a call that untrusted content may have asked for.
     ``private_hosts`` are patterns of hosts of the own network: what is fetched there is nobody
-    else's.
+    else's. ``agents`` are the policies of single agents.
     """
 
     layers: tuple[Policy, ...] = ()
     guarded: tuple[str, ...] = ()
     on_untrusted: provenance.OnUntrusted = "ask"
     private_hosts: tuple[str, ...] = ()
+    agents: tuple[AgentLayer, ...] = ()
 
     @classmethod
     def of(cls, *policies: Policy) -> Layered:
@@ -77,7 +109,8 @@ class Layered:
     @cached_property
     def files(self) -> tuple[str, ...]:
         """The files and folders that no agent may write."""
-        read = (file for policy in self.layers for file in policy.all_files())
+        policies = (*self.layers, *(layer.policy for layer in self.agents))
+        read = (file for policy in policies for file in policy.all_files())
         return tuple(dict.fromkeys((*read, *self.guarded)))
 
 
@@ -107,7 +140,11 @@ def opinions(policy: Layered, call: ToolCall) -> list[Opinion]:
     if objection is not None and not any(_overrules(one, call) for one in said):
         decision = Decision(objection.action, objection.reason, None, PROVENANCE)
         found.append(Opinion(PROVENANCE, decision))
-    return found if said else [*found, Opinion(DEFAULT, _unruled(call))]
+    if not said:
+        found.append(Opinion(DEFAULT, _unruled(call)))
+    # After all others, and never in place of the default: an agent's policy only narrows.
+    narrowing = (layer.opinion(call) for layer in policy.agents)
+    return [*found, *(one for one in narrowing if one is not None)]
 
 
 def strictest(found: Sequence[Opinion]) -> Decision:

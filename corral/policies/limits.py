@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
+from operator import add
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -47,7 +48,7 @@ class Spent:
 
     def plus(self, more: Spent) -> Spent:
         """This and what was used on top of it."""
-        return Spent(*(a + b for a, b in zip(astuple(self), astuple(more), strict=True)))
+        return Spent(*map(add, vars(self).values(), vars(more).values()))
 
 
 def check_step(limits: RunLimits, steps: int, agent: str) -> str | None:

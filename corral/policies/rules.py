@@ -23,7 +23,7 @@ from corral.policies.provenance.sources import SourceRule
 
 Action = Literal["allow", "ask", "deny"]
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
-LayerName = Literal["organisation", "project", "user", "session"]
+LayerName = Literal["organisation", "project", "user", "session", "agent"]
 
 Name = Annotated[str, Field(min_length=1)]
 Count = Annotated[StrictInt, Field(ge=0)]

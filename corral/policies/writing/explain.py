@@ -75,6 +75,11 @@ def explain(policy: Layered, call: ToolCall, standing: Sequence[Rule] = ()) -> E
         for one, index in zip(policy.layers, policy.indexes, strict=True)
         if index.first(call) is None
     )
+    silent += tuple(
+        f"{one.policy.layer} ({one.policy.name} of {one.agents[-1]})"
+        for one in policy.agents
+        if one.opinion(call) is None
+    )
     near = tuple(islice(_near_misses(policy, call, found, standing), _MOST_NEAR))
     changes = tuple(dict.fromkeys(_changes(decision, found, near)))
     return Explanation(call, decision, tuple(found), silent, near, changes)
@@ -154,6 +159,8 @@ def _way_past(opinion: Opinion) -> str:
                 "An allow rule for such calls, in your own configuration, holds in spite of what "
                 "was read; for content whose readers you have named it must say private = true."
             )
+        case "agent":
+            who = "only another policy of that agent changes it"
         case "organisation":
             who = "only who keeps that file can change it"
         case _ if decision.source:

@@ -1,0 +1,1 @@
+"""Agents that are written as Markdown files with front matter."""

@@ -1,0 +1,1 @@
+"""``corral agents``: the agents that there are, what they would do, and new ones."""
