@@ -29,10 +29,11 @@ from langchain_core.messages import (
     ToolMessage,
 )
 
-from corral.jsontypes import canonical
-from corral.memory.fit import fit, opener, water_level
+from corral.jsontypes import JsonObject, canonical
+from corral.memory.fit import fit, opening, water_level
 from corral.memory.history import repair
 from corral.memory.labelled import joined_label, labelled
+from corral.memory.notes import is_notes
 from corral.memory.tokens import estimate_tokens, message_tokens, shorten
 from corral.policies.provenance.labels import PUBLIC, Label
 
@@ -43,6 +44,7 @@ __all__ = [
     "message_budget",
     "plan",
     "repair",
+    "stands_for",
     "summary_request",
     "visible",
 ]
@@ -131,8 +133,11 @@ def visible(
     covered: int,
     *,
     budget: int | None = None,
+    label: Label = PUBLIC,
 ) -> list[BaseMessage]:
     """What the model sees of the thread: the summary, labelled, then what it does not cover.
+
+    The summary has the ``label`` that it was made with, and that of all that it stands for.
 
     Where the cut lies inside a turn, the user's message that opened the turn follows the
     summary. With ``budget``, whatever is still too long is abridged with a visible note. The
@@ -142,10 +147,9 @@ def visible(
     head: list[BaseMessage] = []
     if summary:
         text = summary if budget is None else shorten(summary, _summary_tokens(budget) * 2)
-        head.append(labelled(HumanMessage(_SUMMARY_NOTE + text), joined_label(messages[:covered])))
-    pinned = opener(messages, covered)
-    if pinned is not None:
-        head.append(pinned)
+        about = label.join(joined_label(messages[:covered]))
+        head.append(labelled(HumanMessage(_SUMMARY_NOTE + text), about))
+    head += opening(messages, covered)
     if budget is None:
         return head + rest
     return fit(head, rest, budget, _cuts(rest, 0))
@@ -179,6 +183,19 @@ def accept_summary(compaction: Compaction, answer: str) -> str:
     return shorten(text, compaction.summary_tokens * 2)
 
 
+def stands_for(compaction: Compaction, covered: int, before: str) -> JsonObject:
+    """What the new summary is of: the first ``covered`` messages of the thread.
+
+    ``ids`` are those of the messages that it takes in itself, and ``after`` names the answer with
+    the summary that it goes on from (``before``; empty for the first).
+    """
+    record: JsonObject = {
+        "messages": covered,
+        "ids": [message.id for message in compaction.old if message.id],
+    }
+    return {**record, "after": before} if before else record
+
+
 def _summary_tokens(budget: int) -> int:
     return min(1024, max(64, budget // 8))
 
@@ -198,10 +215,15 @@ def _cuts(messages: Sequence[BaseMessage], covered: int) -> list[int]:
             )
     cuts = []
     for index in range(covered, len(messages)):
-        if index > covered and reach < index and not isinstance(messages[index], ToolMessage):
+        if index > covered and reach < index and _may_begin(messages, index):
             cuts.append(index)
         reach = max(reach, ends[index])
     return cuts
+
+
+def _may_begin(messages: Sequence[BaseMessage], index: int) -> bool:
+    """Whether a history can begin with this message: no result, and no prompt without its notes."""
+    return not isinstance(messages[index], ToolMessage) and not is_notes(messages[index - 1])
 
 
 def _choose(messages: Sequence[BaseMessage], cuts: list[int], budget: int) -> int:
@@ -212,8 +234,7 @@ def _choose(messages: Sequence[BaseMessage], cuts: list[int], budget: int) -> in
     # Half the room first: a view that only just fits would have to be compacted at every step.
     for candidates, limit in ((turns, room // 2), (turns, room), (cuts, room // 2)):
         for cut in candidates:
-            pinned = opener(messages, cut)
-            extra = message_tokens(pinned) if pinned else 0
+            extra = estimate_tokens(opening(messages, cut))
             if totals[len(messages) - cut - 1] + extra <= limit:
                 return cut
     return cuts[-1]
@@ -243,6 +264,8 @@ def _line(message: BaseMessage) -> str:
     text = str(message.text)
     if isinstance(message, ToolMessage):
         return f"Result of {message.name or 'the tool'}: {text}"
+    if is_notes(message):
+        return text
     if not isinstance(message, AIMessage):
         return f"User: {text}"
     calls = [f"Call of {call['name']}: {canonical(call['args'])}" for call in message.tool_calls]

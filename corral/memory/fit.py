@@ -9,6 +9,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
 from corral.jsontypes import Json
 from corral.memory.labelled import labelled
+from corral.memory.notes import is_notes, turn_begin
 from corral.memory.tokens import (
     PER_MESSAGE,
     call_tokens,
@@ -39,8 +40,7 @@ def fit(
         room = budget - _least(head) - 2 * _LEAST
         cut = next((cut for cut in cuts if _least(rest[cut:]) <= room), cuts[-1])
         note = f"[{cut} earlier messages left out: the model's context window is too small]"
-        pinned = opener(rest, cut)
-        head = [*head, labelled(HumanMessage(note), PUBLIC), *([pinned] if pinned else [])]
+        head = [*head, labelled(HumanMessage(note), PUBLIC), *opening(rest, cut)]
         kept = rest[cut:]
     everything = head + kept
     level = water_level([message_tokens(message) for message in everything], budget)
@@ -52,12 +52,16 @@ def fit(
     return view
 
 
-def opener(messages: Sequence[BaseMessage], cut: int) -> BaseMessage | None:
-    """The user's message that opened the turn which a cut at this index goes through, if any."""
-    if cut >= len(messages) or isinstance(messages[cut], HumanMessage):
-        return None
-    before = (messages[index] for index in range(cut - 1, -1, -1))
-    return next((message for message in before if isinstance(message, HumanMessage)), None)
+def opening(messages: Sequence[BaseMessage], cut: int) -> list[BaseMessage]:
+    """What opened the turn that a cut at this index goes through: the user's message, its notes.
+
+    Empty for a cut between turns.
+    """
+    begin = turn_begin(messages, cut)
+    if begin == cut:
+        return []
+    noted = begin > 0 and is_notes(messages[begin - 1])
+    return list(messages[begin - noted : begin + 1])
 
 
 def water_level(costs: Sequence[int], budget: int) -> int:

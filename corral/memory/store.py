@@ -16,9 +16,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from corral.errors import NotFoundError, UsageError
 from corral.jsontypes import JsonObject, canonical, digest
 from corral.memory import changes
-from corral.memory.ranking import rank, terms
 from corral.memory.tables import memories
 from corral.policies.provenance.labels import UNKNOWN, Label
+from corral.ranking import rank, terms
 from corral.storage import Storage
 
 MAX_FACT = 1000
@@ -115,11 +115,14 @@ class MemoryStore:
         ranked = rank(wanted, {key: self._counts(fact) for key, fact in by_id.items()})
         return [by_id[key] for key in ranked[: max(0, limit)]]
 
+    async def gone(self, ids: Sequence[str]) -> list[str]:
+        """Those of the facts with these ids that are not remembered any more."""
+        stored = {fact.id for fact in await self.all()}
+        return [one for one in ids if one not in stored]
+
     async def all(self, *, agent: str | None = None) -> list[Memory]:
         """All facts, or those of one agent, newest first."""
-        query = select(memories).order_by(memories.c.updated_at.desc(), memories.c.id)
-        if agent is not None:
-            query = query.where(memories.c.agent == agent)
+        query = _ALL if agent is None else _ALL.where(memories.c.agent == agent)
         rows = await self._storage.read(lambda connection: connection.execute(query).all())
         return [_memory(row) for row in rows]
 
@@ -140,6 +143,9 @@ class MemoryStore:
         if fact.text not in self._terms:
             self._terms[fact.text] = Counter(terms(fact.text))
         return self._terms[fact.text]
+
+
+_ALL = select(memories).order_by(memories.c.updated_at.desc(), memories.c.id)
 
 
 def facts_message(facts: Sequence[Memory], *, max_characters: int = 4000) -> str | None:

@@ -7,13 +7,13 @@ count on prose, code, JSON, numbers and non-Latin scripts (0.9 on random base64)
 
 from __future__ import annotations
 
-import string
 from collections.abc import Sequence
 from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 
 from corral.jsontypes import canonical
+from corral.memory.text_tokens import text_tokens
 
 PER_MESSAGE = 8
 """Tokens for role markers and separators around one message."""
@@ -21,9 +21,6 @@ PER_MESSAGE = 8
 PER_MEDIUM = 2000
 """Tokens for an image, a sound or a file inside a message, whose true cost only its model knows."""
 
-_LOWER = string.ascii_lowercase.encode()
-_SPACE = b" "
-_ASCII = bytes(range(128))
 _MEDIA = ("image", "image_url", "audio", "input_audio", "file", "video", "document")
 _CALLS = ("tool_use", "tool_call", "function_call")
 
@@ -31,7 +28,7 @@ _CALLS = ("tool_use", "tool_call", "function_call")
 def estimate_tokens(what: str | Sequence[BaseMessage]) -> int:
     """Estimated tokens of a text, or of messages with their tool calls and role markers."""
     if isinstance(what, str):
-        return _text_tokens(what)
+        return text_tokens(what)
     return sum(message_tokens(message) for message in what)
 
 
@@ -43,18 +40,18 @@ def message_tokens(message: BaseMessage) -> int:
 def content_tokens(content: str | Sequence[str | dict[Any, Any]]) -> int:
     """Estimated tokens of a message's content, tool calls inside it not counted."""
     if isinstance(content, str):
-        return _text_tokens(content)
+        return text_tokens(content)
     return sum(_block_tokens(block) for block in content)
 
 
 def call_tokens(message: BaseMessage) -> int:
     """Estimated tokens of the tool calls that a message makes, or of the id that it answers."""
     if isinstance(message, ToolMessage):
-        return _text_tokens(message.tool_call_id)
+        return text_tokens(message.tool_call_id)
     if not isinstance(message, AIMessage):
         return 0
     return sum(
-        PER_MESSAGE + _text_tokens(canonical([call["name"], call["args"], call["id"] or ""]))
+        PER_MESSAGE + text_tokens(canonical([call["name"], call["args"], call["id"] or ""]))
         for call in message.tool_calls
     )
 
@@ -64,12 +61,12 @@ def shorten(text: str, tokens: int) -> str:
 
     The note itself takes some 20 tokens and is never left out.
     """
-    if _text_tokens(text) <= tokens:
+    if text_tokens(text) <= tokens:
         return text
     low, high = 0, len(text)
     while low < high:
         middle = (low + high + 1) // 2
-        if _text_tokens(_excerpt(text, middle)) <= tokens:
+        if text_tokens(_excerpt(text, middle)) <= tokens:
             low = middle
         else:
             high = middle - 1
@@ -85,21 +82,12 @@ def _excerpt(text: str, characters: int) -> str:
 
 def _block_tokens(block: str | dict[Any, Any]) -> int:
     if isinstance(block, str):
-        return _text_tokens(block)
+        return text_tokens(block)
     kind = block.get("type")
     if kind in _MEDIA:
         return PER_MEDIUM
     if kind in _CALLS:
         return 0
     if kind == "text":
-        return _text_tokens(str(block.get("text", "")))
-    return _text_tokens(canonical(block))
-
-
-def _text_tokens(text: str) -> int:
-    data = text.encode("utf-8", "surrogatepass")
-    lower = len(data) - len(data.translate(None, _LOWER))
-    spaces = data.count(_SPACE)
-    foreign = len(data.translate(None, _ASCII))
-    single = len(data) - lower - spaces - foreign
-    return -(-lower // 3) + spaces // 8 + -(-foreign * 3 // 4) + single
+        return text_tokens(str(block.get("text", "")))
+    return text_tokens(canonical(block))

@@ -12,6 +12,7 @@ from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 
 from corral.memory.compaction import plan, repair, visible
 from corral.memory.tokens import estimate_tokens
+from corral.policies.provenance.labels import PUBLIC, Label
 
 
 class ThreadView:
@@ -44,10 +45,18 @@ class ThreadView:
         return list(self._seen)
 
     def whole(
-        self, messages: Sequence[BaseMessage], summary: str | None, covered: int, budget: int
+        self,
+        messages: Sequence[BaseMessage],
+        summary: str | None,
+        covered: int,
+        budget: int,
+        label: Label = PUBLIC,
     ) -> list[BaseMessage]:
-        """The view of a thread for which ``plan`` has nothing more to summarise."""
-        seen = repair(visible(messages, summary, covered, budget=budget))
+        """The view of a thread for which ``plan`` has nothing more to summarise.
+
+        ``label`` is what the summary was made with.
+        """
+        seen = repair(visible(messages, summary, covered, budget=budget, label=label))
         self._known, self._seen = list(messages), seen
         self._tokens = estimate_tokens(seen)
         fits = plan(messages, summary, budget, covered=covered) is None
