@@ -8,8 +8,9 @@ what was added (``DeltaChannel``) and this saver finds it again in two queries.
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -29,8 +30,13 @@ from sqlalchemy import Connection, Row, Table, bindparam, delete, insert, select
 
 from corral.runtime.database import Database
 from corral.runtime.lease import fence
-from corral.runtime.statements import Statement
+from corral.runtime.statements import Query, Statement
 from corral.runtime.tables import checkpoint_writes, checkpoints
+
+_Write = dict[str, Any]
+
+_SMALL = 32_768
+"""Bytes that are written without a hop to the thread that writes."""
 
 
 def strict_serializer() -> JsonPlusSerializer:
@@ -44,21 +50,19 @@ class DatabaseSaver(BaseCheckpointSaver[int]):
     def __init__(self, database: Database) -> None:
         super().__init__(serde=strict_serializer())
         self._database = database
+        self._together: dict[str, tuple[list[_Write], asyncio.Task[None]]] = {}
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The checkpoint that ``config`` names, or the thread's newest that was not rewound."""
         thread, ns = _where(config)
         wanted = get_checkpoint_id(config)
 
-        def work(connection: Connection) -> tuple[Row[Any] | None, Sequence[Row[Any]]]:
-            query = select(checkpoints).where(
-                checkpoints.c.thread_id == thread, checkpoints.c.ns == ns
-            )
+        def work(connection: Connection) -> tuple[Any | None, Sequence[Any]]:
             if wanted:
-                query = query.where(checkpoints.c.id == wanted)
+                named = {"thread": thread, "ns": ns, "id": wanted}
+                row = _NAMED.first(connection, named)
             else:
-                query = query.where(checkpoints.c.rewound.is_(None))
-            row = connection.execute(query.order_by(checkpoints.c.id.desc()).limit(1)).first()
+                row = _NEWEST.first(connection, {"thread": thread, "ns": ns})
             return row, _writes_of(connection, thread, ns, row.id) if row else ()
 
         row, writes = await self._database.read(work)
@@ -107,6 +111,7 @@ class DatabaseSaver(BaseCheckpointSaver[int]):
             "type": kind,
             "data": data,
             "metadata": json.dumps(get_serializable_checkpoint_metadata(config, metadata)),
+            "rewound": None,
         }
 
         allow = fence()
@@ -114,9 +119,9 @@ class DatabaseSaver(BaseCheckpointSaver[int]):
         def work(connection: Connection) -> None:
             allow(connection)
             _DELETE_CHECKPOINT.run(connection, row)
-            connection.execute(insert(checkpoints), row)
+            _INSERT_CHECKPOINT.run(connection, row)
 
-        await self._database.write(work, durable=False)
+        await self._store(work, len(data))
         return _config(thread, ns, checkpoint["id"])
 
     async def aput_writes(
@@ -146,6 +151,22 @@ class DatabaseSaver(BaseCheckpointSaver[int]):
                 }
             )
 
+        if rows:
+            await self._with_others(thread, rows)
+
+    async def _with_others(self, thread: str, rows: list[_Write]) -> None:
+        """Store rows with all that the thread has at the moment: at the end of a run it is told
+        what each task wrote, one by one.
+        """
+        if thread not in self._together:
+            together: list[_Write] = []
+            self._together[thread] = together, asyncio.create_task(self._flush(thread, together))
+        together, done = self._together[thread]
+        together += rows
+        await asyncio.shield(done)
+
+    async def _flush(self, thread: str, rows: list[_Write]) -> None:
+        del self._together[thread]
         allow = fence()
 
         def work(connection: Connection) -> None:
@@ -154,8 +175,15 @@ class DatabaseSaver(BaseCheckpointSaver[int]):
                 _DELETE_WRITE.run(connection, row)
                 _INSERT_WRITE.run(connection, row)
 
-        if rows:
+        await self._store(work, sum(len(row["data"]) for row in rows))
+
+    async def _store(self, work: Callable[[Connection], None], size: int) -> None:
+        """Write so many bytes. What they belong to is flushed when its run ends."""
+        if size > _SMALL:
             await self._database.write(work, durable=False)
+            return
+        written = self._database.append(work)
+        await asyncio.wrap_future(written)
 
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
@@ -221,6 +249,7 @@ def _delete_one(table: Table) -> Statement:
 
 
 _DELETE_CHECKPOINT = _delete_one(checkpoints)
+_INSERT_CHECKPOINT = Statement(insert(checkpoints))
 _DELETE_WRITE = _delete_one(checkpoint_writes)
 _INSERT_WRITE = Statement(insert(checkpoint_writes))
 
@@ -235,12 +264,8 @@ def _config(thread: str, ns: str, checkpoint: str) -> RunnableConfig:
 
 
 def _writes_of(connection: Connection, thread: str, ns: str, checkpoint: str) -> Sequence[Row[Any]]:
-    table = checkpoint_writes
-    return connection.execute(
-        select(table)
-        .where(table.c.thread_id == thread, table.c.ns == ns, table.c.checkpoint_id == checkpoint)
-        .order_by(table.c.task_path, table.c.task_id, table.c.idx)
-    ).all()
+    place = {"thread": thread, "ns": ns, "checkpoint": checkpoint}
+    return _WRITES.all(connection, place)
 
 
 def _ancestors(
@@ -251,15 +276,28 @@ def _ancestors(
     cursor = checkpoint
     while cursor is not None and cursor not in seen:
         seen.add(cursor)
-        row = connection.execute(
-            select(checkpoints).where(
-                checkpoints.c.thread_id == thread,
-                checkpoints.c.ns == ns,
-                checkpoints.c.id == cursor,
-            )
-        ).first()
+        row = _NAMED.first(connection, {"thread": thread, "ns": ns, "id": cursor})
         if row is None:
             break
         if cursor != checkpoint:
             yield row
         cursor = row.parent_id
+
+
+_HERE = (checkpoints.c.thread_id == bindparam("thread"), checkpoints.c.ns == bindparam("ns"))
+_NAMED = Query(select(checkpoints).where(*_HERE, checkpoints.c.id == bindparam("id")))
+_NEWEST = Query(
+    select(checkpoints)
+    .where(*_HERE, checkpoints.c.rewound.is_(None))
+    .order_by(checkpoints.c.id.desc())
+    .limit(1)
+)
+_WRITES = Query(
+    select(checkpoint_writes)
+    .where(
+        checkpoint_writes.c.thread_id == bindparam("thread"),
+        checkpoint_writes.c.ns == bindparam("ns"),
+        checkpoint_writes.c.checkpoint_id == bindparam("checkpoint"),
+    )
+    .order_by(checkpoint_writes.c.task_path, checkpoint_writes.c.task_id, checkpoint_writes.c.idx)
+)

@@ -7,7 +7,7 @@ flushed with the next one that must (WAL, ``synchronous`` switched per batch).
 
 A flush takes a thread, so that nobody else waits for the disk. A small write without one takes a
 fifth of the time that a hop to that thread and back would: ``append`` makes it where it is asked
-for, whenever the connection is free.
+for, whenever the connection is free, and ``glance`` so reads a few rows.
 """
 
 from __future__ import annotations
@@ -85,11 +85,17 @@ class Database:
         """
         self._require_open()
         with self._turn:
-            if self._unfinished or self._appended >= _APPENDS or not self._writer.begin_at_once():
+            if self._appended >= _APPENDS or not self._begin_at_once("BEGIN IMMEDIATE"):
                 return self._queue(work, durable=False)
-            job = self._job(work, durable=False)
             self._appended += 1
-            self._commit([job])
+            return self._made_at_once(work)
+
+    def _begin_at_once(self, begin: str) -> bool:
+        return not self._unfinished and self._writer.begin_at_once(begin)
+
+    def _made_at_once(self, work: Callable[[Connection], T]) -> Future[T]:
+        job = self._job(work, durable=False)
+        self._commit([job])
         return job.done
 
     def _queue(self, work: Callable[[Connection], T], *, durable: bool) -> Future[T]:
@@ -105,6 +111,14 @@ class Database:
         job.done.set_running_or_notify_cancel()
         self._unfinished += 1
         return job
+
+    async def glance(self, work: Callable[[Connection], T]) -> T:
+        """``read`` a few rows that an index finds, in this thread if nobody writes."""
+        self._require_open()
+        with self._turn:
+            if self._begin_at_once("BEGIN"):
+                return self._made_at_once(work).result()
+        return await self.read(work)
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """See ``corral.storage.Storage.read``."""
@@ -219,7 +233,7 @@ class _Writer:
         except sqlite3.Error as error:
             raise DBAPIError(None, None, error) from error
 
-    def begin_at_once(self) -> bool:
+    def begin_at_once(self, begin: str) -> bool:
         """Begin a transaction that is not flushed, unless that means to wait for anything."""
         if self._kept is None:
             return False
@@ -229,7 +243,7 @@ class _Writer:
             self._set(driver, "busy_timeout", 0)
             # Copying the log back into the database is flushed: that is left to the thread.
             self._set(driver, "wal_autocheckpoint", 0)
-            driver.execute("BEGIN IMMEDIATE")
+            driver.execute(begin)
         except sqlite3.Error:
             return False
         return True

@@ -27,7 +27,7 @@ from sqlalchemy import Connection, bindparam, select, update
 
 from corral.errors import ConflictError, StorageError
 from corral.runtime.clock import now
-from corral.runtime.statements import Statement
+from corral.runtime.statements import Query, Statement
 from corral.runtime.tables import threads
 from corral.storage import Storage
 
@@ -123,15 +123,12 @@ def is_held(stored: str | None) -> bool:
 
 def take(connection: Connection, thread: str, lease: str) -> None:
     """Take the thread's lease. Raises ``ConflictError`` when somebody alive holds it."""
-    stored = connection.execute(select(threads.c.lease).where(threads.c.id == thread)).scalar()
+    stored = _stored(connection, thread)
     holder = _Holder.read(stored)
     if holder is not None and holder.is_alive():
         raise _is_run_by(thread, holder)
-    taken = connection.execute(
-        update(threads)
-        .where(threads.c.id == thread, threads.c.lease.is_not_distinct_from(stored))
-        .values(lease=_Holder.me(lease).stored())
-    )
+    mine = {"thread": thread, "stored": stored, "lease": _Holder.me(lease).stored()}
+    taken = _TAKE.run(connection, mine)
     if taken.rowcount != 1:
         raise ConflictError(
             f"Another process has just begun to run the thread {thread}.",
@@ -151,7 +148,7 @@ def _is_run_by(thread: str, holder: _Holder) -> ConflictError:
 
 def release(connection: Connection, thread: str, lease: str) -> None:
     """Give the lease back, if it is still ours."""
-    connection.execute(_under(Hold(thread, lease)).values(lease=None))
+    _RELEASE.run(connection, {"thread": thread, "mine": lease, "lease": None})
 
 
 def thread_under(connection: Connection, lease: str) -> str | None:
@@ -162,8 +159,7 @@ def thread_under(connection: Connection, lease: str) -> str | None:
 
 def require(connection: Connection, hold: Hold) -> None:
     """Raise ``ConflictError`` when another process has taken the thread in the meantime."""
-    row = _LEASE.run(connection, {"thread": hold.thread}).fetchone()
-    stored = row[0] if row else None
+    stored = _stored(connection, hold.thread)
     if stored is None or hold.lease not in stored:
         holder = _Holder.read(stored)
         by = f"process {holder.pid} on {holder.host}" if holder else "another process"
@@ -174,7 +170,20 @@ def require(connection: Connection, hold: Hold) -> None:
         )
 
 
-_LEASE = Statement(select(threads.c.lease).where(threads.c.id == bindparam("thread")))
+def _stored(connection: Connection, thread: str) -> str | None:
+    row = _LEASE.first(connection, {"thread": thread})
+    return row.lease if row else None
+
+
+_MINE = threads.c.id == bindparam("thread")
+_LEASE = Query(select(threads.c.lease).where(_MINE))
+_TAKE = Statement(
+    update(threads).where(_MINE, threads.c.lease.is_not_distinct_from(bindparam("stored"))),
+    ("lease",),
+)
+_RELEASE = Statement(
+    update(threads).where(_MINE, threads.c.lease.contains(bindparam("mine"))), ("lease",)
+)
 
 
 def fence() -> Callable[[Connection], None]:

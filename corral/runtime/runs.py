@@ -7,16 +7,17 @@ import secrets
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, or_, select, update
 
 from corral.errors import ConflictError, NotFoundError
 from corral.jsontypes import JsonObject, canonical
 from corral.runtime import lease as leases
-from corral.runtime.approvals.answers import close_questions, find_run
+from corral.runtime.approvals.answers import close_questions_in, find_run
 from corral.runtime.clock import now
 from corral.runtime.entries import Entry, Parting, Text, insert_entry, parting
 from corral.runtime.origin import require_made_here, require_own_thread
-from corral.runtime.tables import approvals, checkpoints, rewinds, runs, threads
+from corral.runtime.statements import Query, Statement
+from corral.runtime.tables import checkpoints, rewinds, runs, threads
 from corral.runtime.views import RunStatus
 
 _TITLE = 80
@@ -90,73 +91,57 @@ def create(connection: Connection, new: NewRun, lease: str) -> RunRow:
     Raises ``ConflictError`` when the thread is being run or rewound, waits for an answer, or was
     imported.
     """
-    exists = connection.execute(select(threads.c.id).where(threads.c.id == new.thread)).first()
-    if exists is None:
-        connection.execute(
-            insert(threads).values(
-                id=new.thread,
-                title=new.prompt[:_TITLE],
-                workspace=new.workspace,
-                created_at=now(),
-                updated_at=now(),
-            )
-        )
+    if not _THREAD.first(connection, {"thread": new.thread}):
+        thread = {
+            "id": new.thread,
+            "title": new.prompt[:_TITLE],
+            "workspace": new.workspace,
+            "created_at": now(),
+            "updated_at": now(),
+        }
+        _NEW_THREAD.run(connection, thread)
     leases.take(connection, new.thread, lease)
     refuse_if_rewinding(connection, new.thread)
     require_own_thread(connection, new.thread)
     _refuse_if_unfinished(connection, new.thread)
-    close_questions(
-        connection, approvals.c.thread_id == new.thread, "the thread went on without this call"
-    )
+    close_questions_in(connection, new.thread, "the thread went on without this call")
     base = _position(connection, new.thread)
     run = f"r-{secrets.token_hex(5)}"
-    connection.execute(
-        insert(runs).values(
-            id=run,
-            thread_id=new.thread,
-            agent=new.agent,
-            model=new.model,
-            spec=canonical(new.spec),
-            graph_version=new.graph_version,
-            input=new.prompt,
-            status="running",
-            output="",
-            started_at=now(),
-            base_checkpoint=base.checkpoint,
-            base_step=base.step,
-            code=canonical(new.code),
-            tags=canonical(list(new.tags)) if new.tags else None,
-            **_parting(new.left),
-        )
-    )
+    row: dict[str, Any] = {
+        "id": run,
+        "thread_id": new.thread,
+        "agent": new.agent,
+        "model": new.model,
+        "spec": canonical(new.spec),
+        "graph_version": new.graph_version,
+        "input": new.prompt,
+        "status": "running",
+        "output": "",
+        "started_at": now(),
+        "base_checkpoint": base.checkpoint,
+        "base_step": base.step,
+        "code": canonical(new.code),
+        "tags": canonical(list(new.tags)) if new.tags else None,
+        **_parting(new.left),
+    }
+    _NEW_RUN.run(connection, row)
     for entry in filter(None, (new.replaced, new.attached)):
         insert_entry(connection, replace(entry, run=run), Text.of(entry.request))
-    connection.execute(update(threads).where(threads.c.id == new.thread).values(updated_at=now()))
+    _CHANGE_THREAD.run(connection, {"thread": new.thread, "updated_at": now()})
     return load(connection, run)
 
 
 def _parting(left: Parting | None) -> dict[str, Any]:
-    if left is None:
-        return {}
     return {
-        "parent_run": left.parent,
-        "fork_at": left.at,
-        "changes": canonical(left.changes),
+        "parent_run": left and left.parent,
+        "fork_at": left and left.at,
+        "changes": left and canonical(left.changes),
     }
 
 
 def _position(connection: Connection, thread: str) -> Position:
     """Where a thread stands, read under its lease: nobody can move it on in between."""
-    newest = connection.execute(
-        select(checkpoints.c.id, checkpoints.c.metadata)
-        .where(
-            checkpoints.c.thread_id == thread,
-            checkpoints.c.ns == "",
-            checkpoints.c.rewound.is_(None),
-        )
-        .order_by(checkpoints.c.id.desc())
-        .limit(1)
-    ).first()
+    newest = _NEWEST.first(connection, {"thread": thread})
     if newest is None:
         return Position(None, STEP_OF_A_NEW_THREAD)
     return Position(newest.id, json.loads(newest.metadata)["step"])
@@ -164,10 +149,7 @@ def _position(connection: Connection, thread: str) -> Position:
 
 def refuse_if_rewinding(connection: Connection, thread: str) -> None:
     """Raise ``ConflictError`` when a rewind of the thread was cut off before its end."""
-    half_way = select(rewinds.c.id).where(
-        rewinds.c.thread_id == thread, rewinds.c.status.in_(("applying", "undoing"))
-    )
-    if connection.execute(half_way).first() is not None:
+    if _HALF_REWOUND.first(connection, {"thread": thread}):
         raise ConflictError(
             f"A rewind of the thread {thread} was cut off: not all of its files are back.",
             hint=f"Finish it with `corral rewind {thread}`, or take it back with "
@@ -176,13 +158,7 @@ def refuse_if_rewinding(connection: Connection, thread: str) -> None:
 
 
 def _refuse_if_unfinished(connection: Connection, thread: str) -> None:
-    row = connection.execute(
-        select(runs.c.id, runs.c.status).where(
-            runs.c.thread_id == thread,
-            runs.c.status.in_(("running", "paused")),
-            runs.c.rewound.is_(None),
-        )
-    ).first()
+    row = _UNFINISHED.first(connection, {"thread": thread})
     if row is None:
         return
     why = "waits for an approval" if row.status == "paused" else "was cut off"
@@ -249,16 +225,7 @@ def end(connection: Connection, run: RunRow, ending: Ending, lease: str) -> None
     """
     leases.require(connection, leases.Hold(run.thread, lease))
     finished_at = None if ending.status == "paused" else now()
-    connection.execute(
-        update(runs)
-        .where(runs.c.id == run.id)
-        .values(
-            status=ending.status,
-            output=ending.output,
-            error=ending.error,
-            finished_at=finished_at,
-        )
-    )
+    _END.run(connection, {"run": run.id, **vars(ending), "finished_at": finished_at})
     leases.release(connection, run.thread, lease)
 
 
@@ -278,12 +245,7 @@ def abandon(connection: Connection, lease: str) -> None:
 def load(connection: Connection, run: str) -> RunRow:
     """A run by its id or a unique beginning of it. Raises ``NotFoundError``."""
     found = find_run(connection, run)
-    query = (
-        select(runs, threads.c.workspace)
-        .join(threads, threads.c.id == runs.c.thread_id)
-        .where(runs.c.id == found)
-    )
-    row: Any = connection.execute(query).one()
+    row = _RUN.one(connection, {"run": found})
     return RunRow(
         id=row.id,
         thread=row.thread_id,
@@ -310,3 +272,50 @@ def workspace_of(connection: Connection, thread: str) -> str:
     if found is None:
         raise NotFoundError(f"There is no thread {thread!r}.", hint="See `corral threads`.")
     return str(found)
+
+
+_THREAD = Query(select(threads.c.id).where(threads.c.id == bindparam("thread")))
+_NEW_THREAD = Statement(insert(threads), ("id", "title", "workspace", "created_at", "updated_at"))
+_CHANGE_THREAD = Statement(
+    update(threads).where(threads.c.id == bindparam("thread")), ("updated_at",)
+)
+_RUN = Query(
+    select(runs, threads.c.workspace)
+    .join(threads, threads.c.id == runs.c.thread_id)
+    .where(runs.c.id == bindparam("run"))
+)
+_NEW_RUN = Statement(
+    insert(runs),
+    (
+        *("id", "thread_id", "agent", "model", "spec", "graph_version", "input", "status"),
+        *("output", "started_at", "base_checkpoint", "base_step", "code", "tags"),
+        *("parent_run", "fork_at", "changes"),
+    ),
+)
+_END = Statement(
+    update(runs).where(runs.c.id == bindparam("run")),
+    ("status", "output", "error", "finished_at"),
+)
+_UNFINISHED = Query(
+    select(runs.c.id, runs.c.status).where(
+        runs.c.thread_id == bindparam("thread"),
+        or_(runs.c.status == "running", runs.c.status == "paused"),
+        runs.c.rewound.is_(None),
+    )
+)
+_HALF_REWOUND = Query(
+    select(rewinds.c.id).where(
+        rewinds.c.thread_id == bindparam("thread"),
+        or_(rewinds.c.status == "applying", rewinds.c.status == "undoing"),
+    )
+)
+_NEWEST = Query(
+    select(checkpoints.c.id, checkpoints.c.metadata)
+    .where(
+        checkpoints.c.thread_id == bindparam("thread"),
+        checkpoints.c.ns == "",
+        checkpoints.c.rewound.is_(None),
+    )
+    .order_by(checkpoints.c.id.desc())
+    .limit(1)
+)

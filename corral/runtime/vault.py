@@ -14,13 +14,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from corral.errors import StorageError
 from corral.policies.placeholders import TAG_LENGTH, placeholder
 from corral.runtime.database import Database
+from corral.runtime.statements import Query
 from corral.runtime.tables import vault
 
 if TYPE_CHECKING:
@@ -103,8 +104,8 @@ class Vault:
 
     async def load(self) -> None:
         """Read what is kept. Raises ``StorageError`` when the key's file cannot be used."""
-        query = select(vault.c.placeholder, vault.c.data).where(vault.c.thread_id == self._thread)
-        rows = await self._database.read(lambda connection: connection.execute(query).all())
+        thread = {"thread": self._thread}
+        rows = await self._database.glance(lambda connection: _KEPT.all(connection, thread))
         key = self._key.load() if rows else None
         lost = set()
         for name, data in rows:
@@ -213,3 +214,8 @@ def _cipher(key: bytes) -> AESGCM:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
     return AESGCM(hmac.digest(key, b"encryption", "sha256"))
+
+
+_KEPT = Query(
+    select(vault.c.placeholder, vault.c.data).where(vault.c.thread_id == bindparam("thread"))
+)

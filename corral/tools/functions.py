@@ -21,7 +21,9 @@ import inspect
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NoReturn, TypeVar, get_type_hints
+from weakref import WeakKeyDictionary
 
 from pydantic import (
     BaseModel,
@@ -93,15 +95,9 @@ class FunctionTools:
     def __init__(self, name: str, functions: Sequence[Callable[..., Any]]) -> None:
         check_server_name(name)
         self._name = name
-        made = [_Function.of(function) for function in functions]
-        listing = check_tools(name, [one.declared for one in made], trusted=True)
-        if listing.problems:
-            raise ConfigError(
-                f"A function cannot be a tool: {listing.problems[0]}.",
-                hint="Give it another name with @tool(name=…), or simpler types.",
-            )
-        self._specs = listing.specs
-        self._functions = {one.declared.name: one for one in made}
+        made = [_Function(function, _Shape.of(function)) for function in functions]
+        self._specs = _specs(name, tuple(one.shape for one in made))
+        self._functions = {one.shape.declared.name: one for one in made}
 
     @property
     def name(self) -> str:
@@ -134,18 +130,28 @@ class FunctionTools:
         """Nothing to stop."""
 
 
-@dataclass(frozen=True)
-class _Function:
-    """One function with the models of what goes in and what comes out."""
+@dataclass(frozen=True, eq=False)
+class _Shape:
+    """How a function is called: its declaration, and the models of what goes in and comes out."""
 
-    call: Callable[..., Any]
     declared: Declared
     arguments: type[BaseModel]
     output: TypeAdapter[Any] | None
     wrapped: bool
 
     @classmethod
-    def of(cls, function: Callable[..., Any]) -> _Function:
+    def of(cls, function: Callable[..., Any]) -> _Shape:
+        """The shape of a function, which is made once for as long as the function lives."""
+        if not inspect.isfunction(function):
+            return cls._made(function)
+        marks: _Marks | None = getattr(function, _ATTRIBUTE, None)
+        known = _SHAPES.get(function)
+        if known is None or known[0] != marks:
+            known = _SHAPES[function] = (marks, cls._made(function))
+        return known[1]
+
+    @classmethod
+    def _made(cls, function: Callable[..., Any]) -> _Shape:
         marks: _Marks = getattr(function, _ATTRIBUTE, _Marks())
         name = str(marks.name or getattr(function, "__name__", type(function).__name__))
         doc = parse_docstring(inspect.getdoc(function) or "")
@@ -163,15 +169,40 @@ class _Function:
         for parameter, text in doc.parameters.items():
             schema.get("properties", {}).get(parameter, {}).setdefault("description", text)
         declared = Declared(name, doc.summary, schema, produced, marks.hints)
-        return cls(function, declared, arguments, output, wrapped)
+        return cls(declared, arguments, output, wrapped)
+
+
+_SHAPES: WeakKeyDictionary[Callable[..., Any], tuple[_Marks | None, _Shape]] = WeakKeyDictionary()
+
+
+@lru_cache(maxsize=256)
+def _specs(server: str, shapes: tuple[_Shape, ...]) -> tuple[ToolSpec, ...]:
+    """Functions as tools of a server. Raises ``ConfigError``."""
+    listing = check_tools(server, [shape.declared for shape in shapes], trusted=True)
+    if listing.problems:
+        raise ConfigError(
+            f"A function cannot be a tool: {listing.problems[0]}.",
+            hint="Give it another name with @tool(name=…), or simpler types.",
+        )
+    return listing.specs
+
+
+@dataclass(frozen=True)
+class _Function:
+    """A function that can be called with the arguments of a model's."""
+
+    call: Callable[..., Any]
+    shape: _Shape
 
     async def run(self, args: JsonObject) -> ToolResult:
         """Check ``args``, call, and turn what comes back into a result."""
         try:
-            given = self.arguments.model_validate(args)
+            given = self.shape.arguments.model_validate(args)
         except ValidationError as error:
-            return ToolResult(_problems(self.declared.name, error), is_error=True)
-        values = {f.alias or n: getattr(given, n) for n, f in self.arguments.model_fields.items()}
+            return ToolResult(_problems(self.shape.declared.name, error), is_error=True)
+        values = {
+            f.alias or n: getattr(given, n) for n, f in self.shape.arguments.model_fields.items()
+        }
         try:
             value = await self._call(values)
         except Exception as error:  # noqa: BLE001 -- the user's code may raise anything
@@ -185,19 +216,21 @@ class _Function:
         return await value if inspect.isawaitable(value) else value
 
     def _result(self, value: Any) -> ToolResult:
-        if self.output is None:
+        if self.shape.output is None:
             return ToolResult("(no output)" if value is None else str(value))
         try:
-            data = self.output.dump_python(self.output.validate_python(value), mode="json")
+            data = self.shape.output.dump_python(
+                self.shape.output.validate_python(value), mode="json"
+            )
         except (ValidationError, PydanticSerializationError) as error:
             why = one_line(str(error), 500)
             return ToolResult(
-                f"{self.declared.name} was called, but what it returned is not what its signature "
-                f"promises: {why}",
+                f"{self.shape.declared.name} was called, but what it returned is not what its "
+                f"signature promises: {why}",
                 is_error=True,
             )
         text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
-        return ToolResult(text, structured={"result": data} if self.wrapped else data)
+        return ToolResult(text, structured={"result": data} if self.shape.wrapped else data)
 
 
 class _Schema(GenerateJsonSchema):

@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import Any, assert_never
 
-from sqlalchemy import Column, ColumnElement, Connection, Row, select, update
+from sqlalchemy import Column, ColumnElement, Connection, Row, bindparam, literal, select, update
 
 from corral.errors import ConflictError, NotFoundError, UsageError
 from corral.jsontypes import JsonObject, canonical
@@ -30,6 +30,7 @@ from corral.runtime.effects import Spend
 from corral.runtime.entries import Text
 from corral.runtime.lease import is_held
 from corral.runtime.origin import require_made_here
+from corral.runtime.statements import Query
 from corral.runtime.tables import approvals, effects, runs, threads
 from corral.runtime.views import ApprovalStatus
 from corral.tools.contract import SEPARATOR, ToolSpec
@@ -40,10 +41,15 @@ LAST = "last"
 
 def find_run(connection: Connection, run: str) -> str:
     """The full id of a run that is named by a unique beginning of it, or as ``last``."""
+    if _RUN.first(connection, {"run": run}):
+        return run
     if run == LAST:
         newest = select(runs.c.id).order_by(runs.c.started_at.desc(), runs.c.id.desc()).limit(1)
         run = connection.execute(newest).scalar() or run
     return _unique(connection, runs.c.id, run, "run")
+
+
+_RUN = Query(select(runs.c.id).where(runs.c.id == bindparam("run")))
 
 
 def find_thread(connection: Connection, thread: str) -> str:
@@ -153,16 +159,16 @@ def _more(spend: Spend) -> dict[str, Any]:
     }
 
 
-def overdue() -> ColumnElement[bool]:
-    """The questions that nobody has answered in time, of runs that can go on here."""
+def overdue(at: ColumnElement[str]) -> ColumnElement[bool]:
+    """The questions that nobody has answered by then, of runs that can go on here."""
     made_here = select(runs.c.id).where(runs.c.id == approvals.c.run_id, runs.c.origin.is_(None))
-    late = approvals.c.expires_at <= now()
+    late = approvals.c.expires_at <= at
     return (approvals.c.status == "pending") & late & made_here.exists()
 
 
 def expire(connection: Connection) -> list[Row[Any]]:
     """Deny what is overdue; the questions that were."""
-    late = connection.execute(select(approvals).where(overdue())).all()
+    late = connection.execute(select(approvals).where(overdue(literal(now())))).all()
     signed = Signed("timeout")
     return [
         _answer(connection, row, _Answer("denied", reason=_nobody(row.expires_at)), signed)
@@ -205,7 +211,24 @@ def close_questions(connection: Connection, of: ColumnElement[bool], reason: str
     """Deny the questions that nobody will ever need an answer to."""
     pending = select(approvals).where(of, approvals.c.status == "pending")
     for question in connection.execute(pending).all():
-        _answer(connection, question, _Answer("denied", reason=reason), Signed("corral"))
+        _close(connection, question, reason)
+
+
+def close_questions_in(connection: Connection, thread: str, reason: str) -> None:
+    """``close_questions`` of a thread, as each of its runs does when it begins."""
+    for question in _PENDING.all(connection, {"thread": thread}):
+        _close(connection, question, reason)
+
+
+def _close(connection: Connection, question: Row[Any], reason: str) -> None:
+    _answer(connection, question, _Answer("denied", reason=reason), Signed("corral"))
+
+
+_PENDING = Query(
+    select(approvals).where(
+        approvals.c.thread_id == bindparam("thread"), approvals.c.status == "pending"
+    )
+)
 
 
 def find_approval(connection: Connection, approval: str) -> Row[Any]:

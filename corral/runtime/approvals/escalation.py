@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import structlog
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from corral.runtime.approvals.answers import expire, overdue
 from corral.runtime.approvals.settings import ApprovalSettings
 from corral.runtime.clock import ago, now
 from corral.runtime.database import Database
 from corral.runtime.listing import approval_view
+from corral.runtime.statements import Query
 from corral.runtime.tables import approvals, runs
 from corral.runtime.views import Approval
 
@@ -38,14 +39,17 @@ def expiry(settings: ApprovalSettings) -> str | None:
 
 async def catch_up(database: Database, settings: ApprovalSettings) -> None:
     """Deny the questions that are overdue, and ask others of the next in the list."""
-    if await database.read(lambda connection: _is_due(connection, settings)):
+    if await database.glance(lambda connection: _is_due(connection, settings)):
         escalated = await database.write(lambda connection: _apply(connection, settings))
         await asyncio.gather(*(tell(settings, "escalated", approval) for approval in escalated))
 
 
 def _is_due(connection: Connection, settings: ApprovalSettings) -> bool:
-    late = connection.execute(select(approvals.c.id).where(overdue()).limit(1)).first()
+    late = _LATE.first(connection, {"now": now()})
     return late is not None or bool(_next_turns(connection, settings))
+
+
+_LATE = Query(select(approvals.c.id).where(overdue(bindparam("now"))).limit(1))
 
 
 def _apply(connection: Connection, settings: ApprovalSettings) -> list[Approval]:

@@ -9,7 +9,18 @@ import json
 import secrets
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, or_, select, true
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    and_,
+    bindparam,
+    delete,
+    insert,
+    or_,
+    select,
+    true,
+)
 
 from corral.errors import ConflictError, NotFoundError, UsageError
 from corral.jsontypes import JsonObject
@@ -20,6 +31,7 @@ from corral.runtime.approvals.replies import Always, RuleScope
 from corral.runtime.approvals.rule_text import table_of
 from corral.runtime.clock import now
 from corral.runtime.listing import approval_view
+from corral.runtime.statements import Query
 from corral.runtime.tables import approvals, runs, standing_rules, threads
 from corral.runtime.views import StandingRule
 
@@ -98,21 +110,25 @@ def applying(
     connection: Connection, workspace: str, thread: str | None = None, run: str | None = None
 ) -> list[JsonObject]:
     """The rules that hold for a run in this place now, oldest first."""
-    here = _in_scope(workspace, thread, run)
-    query = select(standing_rules.c.rule).where(here, _not_over())
-    rows = connection.execute(query.order_by(standing_rules.c.created_at, standing_rules.c.id))
-    return [json.loads(row.rule) for row in rows]
+    here = {"workspace": workspace, "thread": thread, "run": run, "now": now()}
+    return [json.loads(row.rule) for row in _APPLYING.all(connection, here)]
 
 
-def _in_scope(workspace: str, thread: str | None, run: str | None) -> ColumnElement[bool]:
+def _in_scope() -> ColumnElement[bool]:
     scope, scope_id = standing_rules.c.scope, standing_rules.c.scope_id
-    project = and_(scope == "project", standing_rules.c.workspace == workspace)
-    mine = [and_(scope == "thread", scope_id == thread), and_(scope == "run", scope_id == run)]
+    project = and_(scope == "project", standing_rules.c.workspace == bindparam("workspace"))
+    mine = [and_(scope == name, scope_id == bindparam(name)) for name in ("thread", "run")]
     return or_(scope == "user", project, *mine)
 
 
-def _not_over() -> ColumnElement[bool]:
-    return or_(standing_rules.c.until.is_(None), standing_rules.c.until > now())
+_APPLYING = Query(
+    select(standing_rules.c.rule)
+    .where(
+        _in_scope(),
+        or_(standing_rules.c.until.is_(None), standing_rules.c.until > bindparam("now")),
+    )
+    .order_by(standing_rules.c.created_at, standing_rules.c.id)
+)
 
 
 def listed(connection: Connection, workspace: str | None = None) -> list[StandingRule]:

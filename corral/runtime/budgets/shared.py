@@ -36,7 +36,7 @@ from corral.runtime.effects import Spend
 from corral.runtime.entries import Entry
 from corral.runtime.lease import current_hold, is_held
 from corral.runtime.paths import task
-from corral.runtime.statements import Statement
+from corral.runtime.statements import Query, Statement
 from corral.runtime.tables import effects, reservations, runs, spent_before, threads
 
 T = TypeVar("T")
@@ -163,16 +163,15 @@ class SharedAccounts:
 
         Only who runs the thread knows that nobody else does.
         """
-        mine = reservations.c.thread_id == self._thread
+        thread = {"thread": self._thread}
 
         def work(connection: Connection) -> tuple[str, list[Any]]:
-            began = connection.execute(select(runs.c.started_at).where(runs.c.id == self._run))
-            return began.scalar_one(), list(connection.execute(select(reservations).where(mine)))
+            began = _BEGAN.one(connection, {"run": self._run}).started_at
+            return began, _OF_THREAD.all(connection, thread)
 
-        began, rows = await self._database.read(work)
+        began, rows = await self._database.glance(work)
         if current_hold.get() is not None and any(row.state == "open" for row in rows):
-            gone = delete(reservations).where(mine, reservations.c.state == "open")
-            await self._database.write(lambda c: c.execute(gone), durable=False)
+            await self._database.write(lambda c: _DROP_OPEN.run(c, thread), durable=False)
         lost = (row for row in rows if row.state == "lost" and row.run_id == self._run)
         return Past(began, {row.id: (row.path, _amounts(row)) for row in lost})
 
@@ -289,8 +288,7 @@ def _drop_dead(connection: Connection) -> None:
     _DROP_OLD.run(connection, {"before": ago(BESIDE)})
     for thread, lease in _HOLDERS.run(connection, {}).fetchall():
         if not is_held(lease):
-            mine = reservations.c.thread_id == thread
-            connection.execute(delete(reservations).where(mine, reservations.c.state == "open"))
+            _DROP_OPEN.run(connection, {"thread": thread})
 
 
 def _wall_seconds(connection: Connection, account: Account) -> float:
@@ -378,6 +376,13 @@ _HOLDERS = Statement(
     .outerjoin(threads, threads.c.id == reservations.c.thread_id)
     .where(reservations.c.state == "open")
     .distinct()
+)
+_BEGAN = Query(select(runs.c.started_at).where(runs.c.id == bindparam("run")))
+_OF_THREAD = Query(select(reservations).where(reservations.c.thread_id == bindparam("thread")))
+_DROP_OPEN = Statement(
+    delete(reservations).where(
+        reservations.c.thread_id == bindparam("thread"), reservations.c.state == "open"
+    )
 )
 _DROP_OLD = Statement(
     delete(reservations).where(
