@@ -27,7 +27,8 @@ from langgraph.types import Command, Send
 
 from bench._loops import PROMPT, TOOL, Laps, corral_options, corral_settings, turn
 from corral.agents.app import open as open_corral
-from corral.agents.react import ReactState, ToolTask
+from corral.agents.prompting import ReactState
+from corral.agents.react import ToolTask
 
 MEGA = 1e6
 

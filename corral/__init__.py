@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from corral.agents.extracting import extract
     from corral.agents.kit import Kit, step
     from corral.agents.options import Fork, RunOptions
+    from corral.agents.patterns.registry import pattern_graph
     from corral.agents.spec import Agent
     from corral.agents.sync import SyncCorral, open_sync
     from corral.errors import CorralError
@@ -77,6 +78,7 @@ _HOMES = {
     "open": "corral.agents.app",
     "open_sandbox": "corral.sandbox.sdk",
     "open_sync": "corral.agents.sync",
+    "pattern_graph": "corral.agents.patterns.registry",
     "replay_file": "corral.agents.exchange",
     "step": "corral.agents.kit",
     "subgraph": "corral.runtime.nested",
@@ -118,6 +120,7 @@ __all__ = [
     "open",
     "open_sandbox",
     "open_sync",
+    "pattern_graph",
     "replay_file",
     "step",
     "subgraph",

@@ -7,6 +7,7 @@
     │   └── ConflictError     the thing exists but is not in a state that allows this
     ├── RunError              the run's failure: what happened before it is kept
     │   ├── ModelError        the model could not be loaded or did not answer
+    │   │   └── InvalidAnswer it answered, but nothing of the type that was asked for
     │   ├── ToolServerError   a tool server could not be started or reached
     │   ├── SandboxError      no sandbox can be had, or it did not hold
     │   ├── StorageError      the database is locked, full or damaged
@@ -85,6 +86,10 @@ class ModelError(RunError):
         self.kind: ModelFailure = kind
 
 
+class InvalidAnswer(ModelError):
+    """The model answered, and was asked again, but gave no value of the type asked for."""
+
+
 class ToolServerError(RunError):
     """A tool server could not be started or reached, or broke its protocol."""
 
@@ -108,9 +113,18 @@ class ControlFlow(CorralError):
 
 
 class LimitReached(ControlFlow):
-    """A step, token or repetition limit stopped the run; it can go on with a higher one."""
+    """A step, token or repetition limit stopped the run; it can go on with a higher one.
+
+    ``scope`` is the path, with ``/``, of the sub-agent's task that ends, where the limit is that
+    agent's own; empty for the run. What it has found so far is its ``answer``.
+    """
 
     exit_code = 4
+
+    def __init__(self, message: str, *, hint: str = "", scope: str = "", answer: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.scope = scope
+        self.answer = answer
 
 
 class OutOfTime(LimitReached):
@@ -118,16 +132,7 @@ class OutOfTime(LimitReached):
 
 
 class BudgetReached(LimitReached):
-    """A budget is used up, and who works on it ends with what there is.
-
-    ``scope`` is the path, with ``/``, of the sub-agent's task that ends; empty for the run. What
-    it has found so far is its ``answer``.
-    """
-
-    def __init__(self, message: str, *, hint: str = "", scope: str = "", answer: str = "") -> None:
-        super().__init__(message, hint=hint)
-        self.scope = scope
-        self.answer = answer
+    """A budget is used up, and who works on it ends with what there is."""
 
 
 class CheckFailed(ControlFlow):

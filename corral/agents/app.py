@@ -23,7 +23,7 @@ from corral.agents.fingerprint import (
 )
 from corral.agents.options import Fork, RunOptions
 from corral.agents.patience import agent_terms
-from corral.agents.policy_files import Chosen
+from corral.agents.policy_files import Chosen, agent_layers
 from corral.agents.programs import build_program
 from corral.agents.roster import Roster
 from corral.agents.services import AgentServices, Shared
@@ -56,6 +56,7 @@ from corral.runtime.rewind_report import RewindReport
 from corral.runtime.runs import NewRun, RunRow
 from corral.runtime.secrets import redactor_of
 from corral.runtime.stations.facts import PolicyRules
+from corral.runtime.tool_tokens import definition_tokens
 from corral.runtime.views import Approval, ReplayReport, RunResult, ServerView
 
 
@@ -84,7 +85,7 @@ class Corral:
         self.settings = settings
         self.records = records
         self.memory = MemoryStore(records.database)
-        self._shared = Shared(settings, self.memory)
+        self._shared = Shared(settings, self.memory, records.database)
         self._rewinder = Rewinder(records.database, settings.snapshots)
         self._engine = Engine(records.database)
         self._redactor = redactor
@@ -222,11 +223,10 @@ class Corral:
         for name in self._shared.server_names:
             config = self.settings.mcp.get(name)
             transport = config.transport if config else "built in"
-            tools = self._services(Agent(servers=(name,))).tools
-            found = await tools.catalog()
+            found = await self._services(Agent(servers=(name,), offered=0)).tools.catalog()
             specs = tuple(spec.to_json() for spec in found.tools)
-            error = "; ".join(found.problems) or None
-            views.append(ServerView(name, transport, specs, error))
+            error, tokens = "; ".join(found.problems) or None, definition_tokens(found.tools)
+            views.append(ServerView(name, transport, specs, error, tokens))
         return views
 
     def warm(self, options: RunOptions = RunOptions()) -> None:
@@ -291,7 +291,7 @@ class Corral:
         standing = await self.records.standing_rules(workspace, thread, run)
         shield = await self._shielding.of(thread, self._shared.sandboxed)
         rules = PolicyRules(
-            policy=policy.load(self.settings),
+            policy=policy.load(self.settings, agent_layers(agent)),
             standing=tuple(Rule.model_validate(rule) for rule in standing),
             sandboxed=self._shared.sandboxed,
             workspace=workspace,

@@ -6,17 +6,33 @@ the same door, so the run's budget, policy, approvals, journal and replay reach 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import traceback
+from dataclasses import dataclass, replace
 from typing import Protocol
 
-from corral.agents.typed_answer import TypedAnswer
-from corral.errors import BudgetReached
+import structlog
+from langchain_core.messages import BaseMessage
+from langgraph.errors import GraphBubbleUp
+
+from corral.agents.typed_answer import FAILED, TypedAnswer
+from corral.errors import ControlFlow, CorralError, DivergenceError, LimitReached, StorageError
 from corral.jsontypes import JsonObject
-from corral.runtime.context import perform
+from corral.runtime.context import placed
 from corral.runtime.effects import Attempt, Effect, Guard, Outcome
 from corral.runtime.nested import invoke
-from corral.runtime.program import Program
+from corral.runtime.program import Program, State, with_before
 from corral.tools.contract import CallOptions, ToolResult, ToolSpec
+
+log = structlog.get_logger()
+
+_ENDS_RUN = (ControlFlow, StorageError, DivergenceError, GraphBubbleUp)
+"""What is raised in an agent's graph and is not an answer to whoever gave it a task."""
+
+_HANDED_ON = ("handoff", "confidence")
+"""What of an agent's state, where it is there, is for whoever gave the task besides the answer."""
+
+_MAX_WORDS = 2000
+"""Characters of an error that whoever gave the task is told."""
 
 SERVER = "agents"
 """The server's name under which sub-agents are offered as tools."""
@@ -70,52 +86,95 @@ def as_tool(name: str, description: str) -> ToolSpec:
     )
 
 
-async def delegate(to: SubAgent, task: str) -> ToolResult:
-    """Let a sub-agent do a task, and return its answer. Raises what ends the run in there."""
-    outcome = await perform(delegation(to, {"task": task}))
-    return ToolResult(str(outcome.value["text"]), is_error=bool(outcome.value["is_error"]))
+@dataclass(frozen=True)
+class Task:
+    """What a sub-agent is given: a text, and the messages that it sees before it."""
+
+    text: str
+    history: tuple[BaseMessage, ...] = ()
 
 
-def delegation(to: SubAgent, args: JsonObject, call_id: str = "") -> Effect:
-    """The effect of giving a sub-agent the task in ``args``; ``call_id`` as in ``Guard``."""
+async def delegate(to: SubAgent, task: Task) -> tuple[str, JsonObject]:
+    """Let a sub-agent do a task. Gives the path at which it did, and its ``text``, whether that
+    ``is_error``, a ``handoff`` where it wants another to take over, and the ``confidence`` of its
+    model where it told that.
+
+    Raises what ends the run in there.
+    """
+    path, outcome = await placed(delegation(to, task))
+    return path, outcome.value
+
+
+def delegation(to: SubAgent, task: Task, call_id: str = "") -> Effect:
+    """The effect of giving a sub-agent a task; ``call_id`` as in ``Guard``.
+
+    Whatever goes wrong in there, and a limit of the agent's own, is an answer to whoever gave the
+    task. What ends the run goes through: its limits, a stop, a check, a question, its storage.
+    """
+    name, args = to.spec.tool, {"task": task.text}
 
     async def execute(attempt: Attempt) -> Outcome:
-        program = to.program()
-        await program.prepare()
-        task = await program.admit(str(args["task"]))
         try:
-            state = await invoke(program.graph(), program.initial(task, attempt.path))
-        except BudgetReached as reached:
+            program = to.program()
+            await program.prepare()
+            text = await program.admit(task.text)
+            begin = with_before(program.initial(text, attempt.path), task.history)
+            state = await invoke(program.graph(), begin)
+        except LimitReached as reached:
             if reached.scope != f"{attempt.path}/":
                 raise
-            return _outcome(to, reached.answer)  # only this agent's own budget is used up
-        return _outcome(to, program.output(state))
+            given = _settled(to, reached.answer)  # the limit is this agent's own
+        except _ENDS_RUN:
+            raise
+        except Exception as failed:  # noqa: BLE001  the border to a graph of the caller's own
+            given = _failed(to, failed)
+        else:
+            given = _ended(to, state, program.output(state))
+        return Outcome(given)
 
-    spec = to.spec
     return Effect(
         kind="agent",
-        name=spec.tool,
-        request={"agent": spec.tool, "args": args},
+        name=name,
+        request={"agent": name, "args": args},
         execute=execute,
         pure=True,
         closed=to.typed is not None and to.typed.is_closed,
         guard=Guard(
-            spec,
+            to.spec,
             args,
             refuse=lambda reason: Outcome(_answer(reason, is_error=True)),
             give=lambda text: Outcome(_answer(text)),
-            edit=lambda new: delegation(to, new, call_id),
+            edit=lambda new: delegation(to, replace(task, text=str(new["task"])), call_id),
             call_id=call_id,
         ),
     )
 
 
-def _outcome(to: SubAgent, answer: str) -> Outcome:
+def _ended(to: SubAgent, state: State, answer: str) -> JsonObject:
+    if to.typed is not None:  # of which nothing but the value gets out
+        return _settled(to, answer)
+    more = {name: state[name] for name in _HANDED_ON if state.get(name) is not None}
+    return {**_answer(answer), **more}
+
+
+def _settled(to: SubAgent, answer: str) -> JsonObject:
     """What whoever gave the task gets: of an answer of a declared type the value alone."""
     if to.typed is None:
-        return Outcome(_answer(answer))
+        return _answer(answer)
     text, is_error = to.typed.settle(answer)
-    return Outcome(_answer(text, is_error=is_error))
+    return _answer(text, is_error=is_error)
+
+
+def _failed(to: SubAgent, failed: Exception) -> JsonObject:
+    """Why there is no answer. Of an agent whose answers have a type nothing else gets out."""
+    name = to.spec.tool
+    words = str(failed)
+    if not isinstance(failed, CorralError):
+        where = traceback.extract_tb(failed.__traceback__)[-1]
+        log.error("agent_broke", agent=name, error=type(failed).__name__, line=where.lineno)
+        words = f"{type(failed).__name__}: {failed}"
+    why = FAILED if to.typed else f"The agent {name} could not go on. {words[:_MAX_WORDS]}"
+    return _answer(why, is_error=True)
 
 
 def _answer(text: str, *, is_error: bool = False) -> JsonObject:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
+from corral.agents.files.reading import read_text
 from corral.agents.spec import Agent
-from corral.errors import UsageError
+from corral.errors import ConfigError, UsageError
 from corral.jsontypes import JsonObject, digest
 from corral.runtime.runs import RunRow
 from corral.version import VERSION
@@ -23,6 +26,7 @@ def fingerprint(agent: Agent, graph_version: str) -> JsonObject:
         "graph": graph_version,
         "functions": functions,
         "own_graph": None if agent.graph is None else _source(agent.graph),
+        "files": {one.source.file: one.source.digest for one in agent.team() if one.source},
     }
 
 
@@ -47,6 +51,20 @@ def _changes(before: JsonObject, now: JsonObject) -> Iterator[str]:
     if now["functions"]:
         for name in recorded.keys() - now["functions"].keys():
             yield f"the function {name} is gone"
+    files = before.get("files")
+    yield from _changed_files(files if isinstance(files, dict) else {})
+
+
+def _changed_files(recorded: JsonObject) -> Iterator[str]:
+    """The Markdown files of agents that are not as they were."""
+    for file, was in recorded.items():
+        try:
+            is_changed = digest(read_text(Path(file))) != was
+        except ConfigError:
+            yield f"the agent's file {file} cannot be read any more"
+        else:
+            if is_changed:
+                yield f"the agent's file {file}"
 
 
 def own_code(agent: Agent) -> JsonObject:
@@ -100,6 +118,18 @@ def _name(function: Callable[..., Any]) -> str:
 
 
 def _source(function: Callable[..., Any]) -> str:
+    """A digest of a function's code, made once for as long as the function lives."""
+    if not inspect.isfunction(function):
+        return _digest(function)
+    if function not in _DIGESTS:
+        _DIGESTS[function] = _digest(function)
+    return _DIGESTS[function]
+
+
+_DIGESTS: WeakKeyDictionary[Callable[..., Any], str] = WeakKeyDictionary()
+
+
+def _digest(function: Callable[..., Any]) -> str:
     try:
         return digest(inspect.getsource(inspect.unwrap(function)))[:16]
     except (OSError, TypeError):  # made by exec, built in, or a callable object

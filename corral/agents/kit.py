@@ -14,34 +14,36 @@ agent = corral.Agent(name="mine", graph=build)
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, overload
 
-from langchain_core.messages import (
-    AIMessage,
-    BaseMessage,
-    SystemMessage,
-    ToolMessage,
-)
-from langgraph.graph import StateGraph
+from langchain_core.messages import AIMessage, BaseMessage, SystemMessage, ToolMessage
+from pydantic import TypeAdapter, ValidationError
 
-from corral.agents.delegation import delegate
+from corral.agents.delegation import SERVER as TEAM
+from corral.agents.delegation import Task, delegate
+from corral.agents.handoff import Handoff, handed_over
+from corral.agents.history import History, shown
+from corral.agents.react import ReactProgram
 from corral.agents.services import AgentServices
 from corral.agents.spec import Agent
-from corral.errors import UsageError
+from corral.agents.typed_answer import answer_schema
+from corral.errors import InvalidAnswer, UsageError
 from corral.jsontypes import Json, JsonObject, canonical, digest
+from corral.memory.compaction import estimate_tokens, message_budget, repair, visible
 from corral.memory.labelled import labelled
-from corral.policies.provenance.labels import PUBLIC
+from corral.policies.provenance.labels import KEY as LABEL
+from corral.policies.provenance.labels import PUBLIC, Label
 from corral.runtime.asking import Ask, answered, ask_model
-from corral.runtime.calls import prepare, use_tool
-from corral.runtime.checking import admitted
+from corral.runtime.calls import Setting, ToolUse, prepare, use_tool
 from corral.runtime.context import current_run, perform
 from corral.runtime.effects import Attempt, Effect, Outcome
 from corral.runtime.models.contract import Sampling
 from corral.runtime.models.structured import RETRIES, Answered, Extracted, Shape, structured
-from corral.runtime.nested import scoped
-from corral.runtime.program import State, asked, last_answer
+from corral.runtime.nested import subgraph
+from corral.runtime.offering import newest_request, offered_for, with_found
+from corral.runtime.previews import readers
 
 T = TypeVar("T")
 
@@ -54,7 +56,9 @@ class Kit:
     services: AgentServices
 
     @overload
-    async def ask(self, messages: Sequence[BaseMessage], *, tools: bool = True) -> AIMessage: ...
+    async def ask(
+        self, messages: Sequence[BaseMessage], *, tools: bool = True, aloud: bool = True
+    ) -> AIMessage: ...
 
     @overload
     async def ask(
@@ -66,11 +70,13 @@ class Kit:
         messages: Sequence[BaseMessage],
         *,
         tools: bool = True,
+        aloud: bool = True,
         returns: type[T] | None = None,
         retries: int = RETRIES,
     ) -> AIMessage | T:
         """Ask the agent's model, after its instructions. Raises ``ModelError``.
 
+        What is not ``aloud`` is for the graph, and not shown as the answer while it is made.
         With ``returns``, a pydantic model or another type that pydantic validates, the answer is a
         value of it, and no tools are offered. A model that can be held to the type is. An answer
         that does not fit is asked for again with the error, ``retries`` times at most; every try is
@@ -80,52 +86,200 @@ class Kit:
             shape: Shape[T] = Shape.of(returns)
             return (await self.extract(messages, shape, retries=retries)).value
         setting = await prepare(self.agent.name, self.services.model_ref, self.services)
+        if tools and setting.is_routed:
+            request = newest_request(messages)
+            setting = await offered_for(request, messages, setting, self.services)
+            setting = with_found(setting, messages)
         typed = self.agent.typed
         ask = replace(
-            self._ask(messages, typed.instructions if typed else None),
-            tools=setting.tools if tools else (),
+            self._ask(messages, setting, typed.instructions if typed else None),
+            aloud=aloud,
+            tools=(*setting.offered, *readers(messages)) if tools else (),
             tools_digest=setting.tools_digest if tools else "",
             shape=typed.output if typed else None,
         )
         return await ask_model(ask, self.services)
 
     async def extract(
-        self, messages: Sequence[BaseMessage], shape: Shape[T], *, retries: int = RETRIES
+        self,
+        messages: Sequence[BaseMessage],
+        shape: Shape[T],
+        *,
+        retries: int = RETRIES,
+        purpose: str = "answer",
     ) -> Extracted[T]:
         """``ask`` for a value, with the message that it came in."""
-        await prepare(self.agent.name, self.services.model_ref, self.services)
+        setting = await prepare(self.agent.name, self.services.model_ref, self.services)
 
         async def ask(again: Sequence[BaseMessage]) -> Answered:
-            ask = replace(self._ask([*messages, *again]), output=shape.output)
+            request = self._ask([*messages, *again], setting)
+            ask = replace(request, output=shape.output, aloud=False, purpose=purpose)
             return await answered(ask, self.services)
 
         return await structured(shape, ask, retries=retries)
 
-    def _ask(self, messages: Sequence[BaseMessage], more: str | None = None) -> Ask:
-        """Asking the agent's model without tools; ``more`` comes after its instructions."""
+    def _ask(
+        self, messages: Sequence[BaseMessage], setting: Setting, more: str | None = None
+    ) -> Ask:
+        """Asking the agent's model without tools; ``more`` comes after its instructions.
+
+        Messages that are too long for its context window are abridged.
+        """
         text = "\n\n".join(filter(None, (self.agent.instructions, more)))
         head = [labelled(SystemMessage(text), PUBLIC)] if text else []
         return Ask(
             model=self.services.model_ref,
-            messages=[*head, *messages],
+            messages=[*head, *_fitted(messages, setting, estimate_tokens(head))],
             sampling=Sampling(**self.agent.sampling.model_dump()),
             reasoning=self.agent.reasoning,
         )
 
+    async def decide(
+        self, messages: Sequence[BaseMessage], returns: type[T], *, retries: int = RETRIES
+    ) -> T | None:
+        """``ask`` for a decision of the graph's, which is not for the user.
+
+        ``None`` when the model gives none that is valid: the graph then goes the safe way.
+        """
+        shape: Shape[T] = Shape.of(returns)
+        try:
+            given = await self.extract(messages, shape, retries=retries, purpose="decision")
+        except InvalidAnswer:
+            return None
+        return given.value
+
+    async def solve(self, messages: Sequence[BaseMessage], *, aloud: bool = True) -> AIMessage:
+        """The agent's answer after it has used its tools, in a ReAct loop inside of this graph.
+
+        ``aloud`` as in ``ask``.
+        """
+        loop = ReactProgram(self.agent, self.services.model_ref, self.services, aloud=aloud)
+        state = await subgraph(loop.graph(), {"messages": list(messages)})
+        answer = state["messages"][-1]
+        assert isinstance(answer, AIMessage)
+        return answer
+
     async def call(self, call: JsonObject) -> ToolMessage:
         """Make one tool call (``name``, ``args``, ``id``) of a model's message."""
+        return (await self.use(call)).message
+
+    async def use(self, call: JsonObject, *, history: Sequence[BaseMessage] = ()) -> Use:
+        """``call``, with what else came of it. A sub-agent sees ``history`` before its task."""
         setting = await prepare(self.agent.name, self.services.model_ref, self.services)
         message_id = f"{current_run.get().run}:{call.get('id') or digest(call)[:16]}"
-        return await use_tool(call, setting, self.services, message_id=message_id)
+        use = ToolUse(call, message_id, history)
+        used = await use_tool(use, setting, self.services)
+        spec = setting.tool(use.name)
+        to = spec.tool if spec is not None and spec.server == TEAM else None
+        return Use(
+            used.message,
+            report=None if to is None else _report(to, used.path, used.value),
+            handoff=handed_over(spec, used.value),
+        )
 
     async def delegate(self, agent: Agent | str, task: str) -> str:
         """Let one of the agent's sub-agents (``Agent.agents``) do a task, and return its answer."""
         name = agent if isinstance(agent, str) else agent.name
-        return (await delegate(self.services.sub_agent(name), task)).text
+        return (await self.work(name, task)).text
+
+    async def work(
+        self,
+        name: str,
+        task: str,
+        *,
+        history: Sequence[BaseMessage] = (),
+        returns: type[Any] | None = None,
+        handoffs: Mapping[str, str] | None = None,
+    ) -> Report:
+        """Let a sub-agent do a task, after the messages of ``history``.
+
+        ``returns`` is the type of its answer. ``handoffs`` are the agents that it may let take
+        over, and when. Raises ``NotFoundError`` for one that is not in the team.
+        """
+        given = {"returns": None if returns is None else answer_schema(returns)}
+        changed = {**(given if returns else {}), **({"handoffs": handoffs} if handoffs else {})}
+        to = self.services.sub_agent(name, **changed)
+        path, done = await delegate(to, Task(task, tuple(history)))
+        return _report(name, path, done)
+
+    async def shown(
+        self, history: History, messages: Sequence[BaseMessage]
+    ) -> tuple[BaseMessage, ...]:
+        """What a sub-agent is to see of a conversation, for ``work``."""
+        return await shown(history, messages, self.services.model_ref, self.services)
+
+    @property
+    def team(self) -> tuple[Agent, ...]:
+        """The agent's sub-agents."""
+        return tuple(one for one in self.agent.agents if isinstance(one, Agent))
 
     async def step(self, name: str, function: Callable[[], Json | Awaitable[Json]]) -> Json:
         """See ``step``."""
         return await step(name, function)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a sub-agent gave: its answer, or why there is none.
+
+    ``message`` is the answer as a message, with its label. With a ``handoff`` another is to go on.
+    ``confidence`` is the mean probability of the answer's tokens, known of a ReAct agent whose
+    ``sampling.logprobs`` asks for it.
+    """
+
+    agent: str
+    is_error: bool
+    message: AIMessage
+    handoff: Handoff | None = None
+    confidence: float | None = None
+
+    @property
+    def text(self) -> str:
+        """The answer."""
+        return str(self.message.text)
+
+    def value(self, returns: type[T]) -> T | None:
+        """The answer as a value of the type that was asked for; ``None`` when it is none."""
+        if self.is_error:
+            return None
+        try:
+            return TypeAdapter(returns).validate_json(self.text)
+        except ValidationError:
+            return None
+
+
+@dataclass(frozen=True)
+class Use:
+    """A tool call that was made: the message with its result.
+
+    ``report`` is that of the sub-agent that was given a task, ``handoff`` who takes over by it.
+    """
+
+    message: ToolMessage
+    report: Report | None = None
+    handoff: Handoff | None = None
+
+
+def _report(name: str, path: str, done: JsonObject) -> Report:
+    handoff = done.get("handoff")
+    message = AIMessage(str(done["text"]), id=f"{current_run.get().run}:{path}", name=name)
+    return Report(
+        agent=name,
+        is_error=bool(done["is_error"]),
+        message=labelled(message, Label.from_json(done.get(LABEL))),
+        handoff=None if handoff is None else Handoff(**handoff),
+        confidence=done.get("confidence"),
+    )
+
+
+def _fitted(
+    messages: Sequence[BaseMessage], setting: Setting, instructions: int
+) -> Sequence[BaseMessage]:
+    overhead = instructions + setting.definition_tokens
+    budget = message_budget(setting.context_window, overhead=overhead)
+    if estimate_tokens(messages) <= budget:
+        return messages
+    return repair(visible(messages, None, 0, budget=budget))
 
 
 async def step(name: str, function: Callable[[], Json | Awaitable[Json]]) -> Json:
@@ -150,56 +304,3 @@ async def step(name: str, function: Callable[[], Json | Awaitable[Json]]) -> Jso
     given = await perform(Effect("value", name, {"name": name}, execute))
     value: Json = given.value["value"]
     return value
-
-
-@dataclass(frozen=True)
-class GraphProgram:
-    """An agent whose graph the caller has built, ready for the engine.
-
-    Its state has ``messages``, as LangGraph's ``MessagesState``: the prompt is the first new one,
-    and the last text of the model's is the answer.
-    """
-
-    kit: Kit
-
-    @property
-    def name(self) -> str:
-        """The agent's name."""
-        return self.kit.agent.name
-
-    @property
-    def model(self) -> str:
-        """The reference of the agent's model."""
-        return self.kit.services.model_ref
-
-    @property
-    def version(self) -> str:
-        """One for all: a replay and a resume say where changed code asks for something else."""
-        return "own/1"
-
-    async def prepare(self) -> None:
-        """See ``Program.prepare``: before a node can ask for several things at once."""
-        await prepare(self.name, self.model, self.kit.services)
-
-    async def admit(self, prompt: str) -> str:
-        """See ``Program.admit``."""
-        return await admitted(prompt, self.kit.services.checks)
-
-    def graph(self) -> StateGraph[Any, Any, Any, Any]:
-        """The caller's graph."""
-        assert self.kit.agent.graph is not None
-        return scoped(self.kit.agent.graph(self.kit))
-
-    def initial(self, prompt: str, run: str) -> State:
-        """The user's message, with an id that is the same however often the run starts."""
-        return {"messages": [asked(prompt, run)]}
-
-    def output(self, state: State) -> str:
-        """The text of the newest answer since the user's last message."""
-        answer = last_answer(state.get("messages", ()))
-        typed = self.kit.agent.typed
-        return typed.settle(answer)[0] if typed else answer
-
-    def check_complete(self, turns: int) -> None:
-        """A scripted model with turns left over raises here."""
-        self.kit.services.model.check_complete(turns)

@@ -6,19 +6,25 @@ Each is a layer, and a lower one only narrows. Where one cannot be loaded, nothi
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from corral.errors import ConfigError
 from corral.jsontypes import JsonObject
-from corral.policies.layers import Layered
+from corral.policies.layers import AgentLayer, Layered
 from corral.policies.presets import PRESETS, READ_ONLY
 from corral.policies.rules import Policy, Rule
 from corral.policies.writing.parse import find_preset, parse_policy
+from corral.runtime.agent_policy import AgentPolicy, is_file
 from corral.runtime.config import Settings, user_file
 from corral.runtime.policy_layers import read_policy_text
 from corral.tools.web import private_hosts
+
+if TYPE_CHECKING:
+    from corral.agents.spec import Agent
 
 ORGANISATION_FILE = Path("/etc/corral/policy.toml")
 
@@ -58,9 +64,9 @@ class Chosen:
         rules = {"rules": [rule.to_json() for rule in self.rules]} if self.rules else {}
         return {"policy": policy, **rules}
 
-    def load(self, settings: Settings) -> Layered:
-        """All policies that hold for the run. Raises ``ConfigError``."""
-        return load_policy(settings, self.policy, self.rules)
+    def load(self, settings: Settings, agents: Iterable[AgentLayer] = ()) -> Layered:
+        """All policies that hold for the run, with those of its agents. Raises ``ConfigError``."""
+        return replace(load_policy(settings, self.policy, self.rules), agents=tuple(agents))
 
 
 def load_policy(
@@ -89,6 +95,41 @@ def load_policy(
     )
 
 
+def agent_layers(agent: Agent, above: tuple[str, ...] = ()) -> Iterator[AgentLayer]:
+    """The policies of an agent and of all below it, as far as they have one.
+
+    Raises ``ConfigError``.
+    """
+    names = (*above, agent.name)
+    if agent.policy is not None:
+        yield agent_layer(agent.policy, names)
+    for member in agent.agents:
+        if not isinstance(member, str):
+            yield from agent_layers(member, names)
+
+
+def agent_layer(policy: AgentPolicy, agents: tuple[str, ...]) -> AgentLayer:
+    """The policy of the last of these agents. Raises ``ConfigError``."""
+    base = _chosen(policy.name) if policy.name else None
+    if base is not None and any(base.all_sources()):
+        raise ConfigError(
+            f"The policy {policy.name} of the agent {agents[-1]!r} says what sources are worth.",
+            hint="Write [[sources]] into your own configuration: an agent's policy holds rules.",
+        )
+    own = Policy(
+        f"the agent {agents[-1]}", policy.rules, base and _of_agent(base, agents[-1]), layer="agent"
+    )
+    return AgentLayer(agents, own, is_whole=base is not None)
+
+
+def _of_agent(policy: Policy, agent: str) -> Policy:
+    """A policy as an agent has it. The reasons of a preset speak of the policy of a run."""
+    if policy.name not in PRESETS:
+        return policy
+    rules = tuple(rule.model_copy(update={"reason": ""}) for rule in policy.rules)
+    return replace(policy, name=f"{policy.name} of the agent {agent}", rules=rules)
+
+
 def organisation_files() -> tuple[Path, ...]:
     """Where an organisation's policies are looked for; all that there are hold."""
     folders = os.environ.get("XDG_CONFIG_DIRS") or "/etc/xdg"
@@ -111,17 +152,13 @@ def _rules(stored: Sequence[JsonObject]) -> tuple[Rule, ...]:
 
 def _absolute(policy: str | Policy | None) -> str | Policy | None:
     """The policy as a resume from another folder finds it."""
-    if not isinstance(policy, str) or not _is_file(policy):
+    if not isinstance(policy, str) or not is_file(policy):
         return policy
     return str(Path(policy).expanduser().absolute())
 
 
-def _is_file(policy: str) -> bool:
-    return policy.endswith(".toml") or "/" in policy
-
-
 def _chosen(policy: str) -> Policy:
-    if not _is_file(policy):
+    if not is_file(policy):
         return find_preset(policy)
     path = Path(policy).expanduser().absolute()
     if not path.exists():
@@ -129,7 +166,11 @@ def _chosen(policy: str) -> Policy:
             f"There is no policy file {path}.",
             hint=f"Name a file that is there, or a preset: {', '.join(PRESETS)}.",
         )
-    return parse_policy(read_policy_text(path), str(path))
+    return _parsed(read_policy_text(path), str(path))
+
+
+_parsed = lru_cache(maxsize=64)(parse_policy)
+"""A policy, parsed once for as long as its file says the same."""
 
 
 def _project(settings: Settings, *, is_choice: bool) -> Iterator[Policy]:

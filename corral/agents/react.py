@@ -1,6 +1,9 @@
 """ReAct (Yao et al. 2023, arXiv:2210.03629): the model acts through tools until it answers.
 
-    START ─► model ─► tools (one task per call) ─► model ─► … ─► END
+    START ─► model ─► tools (one task per call) ─► model ─► … ─► (verify) ─► END
+
+It ends with an answer, a handoff or a limit. With ``verify`` an answer that has a fault is asked
+for again (``corral.agents.verification``).
 
 The graph is pure: all that it does to the world it does through ``perform``. Budgets, approvals,
 exactly-once, the trace and replay are stations of the door and appear nowhere in it.
@@ -8,57 +11,67 @@ exactly-once, the trace and replay are stations of the door and appear nowhere i
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
-from typing import Annotated, Any, TypedDict, assert_never
+from functools import cached_property, partial
+from typing import Any, NotRequired, Protocol, TypedDict, assert_never
 
-from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage, SystemMessage
+from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage
 from langchain_core.messages.tool import ToolCall
-from langgraph.channels.delta import DeltaChannel
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, Send
+from pydantic import Field
 
-from corral.agents.reducer import add_messages
-from corral.agents.spec import DEFAULT_INSTRUCTIONS, Agent
+from corral.agents.delegation import SERVER as AGENTS
+from corral.agents.handoff import handed_over
+from corral.agents.history import History, shown
+from corral.agents.patterns.options import Options
+from corral.agents.prompting import Prompting, ReactState
+from corral.agents.spec import Agent
+from corral.agents.toolset import kept, with_tools
 from corral.agents.typed_answer import asks_again
-from corral.memory.compaction import (
-    accept_summary,
-    estimate_tokens,
-    message_budget,
-    plan,
-    summary_request,
-)
-from corral.memory.labelled import labelled
-from corral.memory.store import facts_message
 from corral.memory.view import ThreadView
-from corral.policies.provenance.labels import PUBLIC, Label
-from corral.runtime.asking import Ask, ask_model
-from corral.runtime.calls import Services, Setting, prepare, recall_facts, use_tool
+from corral.runtime.asking import Ask, answered
+from corral.runtime.calls import Services, ToolUse, prepare, use_tool
 from corral.runtime.checking import admitted
 from corral.runtime.models.contract import Sampling, ToolChoice
+from corral.runtime.previews import readers
 from corral.runtime.program import State, asked, last_answer
+from corral.tools.contract import SEPARATOR
 
 VERSION = "react/1"
 
-_SNAPSHOT_EVERY = 1000  # updates of a thread between full copies of its messages
+
+class ReactOptions(Options):
+    """The options of the loop."""
+
+    history: History = Field(
+        default="nothing", description="What sub-agents see of the conversation."
+    )
+    verify: int = Field(
+        default=0, ge=0, le=5, description="Checks of the answer at most, each may ask for another."
+    )
+    verifier: str = Field(
+        default="", description="The sub-agent that checks; the agent itself when left out."
+    )
+
+    def members(self) -> Iterator[str]:
+        """The verifier."""
+        yield from filter(None, (self.verifier,))
 
 
-class ReactState(TypedDict, total=False):
-    """A thread: every message, and the summary that stands for the first ``covered`` of them."""
-
-    messages: Annotated[
-        list[AnyMessage],
-        DeltaChannel(add_messages, snapshot_frequency=_SNAPSHOT_EVERY),
-    ]
-    summary: str
-    covered: int
+_TO_AGENTS = f"{AGENTS}{SEPARATOR}"
 
 
 class ToolTask(TypedDict):
-    """The input of one tool task: a call, and the id of the message with its result."""
+    """The input of one tool task: a call, and the id of the message with its result.
+
+    ``history`` is what a sub-agent sees of the thread before its task.
+    """
 
     call: ToolCall
     result_id: str
+    history: NotRequired[list[BaseMessage]]
 
 
 @dataclass(frozen=True)
@@ -78,11 +91,12 @@ def next_step(message: AIMessage) -> Answer | CallTools:
     return CallTools(tuple(message.tool_calls)) if message.tool_calls else Answer()
 
 
-@lru_cache(maxsize=64)
-def _system(text: str, label: Label) -> tuple[SystemMessage, int]:
-    """The system message with this text, and its tokens: the same one at every step."""
-    message = labelled(SystemMessage(text), label)
-    return message, estimate_tokens([message])
+class Verify(Protocol):
+    """The node that an answer comes to, which goes on to the model or to the end."""
+
+    async def __call__(self, state: ReactState) -> Command[str]:
+        """Look at the newest answer."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -92,6 +106,9 @@ class ReactProgram:
     agent: Agent
     model: str
     services: Services
+    options: ReactOptions = field(default_factory=ReactOptions)
+    aloud: bool = True
+    verify: Verify | None = None
     view: ThreadView = field(default_factory=ThreadView, compare=False)
 
     @property
@@ -110,7 +127,8 @@ class ReactProgram:
 
     def output(self, state: State) -> str:
         """The text of the newest answer since the user's last message."""
-        answer = last_answer(state.get("messages", ()))
+        messages = state.get("messages", ())
+        answer = last_answer([one for one in messages if not asks_again(one)])
         return self.agent.typed.settle(answer)[0] if self.agent.typed else answer
 
     def check_complete(self, turns: int) -> None:
@@ -126,23 +144,34 @@ class ReactProgram:
         return await admitted(prompt, self.services.checks)
 
     @cached_property
+    def _prompting(self) -> Prompting:
+        return Prompting(self.agent, self.model, self.services, self.view)
+
+    @cached_property
     def _sampling(self) -> Sampling:
         return Sampling(**self.agent.sampling.model_dump())
 
     def graph(self) -> StateGraph[Any, Any, Any, Any]:
         """The run loop."""
         graph = StateGraph(ReactState)
-        graph.add_node("model", self._call_model, destinations=("model", "tools", END))
-        graph.add_node("tools", self._call_tool, input_schema=ToolTask)
+        # LangGraph searches the code of plain functions for graphs in it, which takes milliseconds.
+        last = "verify" if self.verify else END
+        graph.add_node("model", partial(self._call_model), destinations=("model", "tools", last))
+        graph.add_node("tools", partial(self._call_tool), input_schema=ToolTask)
         graph.add_edge(START, "model")
         graph.add_edge("tools", "model")
+        if self.verify:
+            graph.add_node("verify", partial(self.verify), destinations=("model", END))
         return graph
 
     async def _call_model(self, state: ReactState) -> Command[str]:
+        if state.get("handoff"):
+            return Command(goto=END)
         setting = await prepare(self.agent.name, self.model, self.services)
-        prompt, compacted = await self._prompt(state, setting)
+        setting = await with_tools(state, setting, self.services)
+        prompt, compacted = await self._prompting.request(state, setting)
         choice = self._tool_choice(state["messages"])
-        tools = () if choice == "none" else setting.tools
+        tools = () if choice == "none" else (*setting.offered, *readers(state["messages"]))
         ask = Ask(
             model=self.model,
             messages=prompt,
@@ -152,66 +181,49 @@ class ReactProgram:
             sampling=self._sampling,
             shape=self.agent.typed.output if self.agent.typed else None,
             reasoning=self.agent.reasoning,
+            aloud=self.aloud,
         )
-        answer = await ask_model(ask, self.services)
-        update: ReactState = {"messages": [answer], **compacted}
+        said = await answered(ask, self.services)
+        answer = said.message
+        update: ReactState = {"messages": [answer], **compacted, **kept(setting)}
+        if self.agent.sampling.logprobs is not None:
+            update["confidence"] = said.probability
         match next_step(answer):
             case Answer():
                 typed = self.agent.typed
                 again = typed.again(state["messages"], answer) if typed else None
                 if again is None:
-                    return Command(update=update, goto=END)
+                    return Command(update=update, goto="verify" if self.verify else END)
                 update["messages"] = [answer, again]
                 return Command(update=update, goto="model")
             case CallTools(calls):
-                tasks = [
-                    ToolTask(call=call, result_id=f"{answer.id}/{index}")
-                    for index, call in enumerate(calls)
-                ]
+                tasks = await self._tasks(calls, answer, state["messages"])
                 return Command(update=update, goto=[Send("tools", task) for task in tasks])
             case other:
                 assert_never(other)
 
+    async def _tasks(
+        self, calls: Sequence[ToolCall], answer: AIMessage, messages: Sequence[BaseMessage]
+    ) -> list[ToolTask]:
+        tasks = [
+            ToolTask(call=call, result_id=f"{answer.id}/{index}")
+            for index, call in enumerate(calls)
+        ]
+        delegated = [task for task in tasks if task["call"]["name"].startswith(_TO_AGENTS)]
+        if delegated and self.options.history != "nothing":
+            history = await shown(self.options.history, messages, self.model, self.services)
+            for task in delegated:
+                task["history"] = list(history)
+        return tasks
+
     async def _call_tool(self, state: ToolTask) -> ReactState:
         setting = await prepare(self.agent.name, self.model, self.services)
-        call, result_id = dict(state["call"]), state["result_id"]
-        return {"messages": [await use_tool(call, setting, self.services, message_id=result_id)]}
-
-    async def _prompt(
-        self, state: ReactState, setting: Setting
-    ) -> tuple[list[BaseMessage], ReactState]:
-        """What the model is sent, and the state update of a compaction that it needed."""
-        messages: list[BaseMessage] = list(state["messages"])
-        system, tokens = _system(*await self._instructions(messages))
-        overhead = tokens + setting.definition_tokens
-        budget = message_budget(setting.context_window, overhead=overhead)
-        summary, covered = state.get("summary"), state.get("covered", 0)
-        seen = self.view.grown(messages, covered, budget)
-        if seen is not None:
-            return [system, *seen], {}
-        compacted: ReactState = {}
-        while compaction := plan(messages, summary, budget, covered=covered):
-            request = Ask(self.model, summary_request(compaction), purpose="summary")
-            answer = await ask_model(request, self.services)
-            summary, covered = accept_summary(compaction, str(answer.text)), compaction.covered
-            compacted = {"summary": summary, "covered": covered}
-        return [system, *self.view.whole(messages, summary, covered, budget)], compacted
-
-    async def _instructions(self, messages: list[BaseMessage]) -> tuple[str, Label]:
-        """The agent's instructions with what is remembered, and the label of that."""
-        instructions = self.agent.instructions or DEFAULT_INSTRUCTIONS
-        if self.agent.typed is not None:
-            instructions = f"{instructions}\n\n{self.agent.typed.instructions}"
-        if not self.agent.facts:
-            return instructions, PUBLIC
-
-        def query() -> str:
-            return str(next(m for m in reversed(messages) if isinstance(m, HumanMessage)).text)
-
-        facts = await recall_facts(query, self.agent.facts, self.services)
-        notes = facts_message(facts)
-        label = PUBLIC.join(*(fact.provenance for fact in facts))
-        return (f"{instructions}\n\n{notes}" if notes else instructions), label
+        use = ToolUse(dict(state["call"]), state["result_id"], state.get("history", ()))
+        used = await use_tool(use, setting, self.services)
+        handoff = handed_over(setting.tool(use.name), used.value)
+        if handoff is None:
+            return {"messages": [used.message]}
+        return {"messages": [used.message], "handoff": handoff.to_json()}
 
     def _tool_choice(self, messages: list[AnyMessage]) -> ToolChoice:
         match self.agent.tool_choice:

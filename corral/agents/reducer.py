@@ -8,6 +8,9 @@ from typing import Any
 from langchain_core.messages import AnyMessage, BaseMessage, RemoveMessage
 from langgraph.graph.message import _messages_delta_reducer
 
+SNAPSHOT_EVERY = 1000
+"""Updates of a thread between full copies of its messages."""
+
 
 class _Thread(list[AnyMessage]):
     """A thread's messages. ``ids`` has theirs, and those of threads that go on from here."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
+from functools import cached_property
 
+from corral.agents.files.catalog import DEFAULT_NAME, Catalog, find_agents, is_file_name
 from corral.agents.options import RunOptions
-from corral.agents.spec import DEFAULT_NAME, Agent
+from corral.agents.patterns.registry import read_options
+from corral.agents.spec import Agent
 from corral.errors import ConfigError, NotFoundError
 from corral.policies.checks import Check
 from corral.policies.redaction import Redactor
@@ -21,11 +25,14 @@ class Roster:
         self._redactor = redactor
 
     def agent(self, agent: Agent | str | None, model: str | None) -> Agent:
-        """An agent by name or as brought, its team resolved. ``model`` replaces its own.
+        """An agent by name, by its Markdown file or as brought, its team resolved.
 
-        Raises ``NotFoundError`` for a name that is not configured, ``ConfigError`` for a team that
-        contains itself.
+        ``model`` replaces its own. Raises ``NotFoundError`` for a name that is not configured,
+        ``ConfigError`` for a file that is broken, a team that contains itself, and options that do
+        not fit a pattern.
         """
+        if isinstance(agent, str) and is_file_name(agent):
+            agent = Agent.from_file(agent)
         found = agent if isinstance(agent, Agent) else self._configured(agent)
         return self._complete(found, model or found.model or self._settings.model, ())
 
@@ -55,21 +62,35 @@ class Roster:
         _require_own_names(agent.name, team)
         checks = tuple(dict.fromkeys((*self._settings.checks, *agent.checks)))
         _require_own_check_names(agent.name, checks)
-        return agent.model_copy(
-            update={**clean, "model": own or model, "agents": team, "checks": checks}
+        policy = agent.policy and agent.policy.found_from(self._settings.workspace)
+        completed = agent.model_copy(
+            update={
+                **clean,
+                "model": own or model,
+                "agents": team,
+                "checks": checks,
+                "policy": policy,
+            }
         )
+        read_options(completed)
+        return completed
 
     def _configured(self, name: str | None) -> Agent:
-        config = self._settings.agents.get(name or DEFAULT_NAME)
-        if config is not None:
-            return Agent(name=name or DEFAULT_NAME, **dict(config))
-        if name in (None, DEFAULT_NAME):
-            return Agent()
-        names = ", ".join(sorted({DEFAULT_NAME, *self._settings.agents}))
+        entry = self._catalog.find(name or DEFAULT_NAME)
+        if entry is not None:
+            return Agent.from_entry(entry)
+        names = self._catalog.names
+        near = difflib.get_close_matches(str(name), names, n=1)
+        meant = f"Did you mean {near[0]!r}? " if near else ""
         raise NotFoundError(
             f"There is no agent {name!r}.",
-            hint=f"The agents are: {names}. Add [agents.{name}] to corral.toml to make it.",
+            hint=f"{meant}The agents are: {', '.join(names)}. `corral agents new NAME` makes one.",
         )
+
+    @cached_property
+    def _catalog(self) -> Catalog:
+        """Read when an agent is first named, and then no more: a conversation keeps its agents."""
+        return find_agents(self._settings)
 
 
 def _require_own_check_names(name: str, checks: Sequence[Check]) -> None:

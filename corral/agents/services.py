@@ -7,18 +7,23 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
-from corral.agents.delegation import SERVER as AGENTS
-from corral.agents.delegation import Delegates, SubAgent, as_tool, delegation
+from corral.agents import delegation as delegating
+from corral.agents import handoff
+from corral.agents.delegation import Delegates, SubAgent, Task
 from corral.agents.memory_tools import SERVER as MEMORY
 from corral.agents.memory_tools import MemoryTools
+from corral.agents.results import ResultTools
 from corral.agents.spec import Agent
 from corral.agents.typed_answer import TypedAnswer
 from corral.errors import ConfigError, NotFoundError
 from corral.jsontypes import JsonObject
 from corral.memory.store import MemoryStore
+from corral.runtime.calls import ToolUse
 from corral.runtime.checking import bound
 from corral.runtime.config import Settings
+from corral.runtime.database import Database
 from corral.runtime.effects import Bound, Effect
 from corral.runtime.models.combined.opening import asked_first, open_combined
 from corral.runtime.models.configured import configured
@@ -29,6 +34,7 @@ from corral.runtime.models.local.model import LocalModel
 from corral.runtime.models.local.states.removal import states_folder
 from corral.runtime.models.registry import ModelOptions, open_model
 from corral.runtime.models.withholding import Withholding
+from corral.runtime.previews import preview_limit
 from corral.runtime.program import Program
 from corral.sandbox.contract import LocalBackend
 from corral.sandbox.registry import select_backend
@@ -37,6 +43,9 @@ from corral.tools.code_provider import code_provider
 from corral.tools.contract import CallOptions, ToolProvider, ToolResult, ToolSpec
 from corral.tools.functions import FunctionTools
 from corral.tools.pool import Catalog, ToolPool
+from corral.tools.router.choice import Router, Wanted
+from corral.tools.router.finding import FIND, ToolFinder
+from corral.tools.router.settings import ToolsSettings
 from corral.tools.settings import BUILTIN_SERVERS
 
 FUNCTIONS = "functions"
@@ -46,9 +55,10 @@ FUNCTIONS = "functions"
 class Shared:
     """Models and tool servers of one process. Nothing is started before its first use."""
 
-    def __init__(self, settings: Settings, memory: MemoryStore) -> None:
+    def __init__(self, settings: Settings, memory: MemoryStore, database: Database) -> None:
         self.settings = settings
         self.memory = memory
+        self.database = database
         self._models: dict[str, ChatModel] = {}
         self._embeddings: dict[str, EmbeddingModel] = {}
         self._providers: dict[str, ToolProvider] = {}
@@ -147,7 +157,7 @@ class Shared:
 class AgentTools:
     """The tools that one agent may use, over the shared servers."""
 
-    def __init__(self, shared: Shared, agent: Agent) -> None:
+    def __init__(self, shared: Shared, agent: Agent, page: Callable[[], int]) -> None:
         self._agent = agent
         names = agent.servers if agent.servers is not None else shared.server_names
         if agent.tool_choice == "none":
@@ -155,9 +165,16 @@ class AgentTools:
         self.server_names = names
         providers = [self._provider(shared, name) for name in names]
         if team := _direct(agent):
-            providers.append(Delegates(tuple(as_tool(a.name, a.description) for a in team)))
+            specs = tuple(delegating.as_tool(one.name, one.description) for one in team)
+            providers.append(Delegates(specs))
+        if agent.handoffs:
+            providers.append(handoff.Handoffs(agent.handoffs))
         if agent.functions:
             providers.append(FunctionTools(FUNCTIONS, agent.functions))
+        providers.append(ResultTools(shared.database, page))
+        providers.append(ToolFinder(self._search))
+        self._router = Router(_offering(shared.settings.tools, agent))
+        self._catalog: Catalog | None = None
         self._pool = ToolPool(providers, max_chars=shared.settings.max_tool_output)
 
     def _provider(self, shared: Shared, name: str) -> ToolProvider:
@@ -172,9 +189,10 @@ class AgentTools:
 
         Raises ``ConfigError`` when the agent names a tool that no server offers.
         """
-        found = await self._pool.catalog()
+        self._catalog = found = await self._pool.catalog()
         if self._agent.tools is None:
-            return found
+            is_routed = self._router.is_needed(found.tools)
+            return replace(found, tools=(*found.tools, FIND)) if is_routed else found
         by_name = {spec.name: spec for spec in found.tools}
         missing = [name for name in self._agent.tools if name not in by_name]
         if missing and not found.problems:
@@ -186,9 +204,19 @@ class AgentTools:
         chosen = tuple(by_name[name] for name in self._agent.tools if name in by_name)
         return Catalog(tools=chosen, problems=found.problems)
 
+    async def choose(self, specs: tuple[ToolSpec, ...], wanted: Wanted) -> list[str]:
+        """The names of the tools that are offered for what is wanted."""
+        return await asyncio.to_thread(self._router.choose, specs, wanted)
+
     async def call(self, spec: ToolSpec, args: JsonObject, options: CallOptions) -> ToolResult:
         """See ``ToolPool.call``."""
         return await self._pool.call(spec, args, options)
+
+    async def _search(self, query: str, count: int) -> list[ToolSpec]:
+        catalog = self._catalog or await self._pool.catalog()
+        best = await asyncio.to_thread(self._router.best, catalog.tools, query, count)
+        by_name = {spec.name: spec for spec in catalog.tools}
+        return [by_name[name] for name in best]
 
     async def warm(self) -> None:
         """Start the servers."""
@@ -226,7 +254,7 @@ class AgentServices:
 
     @cached_property
     def _tools(self) -> AgentTools:
-        return AgentTools(self.shared, self.agent)
+        return AgentTools(self.shared, self.agent, lambda: self.preview)
 
     @property
     def memory(self) -> MemoryStore:
@@ -238,16 +266,24 @@ class AgentServices:
         """Seconds that a tool call may take."""
         return self.shared.settings.tool_timeout
 
-    def sub_agent(self, name: str) -> SubAgent:
-        """An agent that this one may give tasks to. Raises ``NotFoundError``."""
+    def sub_agent(self, name: str, **changed: Any) -> SubAgent:
+        """An agent that this one may give tasks to, with fields of it ``changed``.
+
+        Raises ``NotFoundError``.
+        """
         for agent in _direct(self.agent):
             if agent.name == name:
-                return _SubAgent(self, agent)
+                return _SubAgent(self, agent.model_copy(update=changed) if changed else agent)
         known = ", ".join(agent.name for agent in _direct(self.agent)) or "none"
         raise NotFoundError(
             f"The agent {self.agent.name!r} has no sub-agent {name!r}.",
             hint=f"Its sub-agents are: {known}. Add it to Agent(agents=(…)).",
         )
+
+    @property
+    def preview(self) -> int:
+        """Characters of a long result that the model is shown at first."""
+        return preview_limit(self.shared.settings.tool_preview, self.model.context_window)
 
     @property
     def checks(self) -> tuple[Bound, ...]:
@@ -265,11 +301,17 @@ class AgentServices:
         agent = self.agent.model_copy(update={"chat_model": None})
         return replace(self, agent=agent, model_ref=model)
 
-    def delegation(self, spec: ToolSpec, args: JsonObject, call_id: str) -> Effect | None:
+    def delegation(self, spec: ToolSpec, use: ToolUse) -> Effect | None:
         """See ``Services.delegation``."""
-        if spec.server != AGENTS:
-            return None
-        return delegation(self.sub_agent(spec.tool), args, call_id)
+        match spec.server:
+            case delegating.SERVER:
+                to = self.sub_agent(spec.tool)
+                task = Task(str(use.args["task"]), tuple(use.history))
+                return delegating.delegation(to, task, use.id)
+            case handoff.SERVER:
+                return handoff.handing_over(spec, use.args, use.id)
+            case _:
+                return None
 
     async def warm_model(self) -> None:
         """Load the model, if it is one that loads."""
@@ -287,7 +329,7 @@ class _SubAgent:
 
     @property
     def spec(self) -> ToolSpec:
-        return as_tool(self.agent.name, self.agent.description)
+        return delegating.as_tool(self.agent.name, self.agent.description)
 
     @property
     def typed(self) -> TypedAnswer | None:
@@ -296,6 +338,12 @@ class _SubAgent:
     def program(self) -> Program:
         model = self.agent.model or self.outer.model_ref
         return self.outer.build(replace(self.outer, agent=self.agent, model_ref=model))
+
+
+def _offering(settings: ToolsSettings, agent: Agent) -> ToolsSettings:
+    """How tools are offered to an agent, which may have its own number."""
+    own = agent.offered
+    return settings if own is None else settings.model_copy(update={"offered": own})
 
 
 def _direct(agent: Agent) -> list[Agent]:

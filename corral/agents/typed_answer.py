@@ -36,6 +36,9 @@ FAILED = "The agent gave no answer of its declared type."
 
 _MAX_ANSWER = 100_000
 _MARK = "/typed"
+FAULT = "/fault"
+"""Ends the id of a message that asks for another answer because a check has found a fault."""
+
 _FENCE = re.compile(r"\A\s*```(?:json)?\s*\n(?P<inside>.*)\n\s*```\s*\Z", re.DOTALL)
 
 
@@ -120,16 +123,16 @@ def answer_schema(declared: Any) -> JsonObject | None:
 
 def asks_again(message: BaseMessage) -> bool:
     """Whether a message is one that asks for another answer, and not the user's."""
-    return isinstance(message, HumanMessage) and (message.id or "").endswith(_MARK)
+    return isinstance(message, HumanMessage) and (message.id or "").endswith((_MARK, FAULT))
 
 
 def _tries(messages: Sequence[BaseMessage]) -> int:
     tries = 0
     for message in reversed(messages):
-        if asks_again(message):
+        if isinstance(message, HumanMessage):
+            if not (message.id or "").endswith(_MARK):
+                break
             tries += 1
-        elif isinstance(message, HumanMessage):
-            break
     return tries
 
 

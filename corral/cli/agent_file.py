@@ -1,4 +1,4 @@
-"""An agent from a TOML file: the keys of ``[agents.NAME]``, alone or in such a table."""
+"""An agent from a file: Markdown, or TOML with the keys of ``[agents.NAME]``, alone or in it."""
 
 from __future__ import annotations
 
@@ -25,9 +25,12 @@ def read_agent(path: Path, name: str) -> Agent:
     """
     from pydantic import ValidationError
 
+    from corral.agents.files.catalog import is_file_name
     from corral.agents.spec import Agent
     from corral.runtime.sections import AgentConfig
 
+    if is_file_name(path.name):
+        return Agent.from_file(path)
     text = _read(path)
     try:
         data = tomllib.loads(text)

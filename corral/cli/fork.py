@@ -57,7 +57,7 @@ class Options:
         bool, typer.Option("--edit-prompt", help="The same, written in your editor.")
     ] = False
     agent: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Go on with the agent in this TOML file.")
+        Path | None, typer.Option(metavar="FILE", help="Go on with the agent in this file.")
     ] = None
     again: Annotated[
         bool, typer.Option("--again", help="Change nothing: make it and what follows once more.")

@@ -32,6 +32,7 @@ from corral.cli import (
     run,
     storage,
 )
+from corral.cli.agents import command as agents
 from corral.cli.chat import command as chat
 from corral.cli.context import Globals, debugging, set_current
 from corral.cli.diff import command as diff
@@ -103,6 +104,7 @@ app.command("export")(export.export)
 app.command("import")(export.import_)
 app.command("cancel")(inspection.cancel)
 app.command("rewind")(rewind.rewind)
+app.add_typer(agents.app, name="agents")
 app.add_typer(approvals.app, name="approvals")
 app.command("approve")(approvals.approve)
 app.command("deny")(approvals.deny)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import assert_never
 
 from corral.cli.output import clean, one_line
@@ -13,6 +14,7 @@ from corral.runtime.events import (
     Event,
     ModelFinished,
     Notice,
+    Placed,
     ReasoningDelta,
     RunFinished,
     RunStarted,
@@ -21,11 +23,13 @@ from corral.runtime.events import (
     ToolFinished,
     ToolStarted,
 )
-from corral.runtime.paths import places
 from corral.runtime.views import RunResult
 
 _SHOWN_OF_CALL = 60
 """Characters of a call in the making that are shown."""
+
+_NAMES = 3
+"""How many of the calls under way are named beside the spinner."""
 
 
 class Narrator:
@@ -60,8 +64,8 @@ class Narrator:
                 self._answer(event)
             case ToolStarted():
                 self._calls.append(event.name)
-                indent = "  " * _depth(event.path)
-                self._screen.line(f"{indent}→ {call_text(event.name, event.args)}", style="cyan")
+                call = call_text(event.name, event.args)
+                self._screen.line(f"{_who(event)}→ {call}", style="cyan")
                 self._wait()
             case ToolFinished():
                 self._tool_finished(event)
@@ -95,7 +99,7 @@ class Narrator:
             return f"writing {one_line(self._writing, _SHOWN_OF_CALL)}"
         if self._thoughts:
             return f"thinking, {len(self._thoughts.split())} words so far"
-        return ", ".join(self._calls) or "thinking"
+        return _some(self._calls) or "thinking"
 
     def _notice(self, event: Notice) -> None:
         """A line, or beside the spinner how far something is that takes its time."""
@@ -108,7 +112,7 @@ class Narrator:
 
     def _think(self, event: ReasoningDelta) -> None:
         """A line at a time where it is shown, how much it is where it is not."""
-        if _depth(event.path):
+        if _depth(event):
             return
         if not self._thoughts:
             self._wait()
@@ -133,14 +137,15 @@ class Narrator:
 
     def _text(self, event: TextDelta) -> None:
         # A sub-agent's text is for the agent that asked for it: told in a line when it ends.
-        if not _depth(event.path):
+        if not _depth(event):
             self._said += event.text
             self._screen.text(event.text)
 
     def _model_finished(self, event: ModelFinished) -> None:
-        if depth := _depth(event.path):
+        if _depth(event) or not event.aloud:
             if event.text:
-                self._screen.line(f"{'  ' * depth}{one_line(event.text, 100)}", style="dim")
+                who = _who(event) or "  "
+                self._screen.line(f"{who}{one_line(event.text, 100)}", style="dim")
             return
         if event.text and not self._said:
             self._screen.text(event.text)  # a model that answers in one piece
@@ -155,8 +160,8 @@ class Narrator:
         summary = one_line(event.text, 100)
         took = duration(event.duration_ms)
         self._said = ""
-        indent = "  " * _depth(event.path)
-        self._screen.line(f"{indent}{mark} {clean(event.name)}  {took}  {summary}", style=style)
+        line = f"{_who(event)}{mark} {clean(event.name)}  {took}  {summary}"
+        self._screen.line(line, style=style)
         self._wait()
 
     def _finished(self, result: RunResult) -> None:
@@ -179,6 +184,19 @@ def _holds(shown: str, output: str) -> bool:
         return False
 
 
-def _depth(path: str) -> int:
+def _depth(event: Placed) -> int:
     """How many agents stand between the one that the user asked and the one that did this."""
-    return len(places(path)) - 1
+    return max(0, len(event.agents) - 1)
+
+
+def _who(event: Placed) -> str:
+    """The beginning of a line about what a sub-agent did: as deep as it is, and its name."""
+    depth = _depth(event)
+    return f"{'  ' * depth}{clean(event.agent)} " if depth else ""
+
+
+def _some(names: Sequence[str]) -> str:
+    """A few names, and how many more there are."""
+    more = len(names) - _NAMES
+    shown = ", ".join(names[:_NAMES])
+    return f"{shown} and {more} more" if more > 0 else shown

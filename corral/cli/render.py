@@ -83,16 +83,17 @@ def threads_table(threads: Iterable[ThreadView]) -> Table:
 
 
 def servers_table(servers: Iterable[ServerView]) -> Table:
-    """One line a tool, under its server; problems in their place."""
-    drawn = table("server", "transport", "tool", "description")
+    """One line a tool, under its server with the tokens of its definitions; problems in place."""
+    drawn = table("server", "transport", "tokens", "tool", "description")
     for server in servers:
         name, transport = clean(server.name), clean(server.transport)
+        tokens = f"~{server.definition_tokens:,}" if server.tools else ""
         if server.error is not None:
-            drawn.add_row(name, transport, status("fail"), clean(server.error))
+            drawn.add_row(name, transport, "", status("fail"), clean(server.error))
         elif not server.tools:
-            drawn.add_row(name, transport, "", "offers no tools")
+            drawn.add_row(name, transport, "", "", "offers no tools")
         for tool in server.tools:
             described = one_line(str(tool.get("description", "")), 90)
-            drawn.add_row(name, transport, clean(str(tool.get("tool", ""))), described)
-            name = transport = ""
+            drawn.add_row(name, transport, tokens, clean(str(tool.get("tool", ""))), described)
+            name = transport = tokens = ""
     return drawn

@@ -22,7 +22,9 @@ ModelOption = Annotated[
         "`corral models list`.",
     ),
 ]
-AgentOption = Annotated[str | None, typer.Option(metavar="A", help="An agent of corral.toml.")]
+AgentOption = Annotated[
+    str | None, typer.Option(metavar="A", help="An agent's name, or its Markdown file.")
+]
 ThreadOption = Annotated[str | None, typer.Option(metavar="T", help="Go on in this conversation.")]
 PolicyOption = Annotated[
     str | None,

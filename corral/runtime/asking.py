@@ -19,7 +19,7 @@ from corral.memory.labelled import labelled
 from corral.memory.tokens import estimate_tokens
 from corral.policies.provenance.labels import KEY as LABEL
 from corral.policies.provenance.labels import PUBLIC, Label
-from corral.runtime.calls import Services, definition_tokens
+from corral.runtime.calls import Services
 from corral.runtime.context import current_run, current_scope, perform
 from corral.runtime.effects import NOTHING, Attempt, Effect, Outcome, Spend
 from corral.runtime.events import Event, Notice, ReasoningDelta, TextDelta, ToolCallDelta
@@ -40,8 +40,10 @@ from corral.runtime.models.contract import (
     ToolChoice,
     Usage,
     UsageChunk,
+    mean_probability,
 )
 from corral.runtime.models.structured import Answered
+from corral.runtime.tool_tokens import definition_tokens
 from corral.tools.contract import ToolSpec
 
 ABOUT_CHECKS = "See `corral trace` for what was refused; change the prompt or the check."
@@ -56,6 +58,8 @@ class Ask:
 
     ``output`` is what its text must be; ``shape`` the same where the messages say it too, so that
     it is no part of what identifies the effect: runs of before there were outputs stay the same.
+    Only what is asked ``aloud`` is for the user; a draft, a vote or a judgement is not.
+    ``stands_for`` is kept beside the answer: of a summary, what it is of.
     """
 
     model: str
@@ -70,6 +74,8 @@ class Ask:
     parallel_tool_calls: bool = True
     reasoning: Reasoning | None = None
     adapters: tuple[Adapter, ...] = ()
+    aloud: bool = True
+    stands_for: JsonObject | None = None
 
     def to_json(self) -> JsonObject:
         """What identifies the effect besides its messages.
@@ -120,7 +126,7 @@ async def ask_model(ask: Ask, services: Services) -> AIMessage:
 
 
 async def answered(ask: Ask, services: Services) -> Answered:
-    """``ask_model``, and why the answer ended."""
+    """``ask_model``, with what else is known of the answer."""
     effect = asking(ask, services)
     if ask.purpose == "answer":
         again = partial(_asking_again, ask, services)
@@ -131,7 +137,8 @@ async def answered(ask: Ask, services: Services) -> Answered:
     message = decode(value["message"], id=value["id"])
     assert isinstance(message, AIMessage)
     own = labelled(message, Label.from_json(value.get(LABEL)))
-    return Answered(own, value.get("stop_reason", "stop"))
+    probability = mean_probability([token["logprob"] for token in value.get("logprobs", ())])
+    return Answered(own, value.get("stop_reason", "stop"), probability)
 
 
 def asking(ask: Ask, services: Services) -> Effect:
@@ -141,7 +148,7 @@ def asking(ask: Ask, services: Services) -> Effect:
         return estimate_tokens(ask.messages) + definition_tokens(ask.tools)
 
     async def execute(attempt: Attempt) -> Outcome:
-        aloud = ask.purpose == "answer" and attempt.aloud
+        aloud = ask.purpose == "answer" and ask.aloud and attempt.aloud
         listener = _Listener(current_run.get().emit, attempt.path, estimate, aloud=aloud)
         attempt.report(listener.spent)
         try:
@@ -163,6 +170,7 @@ def asking(ask: Ask, services: Services) -> Effect:
         execute=execute,
         transcript=ask.messages,
         estimate=estimate,
+        aloud=ask.aloud,
     )
 
 
@@ -194,11 +202,11 @@ class _Listener:
         """Take the next chunk of the answer."""
         match chunk:
             case TextChunk(text):
-                self._made(text, TextDelta(text, self.path))
+                self._made(text, TextDelta(text, path=self.path))
             case ReasoningChunk(text):
-                self._made(text, ReasoningDelta(text, self.path))
+                self._made(text, ReasoningDelta(text, path=self.path))
             case ToolCallChunk(index, name, args):
-                self._made(name + args, ToolCallDelta(index, name, args, self.path))
+                self._made(name + args, ToolCallDelta(index, name, args, path=self.path))
             case NoticeChunk(text, done):
                 self.emit(Notice(text, done))
             case UsageChunk(usage, model):
@@ -246,6 +254,7 @@ def _value(ask: Ask, attempt: Attempt, final: FinalChunk) -> JsonObject:
     more: JsonObject = {
         "told": list(attempt.notes),
         "facts": final.facts,
+        "stands_for": ask.stands_for,
         "logprobs": [_logprob(token) for token in final.logprobs],
     }
     return {

@@ -72,7 +72,7 @@ class ClosedDoor:
         if entry is not None:
             self._check(effect, entry)
             self._met_at(path)
-        with inside(path, agent=True):
+        with inside(path, agent=effect.name):
             outcome = await effect.execute(Attempt(path, path, 0))
         if entry is None:
             return outcome

@@ -16,13 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import platformdirs
-from pydantic import (
-    BaseModel,
-    Field,
-    PrivateAttr,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, Field, PrivateAttr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -46,6 +40,7 @@ from corral.runtime.models.combined.settings import CombinedModel
 from corral.runtime.models.hosted.settings import HostedSettings
 from corral.runtime.models.local.settings import LocalSettings
 from corral.runtime.policy_layers import file_layer, has_layer, without_layer
+from corral.runtime.previews import LEAST
 from corral.runtime.project_file import restrain
 from corral.runtime.provenance_settings import ProvenanceSettings
 from corral.runtime.redaction_settings import RedactionSettings, with_users_own
@@ -56,6 +51,7 @@ from corral.runtime.sections import (
     SnapshotConfig,
 )
 from corral.tools.config import ServerConfig, check_server_name
+from corral.tools.router.settings import ToolsSettings
 from corral.tools.settings import (
     BUILTIN_SERVERS,
     BuiltinName,
@@ -120,8 +116,15 @@ class Settings(BaseSettings):
     retention: RetentionConfig = RetentionConfig()
     tool_timeout: float = Field(default=120.0, gt=0, description="Seconds for one tool call.")
     max_tool_output: int = Field(
-        default=40_000, ge=1000, description="Characters kept of a result."
+        default=400_000, ge=1000, description="Characters kept of a result."
     )
+    tool_preview: int | None = Field(
+        default=None,
+        ge=LEAST,
+        description="Characters of a longer result that a model is shown; by its window if left "
+        "out.",
+    )
+    tools: ToolsSettings = ToolsSettings()
     sandbox: Literal["bubblewrap", "landlock", "gvisor", "seatbelt", "strongest", "none"] = Field(
         default="bubblewrap" if sys.platform == "linux" else "seatbelt",
         description="How tool servers are isolated; none runs them with your own rights.",
@@ -154,6 +157,7 @@ class Settings(BaseSettings):
     mcp: dict[str, ServerConfig] = Field(default_factory=dict, description="External servers.")
     agents: dict[str, AgentConfig] = Field(default_factory=dict)
     _policies: tuple[Policy, ...] = PrivateAttr(default=())
+    _agents_from: Mapping[str, tuple[Path, LayerName]] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
@@ -168,7 +172,7 @@ class Settings(BaseSettings):
         check_names(self.models)
         for name in self.mcp:
             check_server_name(name)
-            if name in (*BUILTIN_SERVERS, "memory"):
+            if name in (*BUILTIN_SERVERS, "memory", "results", "tools"):
                 raise ConfigError(
                     f"[mcp.{name}]: {name!r} is the name of a server that Corral brings.",
                     hint="Choose another name.",
@@ -179,6 +183,11 @@ class Settings(BaseSettings):
     def policies(self) -> tuple[Policy, ...]:
         """The rules of the configuration files, the most important file first."""
         return self._policies
+
+    @property
+    def agents_from(self) -> Mapping[str, tuple[Path, LayerName]]:
+        """The file that makes an agent, and whose it is: the user's own, if it names the agent."""
+        return self._agents_from
 
     @property
     def sandboxed_servers(self) -> frozenset[str]:
@@ -271,6 +280,13 @@ def load_settings(overrides: Mapping[str, Any] = {}) -> Settings:
         settings._policies = tuple(
             file_layer(path, data, layer) for path, data, layer in layered if has_layer(data, layer)
         )
+        settings._agents_from = {
+            name: (path, layer)
+            for whose in ("project", "user")
+            for path, data, layer in reversed(layered)
+            for name in data.get("agents", ())
+            if layer == whose
+        }
         return settings
     except ValidationError as error:
         raise _explained(error, found) from error

@@ -42,13 +42,15 @@ class Scope:
 
     ``base_step`` is the thread's superstep before the run; steps are counted from there, so
     that a path is the same when the run is replayed in a thread of its own. ``agent`` is the prefix
-    of the agent's whole graph, of which this one may be a part.
+    of the agent's whole graph, of which this one may be a part. ``agents`` are the names of that
+    agent and of those around it, the run's own first.
     """
 
     prefix: str = ""
     agent: str = ""
     base_step: int = STEP_OF_A_NEW_THREAD
     depth: int = 0
+    agents: tuple[str, ...] = ()
     _asked: Counter[str] = field(default_factory=Counter)
     _attempts: dict[str, int] = field(default_factory=dict)
 
@@ -136,6 +138,9 @@ class RunContext:
     async def once(self, name: str, make: Callable[[], Awaitable[T]]) -> T:
         """What ``make`` gives, made by the first who asks in the current agent's graph."""
         key = once_path(name)
+        if key in self._made:
+            known: T = self._made[key]
+            return known
         async with self._making.setdefault(key, asyncio.Lock()):
             if key not in self._made:
                 self._made[key] = await make()
@@ -148,13 +153,16 @@ current_run: ContextVar[RunContext] = ContextVar("corral_run")
 
 
 @contextmanager
-def inside(path: str, *, agent: bool = False) -> Iterator[None]:
+def inside(path: str, *, agent: str | None = None) -> Iterator[None]:
     """Graphs that are invoked in the body run inside of the effect at ``path``.
 
-    ``agent`` says that they are another agent's, and not a part of the one around.
+    ``agent`` is the name of the other agent whose they are; ``None``: of the one around.
     """
     outer, prefix = current_scope.get(), f"{path}/"
-    inner = Scope(prefix, prefix if agent else outer.agent, depth=outer.depth + 1)
+    whole, agents = outer.agent, outer.agents
+    if agent is not None:
+        whole, agents = prefix, (*agents, agent)
+    inner = Scope(prefix, whole, depth=outer.depth + 1, agents=agents)
     token = current_scope.set(inner)
     try:
         yield
@@ -178,6 +186,11 @@ async def perform(effect: Effect) -> Outcome:
     This is the one way out of a graph. Raises what the effect raised, ``LimitReached``, or
     LangGraph's interrupt when a human must be asked first.
     """
+    return (await placed(effect))[1]
+
+
+async def placed(effect: Effect) -> tuple[str, Outcome]:
+    """``perform``, with the path at which the effect is made."""
     try:
         context = current_run.get()
     except LookupError:
@@ -186,7 +199,7 @@ async def perform(effect: Effect) -> Outcome:
             hint="Run the graph with Corral.run or Corral.stream.",
         ) from None
     path = current_scope.get().next_path() if effect.once is None else once_path(effect.once)
-    return await context.perform(effect, path)
+    return path, await context.perform(effect, path)
 
 
 def once_path(name: str) -> str:

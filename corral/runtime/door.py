@@ -21,10 +21,10 @@ import structlog
 from langgraph.errors import GraphBubbleUp
 
 from corral.errors import (
-    BudgetReached,
     ControlFlow,
     CorralError,
     DivergenceError,
+    LimitReached,
     OutOfTime,
     RunError,
 )
@@ -37,7 +37,14 @@ from corral.runtime.context import asked_with, inside
 from corral.runtime.divergence import describe
 from corral.runtime.effects import Attempt, Effect, Outcome, Settled
 from corral.runtime.entries import Entry
-from corral.runtime.events import Event, ModelFinished, ToolFinished, ToolStarted
+from corral.runtime.events import (
+    AgentFinished,
+    AgentStarted,
+    Event,
+    ModelFinished,
+    ToolFinished,
+    ToolStarted,
+)
 from corral.runtime.journal import Journal
 from corral.runtime.paths import is_about_another
 from corral.runtime.recall import Recall
@@ -106,8 +113,9 @@ class LiveDoor:
                 effect = await self.stations.cache.answered(effect, path)
             grant = await self.stations.meter.reserve(effect, path)
         except ControlFlow as stop:
-            await self.recall.quiet()
-            if isinstance(stop, BudgetReached) and stop.scope:  # what ends is part of the run
+            scope = stop.scope if isinstance(stop, LimitReached) else ""
+            await self.recall.quiet(scope)
+            if scope:  # what ends is part of the run
                 failed = await self.journal.start(path, effect, identity)
                 await self.journal.fail(failed, self._redacted(stop), 0.0)
             raise
@@ -133,7 +141,7 @@ class LiveDoor:
         """Journal an outcome that needs no execution: a refusal, or a result given by hand."""
         entry = await self.journal.start(path, effect, identity)
         outcome = self._labelled(effect, path, how.outcome, made=how.was_made)
-        return await self._finish(entry, outcome, 0.0)
+        return await self._finish(entry, effect, outcome, 0.0)
 
     async def _execute(self, path: str, effect: Effect, identity: str, grant: Grant) -> Outcome:
         if self.before is not None:
@@ -143,12 +151,13 @@ class LiveDoor:
             with nullcontext() if effect.pure else self.recall.under_way(path):
                 entry = await self.journal.start(path, effect, identity)
                 if effect.guard is not None:
-                    self.emit(ToolStarted(effect.name, effect.request["args"], path))
+                    started = AgentStarted if effect.kind == "agent" else ToolStarted
+                    self.emit(started(effect.name, effect.request["args"], path=path))
                 outcome = await self._make(entry, effect, grant, began)
                 outcome = self.stations.meter.priced(effect, outcome)
                 took = _since(began)
                 outcome = self._labelled(effect, path, outcome, made=True)
-                done = await self._finish(entry, outcome, took)
+                done = await self._finish(entry, effect, outcome, took)
                 await self.stations.meter.settle(path, done.spend, took)
                 return done
         except asyncio.CancelledError:
@@ -174,7 +183,7 @@ class LiveDoor:
         if effect.pure:
             self.stations.tracker.begins(path, context)
         try:
-            with inside(path, agent=effect.pure), asked_with(context):
+            with inside(path, agent=effect.name if effect.pure else None), asked_with(context):
                 async with self.stations.meter.in_time(grant):
                     return await self.stations.shield.make(effect, attempt)
         except CorralError as error:
@@ -193,14 +202,16 @@ class LiveDoor:
             # Else the entry has no end: what had happened by then is in doubt.
             raise failure from None
 
-    async def _finish(self, entry: Entry, outcome: Outcome, duration_ms: float) -> Outcome:
+    async def _finish(
+        self, entry: Entry, effect: Effect, outcome: Outcome, duration_ms: float
+    ) -> Outcome:
         # What is stored is also what the graph goes on with: a replay must see the same.
         outcome = Outcome(self._clean(outcome.value), outcome.spend)
         async with self.recall.ending(entry.path):
             ended = await self.journal.finish(entry, outcome, duration_ms)
         self.stations.tracker.saw(ended)
         self.stations.cache.keep(ended)
-        self._tell(entry, outcome, duration_ms)
+        self._tell(entry, effect, outcome, duration_ms)
         return outcome
 
     def _labelled(self, effect: Effect, path: str, outcome: Outcome, *, made: bool) -> Outcome:
@@ -219,20 +230,28 @@ class LiveDoor:
     def _redacted(self, error: CorralError) -> CorralError:
         clean = self.redactor.text
         message, hint = clean(error.message), clean(error.hint)
-        if isinstance(error, BudgetReached):
-            return BudgetReached(message, hint=hint, scope=error.scope, answer=clean(error.answer))
+        if isinstance(error, LimitReached):
+            answer = clean(error.answer)
+            return type(error)(message, hint=hint, scope=error.scope, answer=answer)
         return type(error)(message, hint=hint)
 
-    def _tell(self, entry: Entry, outcome: Outcome, duration_ms: float) -> None:
+    def _tell(self, entry: Entry, effect: Effect, outcome: Outcome, duration_ms: float) -> None:
         value, spend = outcome.value, outcome.spend
         if entry.kind in ("tool", "agent"):
             text, is_error = str(value["text"]), bool(value["is_error"])
-            self.emit(ToolFinished(entry.name, text, is_error, duration_ms, entry.path))
+            finished = AgentFinished if entry.kind == "agent" else ToolFinished
+            self.emit(finished(entry.name, text, is_error, duration_ms, path=entry.path))
         elif entry.kind == "model":
             # What a check has asked for is no answer yet, and may be refused.
             said = "" if is_about_another(entry.path) else str(value["text"])
             self.emit(
-                ModelFinished(text=said, duration_ms=duration_ms, path=entry.path, **vars(spend))
+                ModelFinished(
+                    text=said,
+                    duration_ms=duration_ms,
+                    path=entry.path,
+                    aloud=effect.aloud,
+                    **vars(spend),
+                )
             )
 
 

@@ -18,6 +18,9 @@ EffectKind = Literal[
     "prepare", "model", "tool", "retrieval", "approval", "agent", "value", "connection"
 ]
 
+TOOLS = "tools"
+"""The name of a retrieval that chose tools; any other found what is remembered."""
+
 
 @dataclass(frozen=True)
 class Spend:
@@ -46,6 +49,8 @@ class Spend:
 
     def after(self, earlier: Spend) -> Spend:
         """This, and what earlier tries at the same effect have used."""
+        if earlier == NOTHING:
+            return self
         sums = {name: getattr(self, name) + getattr(earlier, name) for name in _SUMMED}
         return replace(self, **sums)
 
@@ -137,7 +142,7 @@ class Effect:
     ``closed``: what it gives is of a type that no instruction fits into. ``estimate`` says how many
     tokens of input a model call takes, rather too many than too few.
     ``checks`` look at what goes in and comes out; ``again`` is the effect of asking a model once
-    more, given the text that was refused and why.
+    more, given the text that was refused and why. ``aloud``: what it says is for the user.
     """
 
     kind: EffectKind
@@ -153,6 +158,7 @@ class Effect:
     estimate: Callable[[], int] | None = None
     checks: tuple[Bound, ...] = ()
     again: Callable[[str, str], Effect] | None = None
+    aloud: bool = True
 
 
 @dataclass(frozen=True)

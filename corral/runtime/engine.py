@@ -32,11 +32,11 @@ from corral.runtime.checkpoints import DatabaseSaver
 from corral.runtime.context import RunContext, Scope, asked_with, current_run, current_scope
 from corral.runtime.database import Database
 from corral.runtime.door import LiveDoor
-from corral.runtime.events import Event, Events, RunFinished, RunStarted
+from corral.runtime.events import Event, Events, Placed, RunFinished, RunStarted
 from corral.runtime.journal import Journal
 from corral.runtime.langsmith_off import untraced
 from corral.runtime.lease import Hold, current_hold, holding, keep
-from corral.runtime.program import Program, State, with_files
+from corral.runtime.program import Program, State, with_before
 from corral.runtime.recall import Recall
 from corral.runtime.records import Records
 from corral.runtime.runs import STOPPED_BY_USER, Ending, NewRun, RunRow
@@ -49,7 +49,7 @@ from corral.runtime.stations.opened import StationTerms, open_stations
 from corral.runtime.stations.questions import Asking
 from corral.runtime.stations.response_cache import CacheTerms
 from corral.runtime.stations.shield import ShieldTerms
-from corral.runtime.views import RunResult, Totals
+from corral.runtime.views import Approval, RunResult, Totals
 
 log = structlog.get_logger()
 
@@ -58,7 +58,7 @@ Work = asyncio.Task[GraphOutput[Any]]
 """A graph that is being executed."""
 
 PARALLEL_TASKS = 8
-"""Graph tasks of one run that execute at the same time."""
+"""Tasks of one graph that execute at the same time; a graph inside of another has as many."""
 
 _RECURSION_LIMIT = 1_000_000  # the door's step limit ends a run long before
 
@@ -140,16 +140,19 @@ class Engine:
         with holding() as lease:
             try:
                 run = await self._database.write(lambda c: take(c, lease))
-                journal = await Journal.load(self._database, run.id)
+                new = not resumed and run.left is None
+                journal = await Journal.load(self._database, run.id, new=new)
             except asyncio.CancelledError:
                 await self._database.write(lambda c: runs.abandon(c, lease), durable=False)
                 raise
-            execution = _Execution(self._database, program, graph, run, terms, lease, journal)
-            async with aclosing(self._follow(execution, resumed=resumed)) as events:
+            execution = _Execution(
+                self._database, program, graph, run, terms, lease, journal, resumed
+            )
+            async with aclosing(self._follow(execution)) as events:
                 async for event in events:
                     yield event
 
-    async def _follow(self, execution: _Execution, *, resumed: bool) -> Events:
+    async def _follow(self, execution: _Execution) -> Events:
         """Execute the graph in a task of its own and tell what it does, the result last."""
         run = execution.run
         events: asyncio.Queue[Event | None] = asyncio.Queue()
@@ -159,13 +162,24 @@ class Engine:
         ending.add_done_callback(self._live.pop)
         ending.add_done_callback(lambda _: events.put_nowait(None))
         try:
-            yield RunStarted(run.id, run.thread, run.agent, run.model, resumed)
+            yield RunStarted(run.id, run.thread, run.agent, run.model, execution.resumed)
             while (event := await events.get()) is not None:
                 yield event
         finally:
             _stop(work)
             await asyncio.wait([ending])
         yield RunFinished(ending.result())
+
+
+def _with_agents(emit: Callable[[Event], None]) -> Callable[[Event], None]:
+    """What tells events, each of which then says which agents it is of."""
+
+    def tell(event: Event) -> None:
+        if isinstance(event, Placed):
+            event = replace(event, agents=current_scope.get().agents)
+        emit(event)
+
+    return tell
 
 
 def _stop(work: Work) -> None:
@@ -185,10 +199,11 @@ class _Execution:
     terms: Terms
     lease: str
     journal: Journal
+    resumed: bool
 
     async def invoke(self, emit: Callable[[Event], None]) -> GraphOutput[Any]:
         """Execute the graph from where the run stands."""
-        terms, run = self.terms, self.run
+        terms, run, emit = self.terms, self.run, _with_agents(emit)
         current_hold.set(Hold(run.thread, self.lease))
         asking = Asking(
             run.thread, run.agent, run.prompt, terms.limits, terms.redactor, terms.approvals
@@ -214,16 +229,16 @@ class _Execution:
         door = LiveDoor(self.journal, recall, stations, terms.redactor, emit, keeper.before)
         context = RunContext(run.id, run.thread, door, emit, run.tags, terms.priority)
         current_run.set(context)
-        current_scope.set(Scope(base_step=run.base.step))
+        current_scope.set(Scope(base_step=run.base.step, agents=(run.agent,)))
         config = _config(run.thread)
-        begun = await self._has_begun(config)
+        begun = self.resumed and await self._has_begun(config)
         config["metadata"] = {"corral_run": run.id}
         try:
             files = [] if begun else await attached(self.journal.find(ATTACHMENTS), run.id)
             await self.program.prepare()
             prompt = run.prompt if begun else await self.program.admit(run.prompt)
             with asked_with(request_label(run.prompt)):
-                state = None if begun else with_files(self.program.initial(prompt, run.id), files)
+                state = None if begun else with_before(self.program.initial(prompt, run.id), files)
             with untraced():
                 return await self.graph.ainvoke(state, config, durability="exit", version="v2")
         finally:
@@ -288,7 +303,6 @@ class _Execution:
 
     async def _result(self, ending: Ending) -> RunResult:
         spent = self.journal.spent
-        pending = await Records(self.database, self.terms.redactor).approvals(run=self.run.id)
         return RunResult(
             run=self.run.id,
             thread=self.run.thread,
@@ -297,8 +311,15 @@ class _Execution:
             usage=Totals.of([spent]),
             steps=spent.steps,
             error=ending.error,
-            approvals=tuple(pending),
+            approvals=await self._approvals(),
         )
+
+    async def _approvals(self) -> tuple[Approval, ...]:
+        """The questions of this run that wait for an answer."""
+        if not any(entry.kind == "approval" for entry in self.journal.entries()):
+            return ()
+        records = Records(self.database, self.terms.redactor)
+        return tuple(await records.approvals(run=self.run.id))
 
 
 def _config(thread: str) -> RunnableConfig:

@@ -30,7 +30,7 @@ from corral.runtime import blobs
 from corral.runtime.clock import now
 from corral.runtime.effects import Outcome, Spend
 from corral.runtime.paths import BESIDE, asked_about, comes_after
-from corral.runtime.statements import Statement
+from corral.runtime.statements import Query, Statement
 from corral.runtime.tables import effects, runs
 
 ENDED = ("finished", "failed", "cancelled")
@@ -48,7 +48,7 @@ _SPEND = tuple(field.name for field in fields(Spend))
 """The columns of what an effect used."""
 
 _TOLD = ("scope", "answer")
-"""What is stored of a ``BudgetReached`` besides the words of every error."""
+"""What is stored of a ``LimitReached`` besides the words of every error."""
 
 
 @dataclass(frozen=True)
@@ -107,9 +107,7 @@ class Parting:
 
 def parting(connection: Connection, run: str) -> Parting | None:
     """How a run came from another; ``None`` for one that is no fork."""
-    row = connection.execute(
-        select(runs.c.parent_run, runs.c.fork_at, runs.c.changes).where(runs.c.id == run)
-    ).one()
+    row = _PARTING.one(connection, {"run": run})
     if row.parent_run is None:
         return None
     return Parting(row.parent_run, row.fork_at, json.loads(row.changes or "{}"))
@@ -142,9 +140,12 @@ def journal_rows(connection: Connection, run: str, *columns: Column[Any]) -> lis
 
     ``columns`` of the table choose less of them: with ``run_id`` and what a ``JournalRow`` has.
     """
-    wanted = select(*columns) if columns else select(effects)
-    query = wanted.where(effects.c.run_id == run).order_by(effects.c.seq)
-    own: list[Row[Any]] = list(connection.execute(query))
+    own: list[Row[Any]]
+    if columns:
+        query = select(*columns).where(effects.c.run_id == run).order_by(effects.c.seq)
+        own = list(connection.execute(query))
+    else:
+        own = _ENTRIES.all(connection, {"run": run})
     left = parting(connection, run)
     if left is None:
         return own
@@ -363,6 +364,12 @@ def _changing(*names: str) -> Any:
     return update(effects).where(*mine).values({name: bindparam(f"b_{name}") for name in names})
 
 
+_PARTING = Query(
+    select(runs.c.parent_run, runs.c.fork_at, runs.c.changes).where(runs.c.id == bindparam("run"))
+)
+_ENTRIES = Query(
+    select(effects).where(effects.c.run_id == bindparam("run")).order_by(effects.c.seq)
+)
 _INSERT = Statement(insert(effects))
 _RESTART = Statement(
     _changing("request", "request_blob", "attempts", "started_at", "asked").values(

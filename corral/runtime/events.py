@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from corral.jsontypes import JsonObject
@@ -25,6 +25,22 @@ class Typed(Record):
 
 
 @dataclass(frozen=True)
+class Placed(Typed):
+    """What happened at a ``path`` of the run (see ``paths``).
+
+    The last of ``agents`` did it; before it are those that it works for, the run's own first.
+    """
+
+    path: str = field(kw_only=True)
+    agents: tuple[str, ...] = field(default=(), kw_only=True)
+
+    @property
+    def agent(self) -> str:
+        """The name of the agent that did it."""
+        return self.agents[-1] if self.agents else ""
+
+
+@dataclass(frozen=True)
 class RunStarted(Typed):
     """The run is on disk and begins (or goes on, when ``resumed``)."""
 
@@ -37,25 +53,23 @@ class RunStarted(Typed):
 
 
 @dataclass(frozen=True)
-class TextDelta(Typed):
+class TextDelta(Placed):
     """A piece of the model's text, as it is made."""
 
     type: ClassVar[str] = "text"
     text: str
-    path: str
 
 
 @dataclass(frozen=True)
-class ReasoningDelta(Typed):
+class ReasoningDelta(Placed):
     """A piece of what the model thinks before it answers."""
 
     type: ClassVar[str] = "reasoning"
     text: str
-    path: str
 
 
 @dataclass(frozen=True)
-class ToolCallDelta(Typed):
+class ToolCallDelta(Placed):
     """A piece of a tool call that the model is writing; it has not been made, and may never be.
 
     ``index`` counts the calls of one answer. ``name`` comes with a call's first piece, ``args`` is
@@ -66,12 +80,14 @@ class ToolCallDelta(Typed):
     index: int
     name: str
     args: str
-    path: str
 
 
 @dataclass(frozen=True)
-class ModelFinished(Typed):
-    """A model call ended. ``text`` is its whole text; for the figures see ``effects.Spend``."""
+class ModelFinished(Placed):
+    """A model call ended. ``text`` is its whole text; for the figures see ``effects.Spend``.
+
+    What was not said ``aloud`` is for the agent itself: a draft, a vote or a judgement.
+    """
 
     type: ClassVar[str] = "model_finished"
     text: str
@@ -79,27 +95,26 @@ class ModelFinished(Typed):
     output_tokens: int
     cost_usd: float
     duration_ms: float
-    path: str
     cached_tokens: int = 0
     cache_write_tokens: int = 0
     reasoning_tokens: int = 0
     first_token_ms: float | None = None
     generation_ms: float | None = None
     answered_by: str = ""
+    aloud: bool = True
 
 
 @dataclass(frozen=True)
-class ToolStarted(Typed):
+class ToolStarted(Placed):
     """A tool call is about to be made: policy has let it through."""
 
     type: ClassVar[str] = "tool_started"
     name: str
     args: JsonObject
-    path: str
 
 
 @dataclass(frozen=True)
-class ToolFinished(Typed):
+class ToolFinished(Placed):
     """A tool call ended; ``text`` is what the model will read."""
 
     type: ClassVar[str] = "tool_finished"
@@ -107,7 +122,23 @@ class ToolFinished(Typed):
     text: str
     is_error: bool
     duration_ms: float
-    path: str
+
+
+@dataclass(frozen=True)
+class AgentStarted(ToolStarted):
+    """An agent is about to be given a task: the call of the sub-agent ``name``.
+
+    All that it does has a path that begins with this one and a slash, and its name in ``agents``.
+    """
+
+    type: ClassVar[str] = "agent_started"
+
+
+@dataclass(frozen=True)
+class AgentFinished(ToolFinished):
+    """The sub-agent ``name`` ended its task; ``text`` is what it reports."""
+
+    type: ClassVar[str] = "agent_finished"
 
 
 @dataclass(frozen=True)
@@ -150,6 +181,8 @@ Event = (
     | ModelFinished
     | ToolStarted
     | ToolFinished
+    | AgentStarted
+    | AgentFinished
     | Notice
     | ApprovalRequested
     | RunFinished

@@ -28,13 +28,13 @@ def refused(value: JsonObject, verdict: Verdict) -> JsonObject:
 
 
 class Histories:
-    """The histories of the agents of one run, by the scope that each works in (``paths.scope``)."""
+    """The histories of the conversations of one run, by their scopes (``paths.conversation``)."""
 
     def __init__(self) -> None:
         self._of: defaultdict[str, History] = defaultdict(History)
 
     def of(self, scope: str) -> History:
-        """What the agent of this scope has done."""
+        """What the agent has done in this conversation."""
         return self._of[scope]
 
     def add(self, entry: Entry, scope: str) -> None:

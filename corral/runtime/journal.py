@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
 from itertools import count
+from typing import Any
 
 from langchain_core.messages import BaseMessage
 from sqlalchemy import Connection
@@ -39,7 +40,7 @@ from corral.runtime.entries import (
 from corral.runtime.histories import Histories, in_order_of_ends
 from corral.runtime.lease import fence
 from corral.runtime.messages import Transcripts
-from corral.runtime.paths import asked_about, is_about_another, node, scope
+from corral.runtime.paths import asked_about, conversation, is_about_another, node, scope
 
 _CHANGED_BY = {"model", "agent", "prompt", "instructions", "machine"}
 """What a fork can change of the requests that its parent's model calls were made with."""
@@ -85,13 +86,13 @@ class Journal:
             self._count(entry, entry.spend)
 
     @classmethod
-    async def load(cls, database: Database, run: str) -> Journal:
-        """The journal as the database holds it."""
+    async def load(cls, database: Database, run: str, *, new: bool = False) -> Journal:
+        """The journal as the database holds it; that of a ``new`` run is about empty."""
 
         def work(connection: Connection) -> Journal:
             return cls(database, run, load_entries(connection, run), changed_since(connection, run))
 
-        return await database.read(work)
+        return await (database.glance(work) if new else database.read(work))
 
     def find(self, path: str) -> Entry | None:
         """The entry at this place in the graph."""
@@ -139,6 +140,10 @@ class Journal:
                 return around
             around = scope(around[:-1])
         return ""
+
+    def conversation(self, path: str) -> str:
+        """The scope of the conversation in which the agent asks, see ``paths``."""
+        return conversation(path, self.agent_scope(path))
 
     def is_inside_finished(self, entry: Entry) -> bool:
         """Whether the entry is inside of an effect that has finished."""
@@ -315,8 +320,7 @@ class Journal:
         that the other did not, so such a call is then in doubt, and never silently made again.
         """
         spent = outcome.spend.after(entry.spend)
-        finished = replace(entry, status="finished", result=outcome.value, spend=spent)
-        done = self._ended(finished, duration_ms)
+        done = self._ended(entry, duration_ms, status="finished", result=outcome.value, spend=spent)
         self._count(done, outcome.spend)
         await self._end(done)
         return done
@@ -326,9 +330,9 @@ class Journal:
     ) -> None:
         """Record that the effect failed, and how; a resume makes it again."""
         spent = spend.after(entry.spend)
-        failed = replace(entry, status="failed", result=failure(error), spend=spent)
         self._spend(spend)
-        await self._end(self._ended(failed, duration_ms))
+        told = failure(error)
+        await self._end(self._ended(entry, duration_ms, status="failed", result=told, spend=spent))
 
     def cancel(self, path: str, duration_ms: float, spend: Spend = NOTHING) -> None:
         """Record that the graph, or who stopped it, did not wait for the end of an effect.
@@ -340,7 +344,7 @@ class Journal:
         if held.status != "finished":
             held = replace(held, result={}, spend=spend.after(held.spend))
             self._spend(spend)
-        cut_off = self._ended(replace(held, status="cancelled"), duration_ms)
+        cut_off = self._ended(held, duration_ms, status="cancelled")
         result = Text.of(cut_off.result)
         # A task may be left over by its node, and be cancelled when all else is closed.
         with suppress(StorageError):
@@ -355,7 +359,7 @@ class Journal:
         """
         if entry.status != "cancelled" or self.was_given_up(entry):
             return entry
-        end = self._ended(replace(entry, status="finished"), entry.duration_ms or 0.0)
+        end = self._ended(entry, entry.duration_ms or 0.0, status="finished")
         result = Text.of(end.result)
         self._database.submit(lambda connection: end_entry(connection, end, result), durable=False)
         return end
@@ -373,9 +377,10 @@ class Journal:
             return self._database.append(work)
         return self._database.submit(work, durable=False)
 
-    def _ended(self, entry: Entry, duration_ms: float) -> Entry:
+    def _ended(self, entry: Entry, duration_ms: float, **how: Any) -> Entry:
         self._ends += 1
-        done = replace(entry, ended=self._ends, seen=self._asks, duration_ms=duration_ms)
+        how.update(ended=self._ends, seen=self._asks, duration_ms=duration_ms)
+        done = replace(entry, **how)
         self._by_path[done.path] = done
         self._ended_here.add(done.path)
         return done
@@ -387,7 +392,7 @@ class Journal:
         if not answered:
             return
         self._turns[self.agent_scope(entry.path)] += is_turn
-        self.histories.add(entry, self.agent_scope(asked_about(entry.path)))
+        self.histories.add(entry, self.conversation(asked_about(entry.path)))
 
     def _spend(self, spend: Spend, steps: int = 0) -> None:
         parts = {name: getattr(spend, name) for name in vars(self.spent) if name != "steps"}

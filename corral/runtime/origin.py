@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from corral.errors import ConflictError
 from corral.jsontypes import JsonObject
+from corral.runtime.statements import Query
 from corral.runtime.tables import runs
 
 _FILE = "file"
@@ -42,15 +43,24 @@ def require_own_thread(connection: Connection, thread: str) -> None:
 
     Raises ``ConflictError``.
     """
-    query = select(runs.c.id).where(
-        runs.c.thread_id == thread, runs.c.origin.is_not(None), runs.c.rewound.is_(None)
-    )
-    run = connection.execute(query.order_by(runs.c.started_at.desc()).limit(1)).scalar()
-    if run is not None:
+    row = _IMPORTED.first(connection, {"thread": thread})
+    if row is not None:
         raise ConflictError(
-            f"The thread {thread} was imported with the run {run}, and cannot go on here.",
-            hint=f"Go on from any point of the run with a fork: `corral fork {run} --at N …`.",
+            f"The thread {thread} was imported with the run {row.id}, and cannot go on here.",
+            hint=f"Go on from any point of the run with a fork: `corral fork {row.id} --at N …`.",
         )
+
+
+_IMPORTED = Query(
+    select(runs.c.id)
+    .where(
+        runs.c.thread_id == bindparam("thread"),
+        runs.c.origin.is_not(None),
+        runs.c.rewound.is_(None),
+    )
+    .order_by(runs.c.started_at.desc())
+    .limit(1)
+)
 
 
 def changed_by_moving(origin: str | None) -> JsonObject:

@@ -80,6 +80,17 @@ def task(path: str) -> str:
     return path.rpartition("#")[0] if is_place(path) else path
 
 
+def conversation(path: str, agent: str) -> str:
+    """The scope of the conversation in which the agent of the scope ``agent`` asks.
+
+    A graph that one of its parallel branches runs is a conversation of its own: what it repeats is
+    not what another branch, of which it knows nothing, has done.
+    """
+    inside = (around for around in reversed(scopes(path)) if len(around) > len(agent))
+    branches = (task(around[:-1]) for around in inside)
+    return next((f"{branch}/" for branch in branches if branch.endswith("]")), agent)
+
+
 def node(path: str) -> str:
     """Where in the graph, without the step: ``3.model#0`` and ``5.model#0`` are one node."""
     inner = path[path.rfind("/") + 1 :]

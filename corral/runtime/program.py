@@ -68,9 +68,9 @@ def asked(prompt: str, run: str) -> HumanMessage:
     return labelled(HumanMessage(prompt, id=f"{run}:prompt"), current_label.get())
 
 
-def with_files(state: State, files: Sequence[BaseMessage]) -> State:
-    """The state update of a prompt, with the messages of its files before it."""
-    return {**state, "messages": [*files, *state["messages"]]} if files else state
+def with_before(state: State, messages: Sequence[BaseMessage]) -> State:
+    """The state update of a prompt with messages before it: of its files, or a conversation."""
+    return {**state, "messages": [*messages, *state["messages"]]} if messages else state
 
 
 def last_answer(messages: Sequence[BaseMessage]) -> str:

@@ -56,11 +56,21 @@ def _settings(data: JsonObject) -> Iterator[str]:
     yield from (key for key in _USER_ONLY if key in data)
     agents = data.get("agents")
     for name, agent in agents.items() if isinstance(agents, dict) else ():
-        if isinstance(agent, dict) and "loops" in agent:
-            yield f"agents.{name}.loops"
+        if isinstance(agent, dict):
+            yield from (f"agents.{name}.{key}" for key in refused_of_agent(agent))
     policy = data.get("policy")
     if policy is not None and policy not in _PRESETS:
         yield f"policy (other than {', '.join(_PRESETS)})"
+
+
+def refused_of_agent(agent: JsonObject) -> Iterator[str]:
+    """What a project may not say of an agent, in ``corral.toml`` or in the agent's own file."""
+    if "loops" in agent:
+        yield "loops"
+    policy = agent.get("policy")
+    name = policy.get("name") if isinstance(policy, dict) else policy
+    if isinstance(name, str) and name not in PRESETS:
+        yield f"policy (other than rules, and {', '.join(PRESETS)})"
 
 
 def _servers(path: Path, servers: Any) -> Iterator[str]:

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from corral.policies.provenance.labels import UNKNOWN, Label
 from corral.policies.requests import own_words, request_label
+from corral.runtime.statements import Query
 from corral.runtime.tables import runs
 
 MAX_PROMPTS = 100
@@ -29,9 +30,7 @@ class Beginning:
 
 def beginning(connection: Connection, run: str) -> Beginning:
     """What a run begins with. What a rewind has taken back does not count."""
-    row = connection.execute(
-        select(runs.c.input, runs.c.base_checkpoint).where(runs.c.id == run)
-    ).one()
+    row = _RUN.one(connection, {"run": run})
     label = request_label(row.input)
     said = dict.fromkeys([row.input, *islice(_earlier(connection, run), MAX_PROMPTS)])
     held = label if row.base_checkpoint is None else label.join(UNKNOWN)
@@ -45,18 +44,25 @@ def _earlier(connection: Connection, run: str) -> Iterator[str]:
     """
     at: str | None = run
     while at is not None:
-        row = connection.execute(
-            select(runs.c.thread_id, runs.c.started_at, runs.c.parent_run).where(runs.c.id == at)
-        ).one()
-        query = (
-            select(runs.c.input)
-            .where(
-                runs.c.thread_id == row.thread_id,
-                runs.c.started_at < row.started_at,
-                runs.c.rewound.is_(None),
-            )
-            .order_by(runs.c.started_at.desc())
-            .limit(MAX_PROMPTS)
-        )
-        yield from connection.execute(query).scalars()
+        row = _RUN.one(connection, {"run": at})
+        before = _BEFORE.all(connection, {"thread": row.thread_id, "began": row.started_at})
+        yield from (earlier.input for earlier in before)
         at = row.parent_run
+
+
+_RUN = Query(
+    select(
+        *(runs.c.input, runs.c.base_checkpoint),
+        *(runs.c.thread_id, runs.c.started_at, runs.c.parent_run),
+    ).where(runs.c.id == bindparam("run"))
+)
+_BEFORE = Query(
+    select(runs.c.input)
+    .where(
+        runs.c.thread_id == bindparam("thread"),
+        runs.c.started_at < bindparam("began"),
+        runs.c.rewound.is_(None),
+    )
+    .order_by(runs.c.started_at.desc())
+    .limit(MAX_PROMPTS)
+)

@@ -10,7 +10,12 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
 
 import structlog
 
@@ -37,7 +42,7 @@ class Recall:
         self._given: dict[str, asyncio.Event] = {}
         self._under_way: Counter[str] = Counter()
         self._ending: dict[str, asyncio.Lock] = {}
-        self._at_work: set[asyncio.Future[None]] = set()
+        self._at_work: dict[str, asyncio.Future[None]] = {}
 
     async def answer(self, entry: Entry) -> Outcome:
         """What a settled entry's effect gave; raises what it raised.
@@ -61,26 +66,30 @@ class Recall:
         task = root(path)
         done = asyncio.get_running_loop().create_future()
         self._under_way[task] += 1
-        self._at_work.add(done)
+        self._at_work[path] = done
         try:
             yield
         finally:
             self._under_way[task] -= 1
-            self._at_work.discard(done)
+            del self._at_work[path]
             done.set_result(None)
 
-    async def quiet(self) -> None:
-        """Wait until nothing is being made: who ends a run must not leave a call in doubt."""
-        if self._at_work:
-            await asyncio.wait(tuple(self._at_work))
+    async def quiet(self, scope: str = "") -> None:
+        """Wait until nothing is being made in a graph: who ends it must not leave a call in doubt.
 
-    @asynccontextmanager
-    async def ending(self, path: str) -> AsyncIterator[None]:
+        ``scope`` is the path of the graph, with ``/``; empty for the run's own.
+        """
+        left = [done for path, done in self._at_work.items() if path.startswith(scope)]
+        if left:
+            await asyncio.wait(left)
+
+    def ending(self, path: str) -> AbstractAsyncContextManager[None]:
         """The effect at ``path`` ends: apart from others that are under way beside it."""
         task = root(path)
-        if self._under_way[task] < 2:
-            yield
-            return
+        return nullcontext() if self._under_way[task] < 2 else self._apart(task)
+
+    @asynccontextmanager
+    async def _apart(self, task: str) -> AsyncIterator[None]:
         async with self._ending.setdefault(task, asyncio.Lock()):
             await _settle()
             yield

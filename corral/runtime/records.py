@@ -268,7 +268,7 @@ class Records:
         self, workspace: str, thread: str | None = None, run: str | None = None
     ) -> list[JsonObject]:
         """The rules that "always" has added and that hold for a run now, oldest first."""
-        return await self.database.read(
+        return await self.database.glance(
             lambda connection: standing.applying(connection, workspace, thread, run)
         )
 

@@ -25,7 +25,7 @@ from corral.runtime.langsmith_off import untraced
 from corral.runtime.offline import OfflineLoop, offline
 from corral.runtime.origin import require_content
 from corral.runtime.paths import in_words
-from corral.runtime.program import Program, State, with_files
+from corral.runtime.program import Program, State, with_before
 from corral.runtime.runs import STEP_OF_A_NEW_THREAD, RunRow
 from corral.runtime.turns import Turns
 from corral.runtime.views import ReplayReport
@@ -105,7 +105,7 @@ async def _invoke(program: Program, run: RunRow, door: ClosedDoor, base: State) 
     current_scope.set(Scope(base_step=step))
     files = await attached(door.holds(ATTACHMENTS), run.id)
     await program.prepare()
-    state: Any = with_files(program.initial(await program.admit(run.prompt), run.id), files)
+    state: Any = with_before(program.initial(await program.admit(run.prompt), run.id), files)
     with untraced():
         await graph.ainvoke(state, _THREAD, durability="exit")
     return dict((await graph.aget_state(_THREAD)).values)

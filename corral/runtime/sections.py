@@ -11,6 +11,7 @@ from corral.policies.budgets import Budget
 from corral.policies.checks import Check
 from corral.policies.limits import RunLimits
 from corral.policies.loops import LoopSettings
+from corral.runtime.agent_policy import AgentPolicy
 from corral.runtime.models.combined.references import ModelReference
 
 
@@ -50,6 +51,9 @@ class AgentConfig(BaseModel):
     tools: tuple[str, ...] | None = Field(
         default=None, description="The tools (SERVER__TOOL) that it may use; all when left out."
     )
+    offered: int | None = Field(
+        default=None, ge=0, description="How many tools at once, instead of [tools]."
+    )
     tool_choice: Literal["auto", "first", "none"] = Field(
         default="auto",
         description="auto: the model decides; first: a run begins with a tool call and the "
@@ -58,11 +62,19 @@ class AgentConfig(BaseModel):
     agents: tuple[str, ...] = Field(
         default=(), description="Other agents that it may give tasks to."
     )
+    pattern: str = Field(default="react", description="How it works: see `corral agents patterns`.")
+    options: JsonObject = Field(
+        default_factory=dict, description="Of the pattern: rounds, a threshold, who judges, ..."
+    )
     facts: int = Field(default=5, ge=0, description="Remembered facts given to a run.")
     limits: RunLimits | None = None
     loops: LoopSettings | None = None
     budget: Budget | None = Field(
         default=None, description="What it may spend on one task, as in [budgets.run]."
+    )
+    policy: AgentPolicy | None = Field(
+        default=None,
+        description="What it and the agents below it may do at most: a preset, a file, rules.",
     )
     sampling: SamplingConfig = SamplingConfig()
     reasoning: Literal["none", "low", "medium", "high"] | None = Field(

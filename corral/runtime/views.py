@@ -256,9 +256,13 @@ class ReplayReport(Record):
 
 @dataclass(frozen=True)
 class ServerView(Record):
-    """One configured tool server and what it offers; ``error`` when it could not be asked."""
+    """One configured tool server and what it offers; ``error`` when it could not be asked.
+
+    ``definition_tokens`` estimates what the definitions of its tools take of a request.
+    """
 
     name: str
     transport: str
     tools: tuple[JsonObject, ...] = field(default=())
     error: str | None = None
+    definition_tokens: int = 0

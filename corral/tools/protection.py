@@ -12,7 +12,7 @@ from pathlib import Path
 from corral.errors import ConfigError
 from corral.sandbox.contract import Grant
 
-PROTECTED = (".git", "corral.toml")
+PROTECTED = (".git", "corral.toml", ".corral")
 """What stays read-only at the top of a writable folder, unless it is granted by itself."""
 
 

@@ -46,6 +46,7 @@ PINNED = [
     "open",
     "open_sandbox",
     "open_sync",
+    "pattern_graph",
     "replay_file",
     "step",
     "subgraph",

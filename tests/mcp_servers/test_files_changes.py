@@ -237,7 +237,9 @@ def test_move(files: RawClient, folder: Path) -> None:
     assert "no such file" in files.fault("move", source="none", destination="x")
 
 
-@pytest.mark.parametrize("target", ["../x", "/tmp/x", ".git/x", "corral.toml", "up/x"])
+@pytest.mark.parametrize(
+    "target", ["../x", "/tmp/x", ".git/x", ".corral/agents/x.md", "corral.toml", "up/x"]
+)
 def test_nothing_is_moved_out(files: RawClient, folder: Path, target: str) -> None:
     (folder / "a").write_text("a")
     (folder / "up").symlink_to("..")

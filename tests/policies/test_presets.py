@@ -118,7 +118,8 @@ def test_workspace_asks_when_one_of_our_tools_is_not_in_the_sandbox() -> None:
 
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize(
-    "path", ["corral.toml", "x/../Corral.TOML", ".git/hooks/x", "a/.git/config"]
+    "path",
+    ["corral.toml", "x/../Corral.TOML", ".corral/agents/x.md", ".git/hooks/x", "a/.git/config"],
 )
 def test_each_denies_writing_policy_and_git_files(preset: str, path: str) -> None:
     made = ToolCall(WRITE, {"path": path}, read_only=False, sandboxed=True, workspace="/w")

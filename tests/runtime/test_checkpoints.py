@@ -16,7 +16,7 @@ from langgraph.graph import StateGraph
 from sqlalchemy import func, literal, select
 
 import corral
-from corral.agents.react import ReactState
+from corral.agents.prompting import ReactState
 from corral.runtime.checkpoints import DatabaseSaver, strict_serializer
 from corral.runtime.config import Settings
 from corral.runtime.database import sqlite_url

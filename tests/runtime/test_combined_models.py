@@ -164,7 +164,7 @@ async def test_each_member_is_kept_from_seeing_what_is_withheld(
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-0123456789")
     own = settings.model_copy(update={"redaction": RedactionSettings(hosted=("email",))})
-    chain = Shared(own, memory=None).model("local | openai:gpt-4o-mini")  # type: ignore[arg-type]  # it is not used
+    chain = Shared(own, memory=None, database=None).model("local | openai:gpt-4o-mini")  # type: ignore[arg-type]  # it is not used
     assert isinstance(chain, Fallback)
     local, hosted = chain.members
     assert isinstance(hosted, Withholding)

@@ -159,6 +159,7 @@ async def test_what_git_and_corral_would_run_outside_stays_as_it_is(
 ) -> None:
     work = tmp_path / "work"
     (work / ".git").mkdir()
+    (work / ".corral").mkdir()
     (work / "corral.toml").touch()
     path = f"{program.parent}{os.pathsep}/usr/bin"
 
@@ -168,7 +169,7 @@ async def test_what_git_and_corral_would_run_outside_stays_as_it_is(
         await build(entry, sandbox, PATH=path).list_tools()
         return set(sandbox.profile.grants)
 
-    kept = {Grant(work / ".git"), Grant(work / "corral.toml")}
+    kept = {Grant(work / name) for name in (".git", ".corral", "corral.toml")}
     assert {Grant(work, writable=True), *kept} <= await grants(".")
     asked = await grants(".", ".git")
     assert Grant(work / ".git", writable=True) in asked, "the user's own words count"

@@ -17,9 +17,8 @@ from corral.errors import ConfigError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from corral.agents.policy_files import Chosen
+    from corral.cli.policy.recorded import Recorded
     from corral.jsontypes import JsonObject
-    from corral.policies.facts import ToolCall
     from corral.policies.layers import Layered
     from corral.policies.rules import LayerName, Rule
     from corral.policies.writing.cases import Facts, Table
@@ -78,11 +77,11 @@ def check(
 
     settings = current().settings()
     if options.run is not None:
-        call, chosen = wait(_recorded(settings, options))
+        asked = wait(_recorded(settings, options))
     else:
-        call, chosen = _described(tool, options, settings), None
-    policy = _policy(settings, options.policy, options.rule, chosen)
-    found = explain(policy, call, wait(_standing(settings)))
+        asked = _described(tool, options, settings)
+    policy = _policy(settings, options.policy, options.rule, asked)
+    found = explain(policy, asked.call, wait(_standing(settings)))
     if options.json:
         emit(found.to_json())
     else:
@@ -169,20 +168,23 @@ def show(policy: PolicyOption = None, rule: RulesOption = None, json: JsonOption
 
 
 def _policy(
-    settings: Settings, policy: str | None, rules: Sequence[str] | None, chosen: Chosen | None
+    settings: Settings, policy: str | None, rules: Sequence[str] | None, asked: Recorded | None
 ) -> Layered:
     from corral.agents.policy_files import Chosen
 
     given = session_rules(rules)
-    began = chosen.to_spec() if chosen is not None else None
-    return Chosen.by(policy, given, began).load(settings)
+    began, agents = (asked.chosen.to_spec(), asked.agents) if asked is not None else (None, ())
+    return Chosen.by(policy, given, began).load(settings, agents)
 
 
-def _described(tool: str, options: CheckOptions, settings: Settings) -> ToolCall:
-    """The call that the options describe."""
+def _described(tool: str, options: CheckOptions, settings: Settings) -> Recorded:
+    """The call that the options describe, with the policy of the agent that they name."""
     from dataclasses import replace
 
+    from corral.agents.files.catalog import find_agents
+    from corral.agents.policy_files import Chosen, agent_layer
     from corral.cli.policy.known import Tools
+    from corral.cli.policy.recorded import Recorded
     from corral.runtime.links import links_of
 
     if not tool:
@@ -193,11 +195,14 @@ def _described(tool: str, options: CheckOptions, settings: Settings) -> ToolCall
         )
     facts = _facts(tool, options)
     call = facts.call(Tools(settings).find(tool), str(settings.workspace))
-    return replace(
+    call = replace(
         call,
         links=links_of(call.args, call.workspace),
         rewindable=settings.snapshots.enabled,
     )
+    entry = find_agents(settings).find(call.agent)
+    own = entry.require().policy if entry is not None else None
+    return Recorded(call, Chosen(), (agent_layer(own, call.agents),) if own is not None else ())
 
 
 def _facts(tool: str, options: CheckOptions) -> Facts:
@@ -235,7 +240,7 @@ def _facts(tool: str, options: CheckOptions) -> Facts:
     )
 
 
-async def _recorded(settings: Settings, options: CheckOptions) -> tuple[ToolCall, Chosen]:
+async def _recorded(settings: Settings, options: CheckOptions) -> Recorded:
     from corral.cli.policy.recorded import recorded_call
 
     if options.at is None or not options.at.isdecimal():

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from corral.agents.files.catalog import find_agents
 from corral.mcp_servers import files, python_server, shell
 from corral.mcp_servers.tool import Effects
 from corral.mcp_servers.web import server as web
@@ -51,7 +52,7 @@ class Tools:
     def known(self, more: Iterable[str]) -> Known:
         """What rules may name; ``more`` are servers and agents that Python code brings."""
         own = {server: frozenset(tools) for server, tools in _own().items()}
-        agents = frozenset((DEFAULT_AGENT, *self.settings.agents))
+        agents = frozenset((DEFAULT_AGENT, *find_agents(self.settings).names))
         others = dict.fromkeys((*self.settings.mcp, _FUNCTIONS, *more))
         return Known(
             servers={**own, _AGENTS: agents | frozenset(more), **others},

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from corral.agents.policy_files import Chosen
+from corral.agents.files.catalog import DEFAULT_NAME
+from corral.agents.policy_files import Chosen, agent_layer
 from corral.errors import NotFoundError
 from corral.jsontypes import JsonObject
 from corral.policies.facts import ToolCall
+from corral.policies.layers import AgentLayer
 from corral.policies.provenance.labels import UNKNOWN, Label
+from corral.runtime.agent_policy import AgentPolicy
 from corral.runtime.call_facts import call_of_spec, unknown_spec
 from corral.runtime.links import links_of
 from corral.runtime.runs import RunRow, load
@@ -25,10 +28,17 @@ if TYPE_CHECKING:
 _CALLS = ("tool", "agent", "approval")
 
 
-async def recorded_call(
-    records: Records, settings: Settings, run: str, at: int
-) -> tuple[ToolCall, Chosen]:
-    """The call at ``seq`` ``at`` of a run's journal, and the policy that the run began with.
+@dataclass(frozen=True)
+class Recorded:
+    """A call, and of its run the policy that it began with and those of the agents that asked."""
+
+    call: ToolCall
+    chosen: Chosen
+    agents: tuple[AgentLayer, ...]
+
+
+async def recorded_call(records: Records, settings: Settings, run: str, at: int) -> Recorded:
+    """The call at ``seq`` ``at`` of a run's journal.
 
     What the model had read is as the journal has it; links are as they are on the disk now. Raises
     ``NotFoundError``.
@@ -52,7 +62,19 @@ async def recorded_call(
         settings.sandboxed_servers,
         settings.networked_servers,
     )
-    return _in_its_place(call, row, entry, before, settings), Chosen.from_spec(row.spec)
+    call = _in_its_place(call, row, entry, before, settings)
+    layers = tuple(_agent_layers(row.spec.get("agent") or {}, call.agents))
+    return Recorded(call, Chosen.from_spec(row.spec), layers)
+
+
+def _agent_layers(spec: JsonObject, names: tuple[str, ...]) -> Iterator[AgentLayer]:
+    """The policies of the agents that asked, as they are stored with the run."""
+    for depth in range(1, len(names) + 1):
+        if (policy := spec.get("policy")) is not None:
+            yield agent_layer(AgentPolicy.model_validate(policy), names[:depth])
+        below = names[depth] if depth < len(names) else None
+        team = (one for one in _listed(spec.get("agents")) if isinstance(one, dict))
+        spec = next((one for one in team if one.get("name", DEFAULT_NAME) == below), {})
 
 
 def _in_its_place(

@@ -62,7 +62,7 @@ def problem_told(problem: JsonObject) -> None:
 
 def shown(policy: Layered, standing: Iterable[StandingRule]) -> None:
     """The layers with their rules, in the order in which they are asked."""
-    _line("built in: no agent writes corral.toml, *.policy.toml, .git, nor:")
+    _line("built in: no agent writes corral.toml, *.policy.toml, .corral, .git, nor:")
     for file in policy.files:
         _line(f"  {file}")
     for name in LAYERS:

@@ -36,6 +36,7 @@ from corral.cli.trace.words import (
     where,
 )
 from corral.runtime.paths import in_words, places
+from corral.runtime.tool_costs import tool_costs
 from corral.runtime.views import EffectView, Totals
 
 AT_FIRST = 30
@@ -52,6 +53,7 @@ class Panes:
         self.history = history
         self.everything = False
         self._critical = frozenset(history.trace.critical.seqs)
+        self._costs = tool_costs(history.effects)
         self._own = history.trace.run.run
         last = max((effect.seq for effect in history.effects), default=0)
         self._digits = max(2, len(str(last)))
@@ -123,6 +125,8 @@ class Panes:
         if effect.duration_ms is not None:
             facts.append(brief(node.end - node.begin))
         facts += [*used(Totals.of([effect])), *pace(effect), *answered_by(effect)]
+        if effect.seq in self._costs:
+            facts.append(self._costs[effect.seq].in_words())
         if effect.attempts > 1:
             facts.append(f"{effect.attempts} attempts")
         if effect.seq in self._critical:

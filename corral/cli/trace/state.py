@@ -11,7 +11,10 @@ from corral.cli.trace.words import is_damaged
 from corral.jsontypes import Json, JsonObject
 from corral.runtime.outline import OPEN, Node, milliseconds
 from corral.runtime.paths import asked_about, comes_after, scope
+from corral.runtime.previews import preview
 from corral.runtime.views import EffectView, Totals
+
+_PREPARE = "prepare"  # the path, in each graph, of what is looked up before it begins
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,16 @@ class History:
             if effect.status == "finished" and comes_after(effect.path, call.path):
                 result = effect.result if isinstance(effect.result, dict) else {}
                 text = result.get("text", effect.result)
+                if isinstance(text, str):
+                    text = preview(text, effect.path, self._shown_of_results(graph)).text
                 yield {"type": "tool", "name": effect.name, "content": text}
+
+    def _shown_of_results(self, graph: str) -> int:
+        """How many characters of a long result the model of a graph is shown; 0 for all."""
+        begun = self.nodes.get(f"{graph}{_PREPARE}")
+        found = begun.effect.result if begun is not None and begun.effect is not None else None
+        limit = found.get("preview") if isinstance(found, dict) else None
+        return limit if isinstance(limit, int) else 0
 
     def _sent(self, call: EffectView, limit: int) -> tuple[list[Json], bool]:
         """The newest messages of a call's prompt: each call holds what was added to it."""

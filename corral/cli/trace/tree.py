@@ -31,6 +31,7 @@ from corral.cli.trace.summary import (
 from corral.cli.trace.timeline import Timeline
 from corral.cli.trace.words import asked, asked_in_full, gave, gave_in_full, how_it_went, is_damaged
 from corral.runtime.outline import OPEN, Node
+from corral.runtime.tool_costs import tool_costs
 from corral.runtime.views import EffectView
 
 if TYPE_CHECKING:
@@ -136,6 +137,7 @@ class Artist:
         self._wrap = wrap
         self._run = trace.run.run
         self._sums = Sums.of(trace.graph)
+        self._costs = tool_costs(trace.effects)
         self._critical = frozenset(trace.critical.seqs if look.whole else ())
         last = max((effect.seq for effect in trace.effects), default=0)
         self._digits = max(3, len(str(last)))
@@ -261,8 +263,14 @@ class Artist:
             if effect.attempts > 1:
                 facts.append((f"{effect.attempts} attempts", "yellow"))
             facts += [(text, "yellow") for text in answered_by(effect)]
+            facts += [(text, "dim") for text in self._offered(effect)]
         facts += [(text, "dim") for text in used(self._sums.total(item.nodes))]
         return [piece for fact in facts for piece in (("  ", ""), fact)]
+
+    def _offered(self, effect: EffectView) -> list[str]:
+        """Of many tools, how many a model was offered, and what that cost."""
+        cost = self._costs.get(effect.seq)
+        return [cost.in_words()] if cost is not None and cost.offered < cost.known else []
 
     def _body(self, effect: EffectView, width: int) -> Iterator[Piece]:
         if self._look.full:

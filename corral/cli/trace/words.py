@@ -78,7 +78,7 @@ def gave(effect: EffectView) -> list[str]:
         return [_json(result)]
     if is_damaged(effect) and "damaged" in result:
         return [f"damaged: {result['damaged']}"]
-    return [*_in_words(effect, result), *_checks(result)]
+    return [*_in_words(effect, result), *_checks(result), *_stands_for(effect, result)]
 
 
 def _checks(result: JsonObject) -> Iterator[str]:
@@ -87,6 +87,17 @@ def _checks(result: JsonObject) -> Iterator[str]:
     for one in found if isinstance(found, list) else ():
         if isinstance(one, dict):
             yield f"check {one.get('check')}: {one.get('did')}: {one.get('reason')}"
+
+
+def _stands_for(effect: EffectView, result: JsonObject) -> Iterator[str]:
+    """Of a summary: what it is of, by the places of its messages in the graph."""
+    match result.get("stands_for"):
+        case {"messages": int(count), "ids": list(ids), **more}:
+            own = f"{effect.run}:"
+            new = ", ".join(str(one).removeprefix(own) for one in ids)
+            before = str(more.get("after", "")).removeprefix(own)
+            goes_on = f"; goes on from the summary {before}" if before else ""
+            yield f"stands for the first {count} messages; new in it: {new or 'none'}{goes_on}"
 
 
 def _in_words(effect: EffectView, result: JsonObject) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from corral.jsontypes import JsonObject
 from corral.memory.store import Memory
-from corral.runtime.effects import EffectKind
+from corral.runtime.effects import TOOLS, EffectKind
 from corral.runtime.export.forms import Effect
 from corral.tools.contract import ToolSpec
 
@@ -25,7 +25,8 @@ def wrong_content(effect: Effect) -> str | None:
     if effect.status == "failed":
         wrong = _wrong(effect.result, _FAILURE)
     elif effect.status == "finished":
-        wrong = _wrong(effect.result, _RESULTS[effect.kind])
+        is_choice = effect.kind == "retrieval" and effect.name == TOOLS
+        wrong = _wrong(effect.result, _CHOICE if is_choice else _RESULTS[effect.kind])
     return f"the result of a {effect.kind} effect has no such {wrong}" if wrong else None
 
 
@@ -124,6 +125,7 @@ _RESULTS: Mapping[str, Shape] = {
         "problems": _or_none(_TEXTS),
         "context_window": _COUNT,
         "images": _is(bool, NoneType),
+        "preview": _is(int, NoneType),
     },
     "model": {"id": _TEXT, "text": _TEXT, "message": _MESSAGE, "stop_reason": _MAYBE_TEXT},
     "tool": {
@@ -150,5 +152,6 @@ _RESULTS: Mapping[str, Shape] = {
         "open": _is(bool, NoneType),
     },
 }
+_CHOICE: Shape = {"tools": _TEXTS}
 _FAILURE: Shape = {"type": _TEXT, "error": _TEXT, "hint": _TEXT}
 assert _REQUESTS.keys() == _RESULTS.keys() == set(get_args(EffectKind))

@@ -286,9 +286,14 @@ _REQUEST: dict[str, Rule] = {
 }
 _ANSWER: dict[str, Rule] = {"is_error": _figure, "dropped": _figure, "structured": _opaque}
 _RESULTS: dict[str, dict[str, Rule]] = {
-    "prepare": {"tools": _each(_tool), "context_window": _figure, "images": _figure},
+    "prepare": {
+        "tools": _each(_tool),
+        "context_window": _figure,
+        "images": _figure,
+        "preview": _figure,
+    },
     "tool": {**_ANSWER, "images": _each(lambda value: _object(value, {"mime_type": _name}))},
-    "agent": _ANSWER,
+    "agent": {**_ANSWER, "confidence": _figure},
     "approval": {"status": _name, "by": _who},
     "value": {"value": _opaque},
     "connection": dict.fromkeys(("sent", "received", "status", "open"), _figure),

@@ -15,6 +15,7 @@ from hashlib import sha256
 from typing import Any, Literal
 
 from corral.runtime.answer_facts import attributes_of
+from corral.runtime.effects import TOOLS
 from corral.runtime.entries import ENDED
 from corral.runtime.export.model_names import ModelName
 from corral.runtime.export.span_content import Contents
@@ -167,7 +168,8 @@ class SpanMaker:
     def _described(
         self, effect: EffectView
     ) -> tuple[str, dict[str, Any], Literal["client", "internal"]]:
-        operation = _OPERATIONS.get(effect.kind)
+        is_choice = effect.kind == "retrieval" and effect.name == TOOLS
+        operation = None if is_choice else _OPERATIONS.get(effect.kind)
         attributes: dict[str, Any] = {
             "gen_ai.operation.name": operation,
             "gen_ai.conversation.id": self.run.thread,
@@ -192,7 +194,7 @@ class SpanMaker:
                 if self.content:
                     attributes |= self._contents.of_agent(effect)
                 return f"invoke_agent {effect.name}", attributes, "internal"
-            case "retrieval":
+            case "retrieval" if not is_choice:
                 return "search_memory", attributes, "internal"
             case "approval":
                 attributes["corral.approval.kind"] = _object(effect.request).get("kind")

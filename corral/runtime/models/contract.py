@@ -5,6 +5,7 @@ Messages are langchain-core's. The last chunk carries the whole answer and its u
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, runtime_checkable
@@ -156,6 +157,14 @@ class TokenLogprob:
     text: str
     logprob: float
     top: tuple[tuple[str, float], ...] = ()
+
+
+def mean_probability(logprobs: Sequence[float]) -> float | None:
+    """The mean probability of tokens: the exponential of the mean of their log probabilities.
+
+    ``None`` where there are none.
+    """
+    return math.exp(math.fsum(logprobs) / len(logprobs)) if logprobs else None
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar, cast
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from pydantic import BaseModel, PydanticUserError, RootModel, create_model
 
-from corral.errors import ModelError, UsageError
+from corral.errors import InvalidAnswer, UsageError
 from corral.memory.labelled import label_of, labelled
 from corral.runtime.models.contract import JsonOutput, StopReason
 
@@ -39,10 +39,11 @@ _ABOUT_PYDANTIC = "For further information visit https://errors.pydantic.dev/"
 
 @dataclass(frozen=True)
 class Answered:
-    """A model's answer, and why it ended."""
+    """A model's answer, why it ended, and the mean probability of its tokens if it was told."""
 
     message: AIMessage
     stop_reason: StopReason
+    probability: float | None = None
 
 
 Asking = Callable[[Sequence[BaseMessage]], Awaitable[Answered]]
@@ -51,10 +52,11 @@ Asking = Callable[[Sequence[BaseMessage]], Awaitable[Answered]]
 
 @dataclass(frozen=True)
 class Extracted(Generic[T]):
-    """The value of an answer, and the message that it came in."""
+    """The value of an answer, the message that it came in, and how often the model was asked."""
 
     value: T
     message: AIMessage
+    tries: int = 1
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ class Shape(Generic[T]):
 async def structured(shape: Shape[T], ask: Asking, *, retries: int = RETRIES) -> Extracted[T]:
     """Ask until the answer is of the shape, ``retries`` times again at most.
 
-    Raises what ``ask`` raises, and ``ModelError`` when no answer fits.
+    Raises what ``ask`` raises, and ``InvalidAnswer`` when no answer fits.
     """
     instructor = _instructor()
     loop = _Loop(ask)
@@ -114,13 +116,13 @@ async def structured(shape: Shape[T], ask: Asking, *, retries: int = RETRIES) ->
         if loop.failure is not None:
             raise loop.failure from None
         wrong = _readable(str(error.__cause__ or error), _LONGEST_MESSAGE)
-        raise ModelError(
+        raise InvalidAnswer(
             f"The model gave no answer of the type {shape.name}, asked {retries + 1} times. "
             f"Of the last one: {wrong}",
             hint="Make the type simpler, describe its fields, or ask a stronger model.",
         ) from None
     assert loop.last is not None
-    return Extracted(shape.value(checked), loop.last)
+    return Extracted(shape.value(checked), loop.last, loop.tries)
 
 
 @dataclass
@@ -132,13 +134,18 @@ class _Loop:
     failure: Exception | None = None
     _tries: list[AIMessage] = field(default_factory=list)
 
+    @property
+    def tries(self) -> int:
+        """How often the model has answered."""
+        return len(self._tries)
+
     async def create(self, *, messages: Sequence[dict[str, Any]], **_request: Any) -> Any:
         """One try; ``messages`` are those that instructor asks again with."""
         try:
             answered = await self.ask([self._message(index, m) for index, m in enumerate(messages)])
             if answered.stop_reason in _FINAL:
                 what, hint = _FINAL[answered.stop_reason]
-                raise ModelError(f"The model's answer is not complete: {what}.", hint=hint)
+                raise InvalidAnswer(f"The model's answer is not complete: {what}.", hint=hint)
         except Exception as error:
             self.failure = error  # instructor wraps whatever is raised here
             raise

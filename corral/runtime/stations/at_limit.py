@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import or_, select
+from sqlalchemy import bindparam, or_, select
 
 from corral.errors import BudgetReached
 from corral.jsontypes import JsonObject
@@ -25,6 +25,7 @@ from corral.runtime.database import Database
 from corral.runtime.entries import Entry
 from corral.runtime.journal import Journal
 from corral.runtime.paths import asked_about
+from corral.runtime.statements import Query
 from corral.runtime.stations.questions import Question, Questions
 from corral.runtime.tables import approvals
 
@@ -54,13 +55,8 @@ class AtLimit:
 
     async def load(self) -> None:
         """Read which limits humans have raised, and what they were asked in this run."""
-        mine = approvals.c.run_id == self._journal.run
-        query = (
-            select(approvals)
-            .where(approvals.c.kind == "budget", or_(mine, approvals.c.status == "approved"))
-            .order_by(approvals.c.created_at)
-        )
-        for row in await self._database.read(lambda connection: connection.execute(query).all()):
+        run = {"run": self._journal.run}
+        for row in await self._database.glance(lambda connection: _RAISED.all(connection, run)):
             asked = json.loads(row.args)
             if row.run_id == self._journal.run and row.answered_by != "corral":
                 self._asked[_key(asked)] = _Asked(row.path, asked)
@@ -216,3 +212,13 @@ def _excerpt(entry: Entry) -> str:
     result: dict[str, Any] = entry.result or {}
     text = " ".join(str(result.get("text", "")).split())
     return text if len(text) <= _LENGTH else f"{text[:_LENGTH]}…"
+
+
+_RAISED = Query(
+    select(approvals)
+    .where(
+        approvals.c.kind == "budget",
+        or_(approvals.c.run_id == bindparam("run"), approvals.c.status == "approved"),
+    )
+    .order_by(approvals.c.created_at)
+)

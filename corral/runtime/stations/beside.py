@@ -18,7 +18,6 @@ from corral.policies.ledger import Breach
 from corral.policies.limits import RunLimits
 from corral.policies.redaction import Redactor
 from corral.runtime.budgets.shared import SharedAccounts
-from corral.runtime.calls import definition_tokens
 from corral.runtime.database import Database
 from corral.runtime.effects import Attempt, Effect, Outcome
 from corral.runtime.journal import Journal
@@ -28,6 +27,7 @@ from corral.runtime.stations.accounts import Accounts, BudgetTerms
 from corral.runtime.stations.at_limit import AtLimit
 from corral.runtime.stations.budget import Grant, Meter
 from corral.runtime.stations.questions import Asking, Questions
+from corral.runtime.tool_tokens import definition_tokens
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 
 from corral.errors import OutOfTime
@@ -139,6 +139,8 @@ class Meter:
         while True:
             asking = self._asking(effect, path)
             await self._count_cut_off(asking)
+            if not (asking.own or asking.shared):
+                return Grant()
             found = await self._try(asking, self._need(asking))
             if not isinstance(found, Breach):
                 self._held[path] = _Held(asking, found.need)
@@ -201,20 +203,9 @@ class Meter:
         self._ledger.charge([account.key for account in held.asking.own], _amounts(spent))
         await self._give_back(held)
 
-    @asynccontextmanager
-    async def in_time(self, grant: Grant) -> AsyncIterator[None]:
+    def in_time(self, grant: Grant) -> AbstractAsyncContextManager[None]:
         """The body is broken off when the time is over. Raises ``OutOfTime``."""
-        if grant.seconds is None:
-            yield
-            return
-        deadline = asyncio.timeout(grant.seconds)
-        try:
-            async with deadline:
-                yield
-        except TimeoutError:
-            if not deadline.expired():
-                raise
-            raise OutOfTime("The call was broken off: the time of its budget is over.") from None
+        return nullcontext() if grant.seconds is None else _within(grant.seconds)
 
     def _asking(self, effect: Effect, path: str) -> _Asking:
         scopes = self._accounts.scopes(path)
@@ -395,3 +386,15 @@ def _seconds_left(balances: Sequence[Balance]) -> float | None:
         if (limit := balance.account.budget.wall_seconds) is not None
     )
     return min(left, default=None)
+
+
+@asynccontextmanager
+async def _within(seconds: float) -> AsyncIterator[None]:
+    deadline = asyncio.timeout(seconds)
+    try:
+        async with deadline:
+            yield
+    except TimeoutError:
+        if not deadline.expired():
+            raise
+        raise OutOfTime("The call was broken off: the time of its budget is over.") from None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import assert_never
+from typing import Literal, assert_never
 
 from corral.errors import LimitReached
 from corral.policies.limits import RunLimits, check_step
@@ -17,6 +17,7 @@ from corral.runtime.entries import ENDED
 from corral.runtime.histories import QUESTION, note, refused, turn_of
 from corral.runtime.journal import Journal
 from corral.runtime.paths import scopes
+from corral.runtime.stations.at_limit import so_far
 from corral.runtime.stations.questions import Question, Questions
 from corral.tools.contract import ToolResult
 
@@ -29,12 +30,17 @@ _ASKED = Verdict("repeat", "it was about to do once more what it had done before
 
 @dataclass(frozen=True)
 class AgentTerms:
-    """How far an agent may go, how patient one is with it, and those that it may give tasks to."""
+    """How far an agent may go, how patient one is with it, and those that it may give tasks to.
+
+    ``own`` says which of ``steps`` and ``loops`` were said of this agent, and not of the run: what
+    ends there is its task, and whoever gave it that goes on.
+    """
 
     name: str = ""
     limits: RunLimits = field(default_factory=RunLimits)
     loops: LoopSettings = field(default_factory=LoopSettings)
     team: tuple[AgentTerms, ...] = ()
+    own: frozenset[Literal["steps", "loops"]] = frozenset()
 
     def member(self, name: str) -> AgentTerms:
         """An agent of the team; one with the same terms, if it is not known."""
@@ -74,12 +80,18 @@ class Watch:
 
     def _check_steps(self, agent: AgentTerms, path: str) -> None:
         """Count also the model calls of parallel branches that have not ended yet."""
-        waiting = self._let_through[self._journal.agent_scope(path)]
+        scope = self._journal.agent_scope(path)
+        waiting = self._let_through[scope]
         waiting -= {path} | {one for one in waiting if self._has_ended(one)}
         reason = check_step(agent.limits, self._journal.turns(path) + len(waiting), agent.name)
         if reason is not None:
-            raise LimitReached(reason)
+            raise self._end(reason, scope if "steps" in agent.own else "")
         waiting.add(path)
+
+    def _end(self, reason: str, scope: str, hint: str = "") -> LimitReached:
+        """The end of the run, or of the task of the agent whose graph is at ``scope``."""
+        answer = so_far(self._journal.entries(), scope, reason) if scope else ""
+        return LimitReached(reason, hint=hint, scope=scope, answer=answer)
 
     def _has_ended(self, path: str) -> bool:
         entry = self._journal.find(path)
@@ -96,10 +108,11 @@ class Watch:
             alarm = self._history(path).alarm(turn_of(path))
             match agent.loops.measure(alarm):
                 case "stop":
-                    raise LimitReached(
+                    raise self._end(
                         f"The agent {agent.name} went round in circles: {verdict.seen} (alarm "
                         f"{alarm}; see stop_after in [loops]).",
-                        hint=_HINT,
+                        self._journal.agent_scope(path) if "loops" in agent.own else "",
+                        _HINT,
                     )
                 case "nudge":
                     return _Told(verdict, _TRY)
@@ -115,7 +128,7 @@ class Watch:
         return _Told(verdict, told)
 
     def _history(self, path: str) -> History:
-        return self._journal.histories.of(self._journal.agent_scope(path))
+        return self._journal.histories.of(self._journal.conversation(path))
 
     def _terms(self, path: str) -> AgentTerms:
         """The terms of the agent that asks at ``path``."""

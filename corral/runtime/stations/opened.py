@@ -69,7 +69,7 @@ async def open_stations(
         emit,
     )
     await meter.load()
-    begun = await database.read(lambda connection: beginning(connection, journal.run))
+    begun = await database.glance(lambda connection: beginning(connection, journal.run))
     tracker = Tracker(journal, terms.rules, begun.label)
     shield = Shield(terms.shield)
     surroundings = Surroundings(

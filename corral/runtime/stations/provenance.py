@@ -20,8 +20,10 @@ from corral.policies.provenance.verbatim import Page, origin_of
 from corral.runtime.effects import Effect, Guard, Outcome
 from corral.runtime.entries import Entry
 from corral.runtime.journal import Journal
+from corral.runtime.previews import reader
 from corral.runtime.stations.facts import PolicyRules, facts
 from corral.tools.contract import SEPARATOR, ToolSpec
+from corral.tools.router.definitions import definitions_label
 
 MAX_TEXTS = 200
 """How many results, the newest ones, are looked through for a link or a reference."""
@@ -118,7 +120,7 @@ class Tracker:
         scope = self._scope(entry.path)
         if entry.kind == "prepare":
             specs = [ToolSpec.from_json(spec) for spec in value.get("tools", ())]
-            scope.definitions = _of_definitions(specs)
+            scope.definitions = definitions_label(specs)
             scope.local = frozenset(spec.name for spec in specs if not self._is_elsewhere(spec))
             return
         if entry.kind not in _LABELLED or entry.status == "failed":
@@ -142,6 +144,8 @@ class Tracker:
         return tuple(self._returned[server][-MAX_TEXTS:])
 
     def _keep(self, entry: Entry, scope: _Scope, label: Label) -> None:
+        if reader(entry.name) is not None:
+            return  # a part of what is kept whole; cut in the right place it says something else
         text = str((entry.result or {}).get("text", ""))
         if entry.name not in scope.local:
             self._returned[entry.name.partition(SEPARATOR)[0]].append(text)
@@ -175,13 +179,6 @@ class Tracker:
             schema=spec.output_schema if spec.trusted else None,
         )
         return result_label(call, result, self._rules.policy.sources)
-
-
-def _of_definitions(specs: Sequence[ToolSpec]) -> Label:
-    """What the tools on offer say of themselves: their servers' words, as any result of theirs."""
-    servers = dict.fromkeys(spec.server for spec in specs if not spec.trusted)
-    described = (Label((f"the tools of {name}",), untrusted=True) for name in servers)
-    return PUBLIC.join(*described)
 
 
 def _texts(value: Json) -> Iterator[str]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from langgraph.types import interrupt
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import Connection, Row, bindparam, insert, select
 
 from corral.errors import StoppedByUser, StorageError
 from corral.jsontypes import JsonObject, canonical
@@ -28,6 +28,7 @@ from corral.runtime.events import ApprovalRequested, Event
 from corral.runtime.journal import Journal
 from corral.runtime.listing import approval_view
 from corral.runtime.messages import well_formed
+from corral.runtime.statements import Query
 from corral.runtime.stations.context import of_run
 from corral.runtime.tables import approvals
 from corral.runtime.views import ApprovalKind, ApprovalStatus
@@ -121,8 +122,8 @@ class Questions:
     async def load(self) -> None:
         """Read what was asked and answered so far; what nobody answered in time is denied."""
         await catch_up(self._database, self._asking.settings)
-        query = select(approvals).where(approvals.c.run_id == self._journal.run)
-        rows = await self._database.read(lambda connection: connection.execute(query).all())
+        run = {"run": self._journal.run}
+        rows = await self._database.glance(lambda connection: _OF_RUN.all(connection, run))
         self._asked = {row.path: row for row in rows}
 
     def was_asked(self, path: str) -> bool:
@@ -192,3 +193,6 @@ class Questions:
         clean = self._asking.redactor.json(well_formed(value))
         assert isinstance(clean, dict)
         return clean
+
+
+_OF_RUN = Query(select(approvals).where(approvals.c.run_id == bindparam("run")))

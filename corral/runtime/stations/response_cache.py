@@ -180,7 +180,7 @@ def _given(effect: Effect, kept: Kept) -> Effect:
             "facts": {KEY: {"run": kept.run, "path": kept.path, **similar}},
         }
         if attempt.aloud and effect.request.get("purpose") == "answer" and value["text"]:
-            current_run.get().emit(TextDelta(value["text"], attempt.path))
+            current_run.get().emit(TextDelta(value["text"], path=attempt.path))
         return Outcome(value)
 
     return replace(effect, execute=execute, estimate=None)

@@ -108,7 +108,7 @@ class Shield:
         else:
             value = _with_text(value, found.text)
             if silent and attempt.aloud and found.text:
-                current_run.get().emit(TextDelta(found.text, attempt.path))
+                current_run.get().emit(TextDelta(found.text, path=attempt.path))
         return Outcome(Examined("", tuple(findings)).noted(value), outcome.spend)
 
     async def _of_answer(

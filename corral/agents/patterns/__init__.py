@@ -1,0 +1,1 @@
+"""Ways of putting agents together, each a small graph over the door."""

@@ -1,0 +1,17 @@
+"""The options of patterns: what all have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Options(BaseModel):
+    """The options of a pattern. Every loop in it is bounded by one of them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def members(self) -> Iterator[str]:
+        """The sub-agents that the options name."""
+        return iter(())

@@ -1,0 +1,1 @@
+"""A coordinator with a team, and coordinators of coordinators."""
