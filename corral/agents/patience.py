@@ -24,7 +24,7 @@ def agent_terms(agent: Agent, settings: Settings, limits: RunLimits | None) -> A
         own.add("loops")
     return AgentTerms(
         name=agent.name,
-        limits=replaced_limits(_limits(agent, settings), limits),
+        limits=replaced_limits(limits_of(agent, settings), limits),
         loops=agent.loops or settings.loops,
         team=tuple(
             agent_terms(member, settings, limits)
@@ -35,7 +35,8 @@ def agent_terms(agent: Agent, settings: Settings, limits: RunLimits | None) -> A
     )
 
 
-def _limits(agent: Agent, settings: Settings) -> RunLimits:
+def limits_of(agent: Agent, settings: Settings) -> RunLimits:
+    """An agent's own limits, or those of the settings."""
     limits = agent.limits or settings.limits
     if agent.pattern == REACT or "max_steps" in limits.model_fields_set:
         return limits

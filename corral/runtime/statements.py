@@ -45,7 +45,7 @@ class Statement:
 class Query(Statement):
     """A SELECT, as a ``Statement``. Its rows have the names of its columns."""
 
-    def __init__(self, query: Select[Any]) -> None:
+    def __init__(self, query: Select[*tuple[Any, ...]]) -> None:
         super().__init__(query)
         self._query = query
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from corral.agents.files.catalog import Entry
+from corral.agents.patience import limits_of
 from corral.agents.patterns.registry import find_pattern, read_options
 from corral.agents.spec import DEFAULT_INSTRUCTIONS, Agent
 from corral.cli.agents.opening import open_services
@@ -43,7 +44,7 @@ def shown_json(
 ) -> JsonObject:
     """Everything that holds for an agent, as a JSON object."""
     said = agent.model_dump(mode="json", exclude={"agents", "source"})
-    limits = agent.limits or settings.limits
+    limits = limits_of(agent, settings)
     loops = agent.loops or settings.loops
     effective: JsonObject = {
         **said,
@@ -70,7 +71,7 @@ def shown(agent: Agent, entry: Entry, settings: Settings, offered: Offered | Non
     yield f"  policy: {_policy(agent)}"
     for key in _GLOBAL:
         yield from _said(agent, key)
-    limits = agent.limits or settings.limits
+    limits = limits_of(agent, settings)
     yield f"  limits: {canonical(limits.model_dump(mode='json', exclude_none=True))}"
     sampling = agent.sampling.model_dump(mode="json", exclude_defaults=True)
     yield from (f"  sampling: {canonical(sampling)}",) if sampling else ()
