@@ -1,4 +1,4 @@
-"""How many model calls an agent with a pattern may make: as its options say, unless somebody does."""
+"""How many model calls an agent with a pattern may make: as many as its options say."""
 
 from __future__ import annotations
 
