@@ -133,6 +133,8 @@ class Prompting:
         self, log: list[JsonObject], messages: list[BaseMessage], setting: Setting
     ) -> list[JsonObject]:
         """What the thread's log of remembered facts gains by the newest prompt."""
+        if not isinstance(messages[-1], HumanMessage):
+            return []  # a later step: they were looked up when the prompt came
         prompt = _newest_prompt(messages)
         ids = known(log)
         if not setting.preview or is_noted(log, prompt.id) or not (self.agent.facts or ids):

@@ -35,7 +35,7 @@ from corral.runtime.asking import Ask, answered
 from corral.runtime.calls import Services, ToolUse, prepare, use_tool
 from corral.runtime.checking import admitted
 from corral.runtime.models.contract import Sampling, ToolChoice
-from corral.runtime.previews import readers
+from corral.runtime.previews import Reading
 from corral.runtime.program import State, asked, last_answer
 from corral.tools.contract import SEPARATOR
 
@@ -110,6 +110,7 @@ class ReactProgram:
     aloud: bool = True
     verify: Verify | None = None
     view: ThreadView = field(default_factory=ThreadView, compare=False)
+    reading: Reading = field(default_factory=Reading, compare=False)
 
     @property
     def name(self) -> str:
@@ -171,7 +172,9 @@ class ReactProgram:
         setting = await with_tools(state, setting, self.services)
         prompt, compacted = await self._prompting.request(state, setting)
         choice = self._tool_choice(state["messages"])
-        tools = () if choice == "none" else (*setting.offered, *readers(state["messages"]))
+        tools = (
+            () if choice == "none" else (*setting.offered, *self.reading.tools(state["messages"]))
+        )
         ask = Ask(
             model=self.model,
             messages=prompt,

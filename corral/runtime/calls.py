@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import Any, Protocol
 
 from langchain_core.messages import BaseMessage, ToolMessage
@@ -308,7 +309,9 @@ def _content(text: str, value: JsonObject) -> str | list[str | dict[str, Any]]:
 def _problem(name: str, spec: ToolSpec | None, args: JsonObject, setting: Setting) -> str | None:
     if spec is None:
         if setting.is_routed:
-            return f"There is no tool {name!r}. Look for one with {FIND.name}."
+            near = get_close_matches(name, [tool.name for tool in setting.tools], 1)
+            meant = f"Did you mean {near[0]}? " if near else ""
+            return f"There is no tool {name!r}. {meant}Look for one with {FIND.name}."
         names = ", ".join(tool.name for tool in setting.tools) or "none"
         return f"There is no tool {name!r}. The tools are: {names}."
     return invalid_args(args) or validate_args(spec, args)

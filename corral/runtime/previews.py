@@ -7,7 +7,7 @@ same when a run is resumed, replayed or forked.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from corral.jsontypes import JsonObject, digest
@@ -76,6 +76,23 @@ def readers(messages: Iterable[object]) -> tuple[ToolSpec, ...]:
     A thread that has had one long result has them from then on: they come once, and stay.
     """
     return READERS if any(_is_preview(message) for message in messages) else ()
+
+
+class Reading:
+    """The reading tools for a thread that grows: only what was added is looked at."""
+
+    def __init__(self) -> None:
+        self._seen: Sequence[object] = ()
+        self._found: tuple[ToolSpec, ...] = ()
+
+    def tools(self, messages: Sequence[object]) -> tuple[ToolSpec, ...]:
+        """See ``readers``."""
+        count = len(self._seen)
+        if count > len(messages) or (count and messages[count - 1] is not self._seen[-1]):
+            count, self._found = 0, ()
+        self._found = self._found or readers(messages[count:])
+        self._seen = messages
+        return self._found
 
 
 def preview_limit(setting: int | None, window: int) -> int:

@@ -64,7 +64,7 @@ MISTAKES: tuple[tuple[int, tuple[str, ...], tuple[str, ...]], ...] = (
     (2, _place("text.gguf"), ("text.gguf", "--workspace DIR")),
     (2, ("--config", "none.toml", "runs"), ("none.toml", "cannot be read")),
     (2, ("--config", "latin.toml", "runs"), ("latin.toml", "UTF-8")),
-    (2, ("run", "Hello", "--agent", "nobody"), ("'nobody'", "[agents.nobody]")),
+    (2, ("run", "Hello", "--agent", "nobody"), ("'nobody'", "corral agents new")),
     (2, ("run", "Hello", "--thread", "t-none"), ("t-none", "corral threads")),
     (2, ("run", " "), ("prompt is empty",)),
     (2, ("rnu", "Hello"), ("'run'",)),

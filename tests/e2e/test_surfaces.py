@@ -29,9 +29,9 @@ def test_a_fact_is_remembered_reaches_the_next_prompt_and_is_forgotten(shell: Sh
     recalled = shell.quick("run", "What is my cat called?", "--json", "--model", look)
     assert recalled.code == 0, recalled.err
     (call,) = shell.trace(recalled.last["run"], "model")
-    system = call["request"]["messages"][0]
-    assert system["type"] == "system"
-    assert FACT in system["content"]
+    notes = call["request"]["messages"][-2]
+    assert notes["type"] == "human", "before the prompt, so that the beginning stays the same"
+    assert FACT in notes["content"]
 
     assert shell.quick("memory", "forget", fact["id"]).code == 0
     assert shell.quick("memory", "list", "--json").out == ""

@@ -19,6 +19,8 @@ from corral.tools.contract import ToolSpec
 SYSTEM = "You are Corral, a helpful assistant. Answer in plain English in one short sentence."
 CONTEXT = 2048
 ONE_THREAD = LocalSettings(threads=1)
+WITH_FLASH_ATTENTION = ONE_THREAD.model_copy(update={"flash_attention": "on"})
+"""For tests of texts: with it scores depend less on what else is in the cache."""
 """Tests run beside each other: threads that wait for one another would take many times as long."""
 
 
@@ -75,7 +77,7 @@ def plain_model() -> LocalModel:
 @pytest.fixture
 async def repeatable_model() -> AsyncIterator[LocalModel]:
     """One that nobody else uses, with a cache so short that scores do not depend on the place."""
-    short = ONE_THREAD.model_copy(update={"cache_tokens": 448})
+    short = WITH_FLASH_ATTENTION.model_copy(update={"cache_tokens": 448})
     model = LocalModel(options=LocalOptions(context_window=384, settings=short))
     yield model
     await model.aclose()

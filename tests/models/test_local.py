@@ -12,7 +12,7 @@ from corral.errors import ModelError
 from corral.runtime.models.contract import ModelRequest, Sampling, TextChunk, UsageChunk
 from corral.runtime.models.local.model import LocalModel, LocalOptions
 from corral.tools.contract import ToolSpec
-from tests.models.conftest import CONTEXT, ONE_THREAD, answer, ask, tool
+from tests.models.conftest import CONTEXT, WITH_FLASH_ATTENTION, answer, ask, tool
 
 READ = tool(
     {"type": "object", "properties": {"path": {"type": "string"}}, "required": ["path"]},
@@ -127,7 +127,7 @@ async def test_too_long_a_prompt_is_refused_with_both_numbers(local_model: Local
 
 
 async def test_an_answer_ends_where_the_context_does_and_a_closed_model_says_so() -> None:
-    model = LocalModel(options=LocalOptions(context_window=256, settings=ONE_THREAD))
+    model = LocalModel(options=LocalOptions(context_window=256, settings=WITH_FLASH_ATTENTION))
     got = await answer(model, ask("Tell me all that you know about rain. " * 20, max_tokens=500))
     assert got.final.stop_reason == "length"
     assert got.final.usage.input_tokens + got.final.usage.output_tokens == 256
@@ -137,7 +137,9 @@ async def test_an_answer_ends_where_the_context_does_and_a_closed_model_says_so(
         await answer(model, ask("Hello"))
 
 
-async def test_a_call_and_its_result_reach_the_next_answer(local_model: LocalModel) -> None:
+async def test_a_call_and_its_result_reach_the_next_answer() -> None:
+    options = LocalOptions(context_window=CONTEXT, settings=WITH_FLASH_ATTENTION)
+    local_model = LocalModel(options=options)
     question = ask("Read the file orders.csv", tools=[READ], tool_choice="required")
     got = await answer(local_model, question)
     assert got.call == {"path": "orders.csv"}
@@ -148,6 +150,7 @@ async def test_a_call_and_its_result_reach_the_next_answer(local_model: LocalMod
     text = str((await answer(local_model, request)).final.message.content)
     assert "5" in text
     assert "CALL" not in text
+    await local_model.aclose()
 
 
 FILES = [

@@ -96,8 +96,8 @@ async def test_every_kind_of_chunk_is_told(settings: Settings) -> None:
         (effect,) = [view for view in await c.records.trace("last") if view.kind == "model"]
     told = [event.to_json() for event in events]
     assert {"type": "notice", "text": "loading the model", "done": 0.4} in told
-    path = effect.path
-    assert {"type": "reasoning", "text": "Let me see.", "path": path} in told
+    place = {"path": effect.path, "agents": ("assistant",)}
+    assert {"type": "reasoning", "text": "Let me see.", **place} in told
     calls = [event for event in events if isinstance(event, ToolCallDelta)]
     assert [(call.name, call.args) for call in calls] == [("files__read", ""), ("", '{"path":')]
     assert isinstance(effect.result, dict)
