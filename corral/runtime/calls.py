@@ -112,6 +112,10 @@ class Services(Protocol):
         ...
 
 
+_ALIKE = 0.8
+"""How alike a name must be to that of a tool to be taken for a slip: see ``difflib``."""
+
+
 @dataclass(frozen=True)
 class ToolUse:
     """A tool call of a model's (``name``, ``args``, ``id``), to be made.
@@ -309,7 +313,7 @@ def _content(text: str, value: JsonObject) -> str | list[str | dict[str, Any]]:
 def _problem(name: str, spec: ToolSpec | None, args: JsonObject, setting: Setting) -> str | None:
     if spec is None:
         if setting.is_routed:
-            near = get_close_matches(name, [tool.name for tool in setting.tools], 1)
+            near = get_close_matches(name, [tool.name for tool in setting.tools], 1, _ALIKE)
             meant = f"Did you mean {near[0]}? " if near else ""
             return f"There is no tool {name!r}. {meant}Look for one with {FIND.name}."
         names = ", ".join(tool.name for tool in setting.tools) or "none"
