@@ -151,7 +151,8 @@ def _is_right(task: Task, text: str) -> bool:
 
 
 def _moves(left: Numbers) -> tuple[list[str], list[str]]:
-    good, bad = [], []
+    good: list[str] = []
+    bad: list[str] = []
     for move in moves(left):
         can = can_make_24(tuple(sorted(move.left)))
         (good if can else bad).append(move.text)
