@@ -56,6 +56,7 @@ class Watch:
         self._questions = questions
         self._agent = agent
         self._let_through: defaultdict[str, set[str]] = defaultdict(set)
+        self._last_words: dict[str, str] = {}
 
     async def check(self, effect: Effect, path: str) -> Settled | tuple[str, ...]:
         """Notes for the model, or the outcome of a call that is not made because it is pointless.
@@ -89,8 +90,14 @@ class Watch:
         waiting.add(path)
 
     def _end(self, reason: str, scope: str, hint: str = "") -> LimitReached:
-        """The end of the run, or of the task of the agent whose graph is at ``scope``."""
-        answer = so_far(self._journal.entries(), scope, reason) if scope else ""
+        """The end of the run, or of the task of the agent whose graph is at ``scope``.
+
+        Of parallel calls that come to it all give the same answer: which of them ends the graph is
+        chance, and a replay must not show it.
+        """
+        if scope and scope not in self._last_words:
+            self._last_words[scope] = so_far(self._journal.entries(), scope, reason)
+        answer = self._last_words.get(scope, "")
         return LimitReached(reason, hint=hint, scope=scope, answer=answer)
 
     def _has_ended(self, path: str) -> bool:
