@@ -21,7 +21,7 @@ from corral.runtime.context import placed
 from corral.runtime.effects import Attempt, Effect, Guard, Outcome
 from corral.runtime.nested import invoke
 from corral.runtime.program import Program, State, with_before
-from corral.tools.contract import CallOptions, ToolResult, ToolSpec
+from corral.tools.contract import CallOptions, ToolResult, ToolSpec, harmless_tool
 
 log = structlog.get_logger()
 
@@ -62,27 +62,17 @@ def as_tool(name: str, description: str) -> ToolSpec:
     By itself a delegation does nothing to the world, so policy lets it through; what the
     sub-agent then does is decided call by call.
     """
-    return ToolSpec(
-        server=SERVER,
-        tool=name,
-        description=description or f"Let the agent {name} do a task and report.",
-        input_schema={
-            "type": "object",
-            "properties": {
-                "task": {
-                    "type": "string",
-                    "minLength": 1,
-                    "description": "All that it needs to know: it does not see this conversation.",
-                }
-            },
-            "required": ["task"],
-            "additionalProperties": False,
+    return harmless_tool(
+        SERVER,
+        name,
+        description or f"Let the agent {name} do a task and report.",
+        {
+            "task": {
+                "type": "string",
+                "minLength": 1,
+                "description": "All that it needs to know: it does not see this conversation.",
+            }
         },
-        read_only=True,
-        destructive=False,
-        idempotent=True,
-        open_world=False,
-        trusted=True,
     )
 
 

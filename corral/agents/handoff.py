@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from corral.jsontypes import JsonObject
 from corral.runtime.effects import Attempt, Effect, Guard, Outcome
-from corral.tools.contract import CallOptions, ToolResult, ToolSpec
+from corral.tools.contract import CallOptions, ToolResult, ToolSpec, harmless_tool
 
 SERVER = "handoff"
 """The server's name under which handoffs are offered as tools."""
@@ -36,23 +36,11 @@ def first(kept: JsonObject | None, new: JsonObject | None) -> JsonObject | None:
 
 def as_tool(name: str, when: str) -> ToolSpec:
     """Handing over to ``name`` as a model sees it: a tool that changes nothing in the world."""
-    return ToolSpec(
-        server=SERVER,
-        tool=name,
-        description=f"Let {name} take over from you. {when}".strip(),
-        input_schema={
-            "type": "object",
-            "properties": {
-                "message": {"type": "string", "description": "What is to be done now."},
-            },
-            "required": ["message"],
-            "additionalProperties": False,
-        },
-        read_only=True,
-        destructive=False,
-        idempotent=True,
-        open_world=False,
-        trusted=True,
+    return harmless_tool(
+        SERVER,
+        name,
+        f"Let {name} take over from you. {when}".strip(),
+        {"message": {"type": "string", "description": "What is to be done now."}},
     )
 
 

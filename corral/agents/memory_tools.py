@@ -7,7 +7,7 @@ from corral.jsontypes import JsonObject
 from corral.memory.store import MAX_FACT, MemoryStore, Source
 from corral.policies.provenance.labels import PUBLIC
 from corral.runtime.context import current_label, current_run
-from corral.tools.contract import CallOptions, ToolResult, ToolSpec
+from corral.tools.contract import CallOptions, ToolResult, ToolSpec, harmless_tool
 
 SERVER = "memory"
 
@@ -34,21 +34,11 @@ _REMEMBER = ToolSpec(
     trusted=True,
 )
 
-_RECALL = ToolSpec(
-    server=SERVER,
-    tool="recall",
-    description="Look up facts that were kept in earlier conversations.",
-    input_schema={
-        "type": "object",
-        "properties": {"query": {"type": "string", "description": "Words to look for."}},
-        "required": ["query"],
-        "additionalProperties": False,
-    },
-    read_only=True,
-    destructive=False,
-    idempotent=True,
-    open_world=False,
-    trusted=True,
+_RECALL = harmless_tool(
+    SERVER,
+    "recall",
+    "Look up facts that were kept in earlier conversations.",
+    {"query": {"type": "string", "description": "Words to look for."}},
 )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from corral.jsontypes import JsonObject, digest
-from corral.tools.contract import ToolSpec
+from corral.tools.contract import ToolSpec, harmless_tool
 
 SERVER = "results"
 """The server's name under which stored results are read."""
@@ -25,41 +25,27 @@ _HANDLE = re.compile(rf"[0-9a-f]{{{2 * _HALF}}}")
 _NOTES = 320  # characters that the notes of a preview may take
 
 
-def _reader(
-    tool: str, description: str, properties: JsonObject, optional: tuple[str, ...] = ()
-) -> ToolSpec:
-    asked = {"handle": {"type": "string", "description": "The result's handle."}, **properties}
-    return ToolSpec(
-        server=SERVER,
-        tool=tool,
-        description=description,
-        input_schema={
-            "type": "object",
-            "properties": asked,
-            "required": [name for name in asked if name not in optional],
-            "additionalProperties": False,
-        },
-        read_only=True,
-        destructive=False,
-        idempotent=True,
-        open_world=False,
-        trusted=True,
-    )
+_HANDLE_SCHEMA: JsonObject = {"type": "string", "description": "The result's handle."}
 
-
-READ = _reader(
+READ = harmless_tool(
+    SERVER,
     "read",
     "Read on in a long result that was shown in part.",
     {
+        "handle": _HANDLE_SCHEMA,
         "offset": {"type": "integer", "minimum": 0, "description": "The character to begin at."},
         "limit": {"type": "integer", "minimum": 1, "description": "How many, at most."},
     },
     optional=("limit",),
 )
-SEARCH = _reader(
+SEARCH = harmless_tool(
+    SERVER,
     "search",
     "Find where a text stands in a long result that was shown in part.",
-    {"text": {"type": "string", "minLength": 1, "maxLength": 200}},
+    {
+        "handle": _HANDLE_SCHEMA,
+        "text": {"type": "string", "minLength": 1, "maxLength": 200},
+    },
 )
 READERS = (READ, SEARCH)
 """The tools by which a model reads on in a long result."""

@@ -6,7 +6,7 @@ of tools: an MCP server, or Python functions offered as one.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -54,6 +54,36 @@ class ToolSpec:
     def from_json(cls, data: Mapping[str, Any]) -> ToolSpec:
         """Read what ``to_json`` wrote."""
         return cls(**data)
+
+
+def harmless_tool(
+    server: str,
+    tool: str,
+    description: str,
+    properties: JsonObject,
+    *,
+    optional: Collection[str] = (),
+) -> ToolSpec:
+    """A tool of Corral's own that changes nothing and reaches nothing outside.
+
+    ``properties`` are the schemas of its arguments by name, all needed but the ``optional`` ones.
+    """
+    return ToolSpec(
+        server=server,
+        tool=tool,
+        description=description,
+        input_schema={
+            "type": "object",
+            "properties": properties,
+            "required": [name for name in properties if name not in optional],
+            "additionalProperties": False,
+        },
+        read_only=True,
+        destructive=False,
+        idempotent=True,
+        open_world=False,
+        trusted=True,
+    )
 
 
 @dataclass(frozen=True)

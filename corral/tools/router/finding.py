@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from corral.jsontypes import JsonObject
-from corral.tools.contract import CallOptions, ToolResult, ToolSpec
+from corral.tools.contract import CallOptions, ToolResult, ToolSpec, harmless_tool
 from corral.tools.router.definitions import definitions_label
 from corral.tools.text import one_line
 
@@ -20,29 +20,19 @@ FOUND = 5
 
 _MAX_LINE = 300
 
-FIND = ToolSpec(
-    server=SERVER,
-    tool="find",
-    description="Find a tool for what you want to do, when none that you have does it. What is "
+FIND = harmless_tool(
+    SERVER,
+    "find",
+    "Find a tool for what you want to do, when none that you have does it. What is "
     "found can be called from then on.",
-    input_schema={
-        "type": "object",
-        "properties": {
-            "query": {
-                "type": "string",
-                "minLength": 1,
-                "maxLength": 500,
-                "description": "What it should do, in a few words.",
-            }
-        },
-        "required": ["query"],
-        "additionalProperties": False,
+    {
+        "query": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": 500,
+            "description": "What it should do, in a few words.",
+        }
     },
-    read_only=True,
-    destructive=False,
-    idempotent=True,
-    open_world=False,
-    trusted=True,
 )
 
 Search = Callable[[str, int], Awaitable[Sequence[ToolSpec]]]
