@@ -4,9 +4,9 @@ UCT: Kocsis and Szepesvári 2006, "Bandit Based Monte-Carlo Planning"; with a la
 al. 2023, "Language Agent Tree Search", arXiv:2310.04406. A value of the model's takes the place of
 a random playout, so that all chance is in what the model says.
 
-    START ─► select ─► expand ─► admit ─► evaluate (one task per thought)
-               │ ▲                                │
-               │ └──────────── backup ◄───────────┘
+    START ─► select ─► expand ─► admit ─► value (one task per thought)
+               │ ▲                               │
+               │ └──────────── backup ◄──────────┘
                └─► answer ─► END
 
 ``select`` goes from the root to a leaf by UCB1, mean + ``exploration`` * sqrt(ln(visits of the
@@ -17,28 +17,22 @@ follows the children that were visited most, to a leaf; or the best path, with `
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Sequence
-from operator import add
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from langgraph.graph import END, START, StateGraph
-from langgraph.types import Command, Overwrite, Send
+from langgraph.types import Command, Overwrite
 from pydantic import Field
 
 from corral.agents.kit import Kit
 from corral.agents.patterns.contract import Graph, Pattern
-from corral.agents.patterns.state import PatternState, gathered
+from corral.agents.patterns.searching import FRESH, Searching, SearchState
 from corral.agents.patterns.thoughts import (
-    Proposed,
     SearchOptions,
     Task,
-    Thinking,
     Thought,
-    Valued,
     best_of,
-    new_thoughts,
     path_to,
     shared_out,
     task_about,
@@ -70,26 +64,15 @@ class Node(Thought):
     closed: bool
 
 
-class State(PatternState, total=False):
-    """``tree`` are the thoughts, and ``leaf`` the one that is expanded now.
-
-    ``proposed`` and ``valued`` are what the newest branches gave; ``calls`` counts what was asked.
-    """
+class State(SearchState, total=False):
+    """``tree`` are the thoughts, and ``leaf`` the one that is expanded now."""
 
     tree: list[Node]
     leaf: int
-    proposed: Annotated[list[Proposed], gathered]
-    valued: Annotated[list[Valued], gathered]
-    calls: Annotated[int, add]
 
 
-class _Search:
+class _Search(Searching[MctsOptions]):
     """The nodes of the graph."""
-
-    def __init__(self, kit: Kit, options: MctsOptions) -> None:
-        self._options = options
-        self._thinking = Thinking(kit, options)
-        self._limit = asyncio.Semaphore(options.parallel)
 
     async def select(self, state: State) -> Command[Any]:
         """Find the leaf to expand, if there is one."""
@@ -101,30 +84,15 @@ class _Search:
         leaf = selected(tree, self._options.exploration)
         return Command(update={"leaf": leaf}, goto="expand")
 
-    async def expand(self, state: State) -> State:
+    async def expand(self, state: State) -> SearchState:
         """The next steps after the leaf."""
-        task = self._task(state, state["leaf"], calls=shared_out(self._left(state), 1))
-        proposed = await self._thinking.propose(task)
-        return {"proposed": [proposed], "calls": proposed["calls"]}
+        calls = shared_out(self._left(state), 1)
+        task = task_about(state["messages"], _tree(state), state["leaf"], calls=calls)
+        return await self.propose(task)
 
     async def admit(self, state: State) -> Command[Any]:
-        """Have the new thoughts valued, as many as there are calls left for."""
-        new = new_thoughts(_tree(state), state["proposed"], self._options.depth)
-        checked = [one for one in new if self._options.verifier and one["done"]]
-        left = self._left(state)
-        asked = [one for one in new if one not in checked][: max(0, left)]
-        calls = shared_out(left, len(asked))
-        sends = [
-            Send("evaluate", self._task(state, state["leaf"], thought=one, calls=calls))
-            for one in (*checked, *asked)
-        ]
-        return Command(goto=sends or "backup")
-
-    async def evaluate(self, state: Task) -> State:
-        """The value of one thought."""
-        async with self._limit:
-            valued = await self._thinking.value(state)
-        return {"valued": [valued], "calls": valued["calls"]}
+        """Have the new thoughts valued."""
+        return Command(goto=self._to_value(state, _tree(state)) or "backup")
 
     async def backup(self, state: State) -> dict[str, Any]:
         """Let all thoughts above know what was found."""
@@ -139,15 +107,6 @@ class _Search:
         end = best_of(tree) if by_value else most_visited(tree)
         path = path_to(tree, end)
         return {"messages": [await self._thinking.answer(state["messages"], path)]}
-
-    def _task(
-        self, state: State, index: int, *, calls: int, thought: Thought | None = None
-    ) -> Task:
-        return task_about(state["messages"], _tree(state), index, thought=thought, calls=calls)
-
-    def _left(self, state: State) -> int:
-        """Model calls that the search may still make; the last one is for the answer."""
-        return self._options.calls - 1 - state["calls"]
 
 
 def selected(tree: Sequence[Node], exploration: float) -> int:
@@ -213,13 +172,13 @@ def build(kit: Kit, options: MctsOptions) -> Graph:
     graph = StateGraph(State)
     graph.add_node("select", nodes.select, destinations=("expand", "answer"))
     graph.add_node("expand", nodes.expand)
-    graph.add_node("admit", nodes.admit, destinations=("evaluate", "backup"))
-    graph.add_node("evaluate", nodes.evaluate, input_schema=Task)
+    graph.add_node("admit", nodes.admit, destinations=("value", "backup"))
+    graph.add_node("value", nodes.value, input_schema=Task)
     graph.add_node("backup", nodes.backup)
     graph.add_node("answer", nodes.answer)
     graph.add_edge(START, "select")
     graph.add_edge("expand", "admit")
-    graph.add_edge("evaluate", "backup")
+    graph.add_edge("value", "backup")
     graph.add_edge("backup", "select")
     graph.add_edge("answer", END)
     return graph
@@ -232,11 +191,5 @@ PATTERN = Pattern(
     "2006, Bandit Based Monte-Carlo Planning",
     options=MctsOptions,
     build=build,
-    fresh={
-        "tree": [],
-        "leaf": ROOT,
-        "proposed": Overwrite([]),
-        "valued": Overwrite([]),
-        "calls": Overwrite(0),
-    },
+    fresh={**FRESH, "tree": [], "leaf": ROOT},
 )

@@ -17,9 +17,7 @@ used up, of which one is kept for the answer: it follows the best path that was 
 
 from __future__ import annotations
 
-import asyncio
-from operator import add
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, Overwrite, Send
@@ -27,16 +25,12 @@ from pydantic import Field
 
 from corral.agents.kit import Kit
 from corral.agents.patterns.contract import Graph, Pattern
-from corral.agents.patterns.state import PatternState, gathered
+from corral.agents.patterns.searching import FRESH, Searching, SearchState
 from corral.agents.patterns.thoughts import (
-    Proposed,
     SearchOptions,
     Task,
-    Thinking,
     Thought,
-    Valued,
     best_of,
-    new_thoughts,
     path_to,
     shared_out,
     task_about,
@@ -57,26 +51,18 @@ class TreeOptions(SearchOptions):
     )
 
 
-class State(PatternState, total=False):
+class State(SearchState, total=False):
     """``tree`` are the thoughts, of which those of ``open`` are to be gone on with, in this order.
 
-    ``proposed`` and ``valued`` are what the newest branches gave; ``calls`` counts what was asked.
+    The rest is as in every search.
     """
 
     tree: list[Thought]
     open: list[int]
-    proposed: Annotated[list[Proposed], gathered]
-    valued: Annotated[list[Valued], gathered]
-    calls: Annotated[int, add]
 
 
-class _Search:
+class _Search(Searching[TreeOptions]):
     """The nodes of the graph."""
-
-    def __init__(self, kit: Kit, options: TreeOptions) -> None:
-        self._options = options
-        self._thinking = Thinking(kit, options)
-        self._limit = asyncio.Semaphore(options.parallel)
 
     async def choose(self, state: State) -> Command[Any]:
         """Take what was valued into the tree, and say what is gone on with, if anything."""
@@ -119,43 +105,14 @@ class _Search:
             one["done"] and one["value"] >= self._options.threshold for one in tree
         )
 
-    async def propose(self, state: Task) -> State:
-        """The next steps after one thought."""
-        async with self._limit:
-            proposed = await self._thinking.propose(state)
-        return {"proposed": [proposed], "calls": proposed["calls"]}
-
     async def admit(self, state: State) -> Command[Any]:
-        """Have the new thoughts valued, as many as there are calls left for."""
-        tree, left = _tree(state), self._left(state)
-        new = new_thoughts(tree, state["proposed"], self._options.depth)
-        checked = [one for one in new if self._is_checked(one)]
-        asked = [one for one in new if not self._is_checked(one)][: max(0, left)]
-        calls, messages = shared_out(left, len(asked)), state["messages"]
-        sends = [
-            Send("value", task_about(messages, tree, one["parent"], thought=one, calls=calls))
-            for one in (*checked, *asked)
-        ]
-        return Command(goto=sends or "choose")
-
-    def _is_checked(self, thought: Thought) -> bool:
-        """Whether the verifier values it, which takes no model call."""
-        return bool(self._options.verifier) and thought["done"]
-
-    async def value(self, state: Task) -> State:
-        """The value of one thought."""
-        async with self._limit:
-            valued = await self._thinking.value(state)
-        return {"valued": [valued], "calls": valued["calls"]}
+        """Have the new thoughts valued."""
+        return Command(goto=self._to_value(state, _tree(state)) or "choose")
 
     async def answer(self, state: State) -> State:
         """The answer along the best path."""
         path = path_to(_tree(state), best_of(_tree(state)))
         return {"messages": [await self._thinking.answer(state["messages"], path)]}
-
-    def _left(self, state: State) -> int:
-        """Model calls that the search may still make; the last one is for the answer."""
-        return self._options.calls - 1 - state["calls"]
 
 
 def _tree(state: State) -> list[Thought]:
@@ -184,11 +141,5 @@ PATTERN = Pattern(
     source="Yao et al. 2023, Tree of Thoughts, arXiv:2305.10601",
     options=TreeOptions,
     build=build,
-    fresh={
-        "tree": [],
-        "open": [],
-        "proposed": Overwrite([]),
-        "valued": Overwrite([]),
-        "calls": Overwrite(0),
-    },
+    fresh={**FRESH, "tree": [], "open": []},
 )
