@@ -24,7 +24,6 @@ from corral.cli import (
     export,
     fork,
     inspection,
-    mcp,
     memory,
     packages,
     replay,
@@ -36,6 +35,7 @@ from corral.cli.agents import command as agents
 from corral.cli.chat import command as chat
 from corral.cli.context import Globals, debugging, set_current
 from corral.cli.diff import command as diff
+from corral.cli.mcp import command as mcp
 from corral.cli.models import command as models
 from corral.cli.output import report
 from corral.cli.policy import command as policy

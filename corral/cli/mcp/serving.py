@@ -1,4 +1,4 @@
-"""Tool servers: the configured ones, and ours on standard input and output."""
+"""Our servers on standard input and output, for any MCP client."""
 
 from __future__ import annotations
 
@@ -11,43 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from corral.cli.context import current, open_runtime, quiet_logs, wait, warn_if_unconfined
-from corral.cli.output import console, emit_all, note
-from corral.cli.render import servers_table
+from corral.cli.context import current, quiet_logs, wait, warn_if_unconfined
 from corral.errors import NotFoundError, SandboxError
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
 
-    from corral.runtime.views import ServerView
     from corral.tools.networked import Networked
 
-app = typer.Typer(
-    name="mcp", help="The MCP servers that agents use, and ours for others.", rich_markup_mode=None
-)
 
-
-@app.command("list")
-def list_(
-    json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
-) -> int:
-    """Start the configured servers and list their tools. Exits 1 when one has a problem."""
-    servers = wait(_servers())
-    if json:
-        emit_all(servers)
-    elif servers:
-        console().print(servers_table(servers))
-    else:
-        note("No server is configured. Add one to corral.toml under [mcp.NAME].")
-    return 1 if any(server.error for server in servers) else 0
-
-
-async def _servers() -> list[ServerView]:
-    async with open_runtime() as corral:
-        return await corral.servers()
-
-
-@app.command()
 def serve(
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="files, python, shell, web, sql or git.")

@@ -1,0 +1,1 @@
+"""Runs that outlive whoever asked for them: started, watched and cancelled by handle."""

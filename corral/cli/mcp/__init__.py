@@ -1,0 +1,1 @@
+"""Commands for MCP servers: those that agents use, and ours for other programs."""
