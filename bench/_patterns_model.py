@@ -12,6 +12,7 @@ import random
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from langchain_core.messages import AIMessage
 
@@ -71,10 +72,13 @@ class Noisy:
     async def aclose(self) -> None:
         """Nothing to free."""
 
-    def tries(self, task: Task, count: int) -> list[str]:
-        """So many answers to a task, each as react's one call of the model would give it."""
+    def tries(self, task: Task, count: int, again: int = 0) -> list[str]:
+        """So many answers to a task, each as react's one call of the model would give it.
+
+        With another ``again`` they are others.
+        """
         return [
-            self._solved(task, {}, self._chance(f"try {number}", [task.text]))
+            self._solved(task, {}, self._chance(f"try {again}.{number}", [task.text]))
             for number in range(count)
         ]
 
@@ -150,10 +154,8 @@ def _is_right(task: Task, text: str) -> bool:
     return left is not None and can_make_24(tuple(sorted(left)))
 
 
-def _moves(left: Numbers) -> tuple[list[str], list[str]]:
-    good: list[str] = []
-    bad: list[str] = []
-    for move in moves(left):
-        can = can_make_24(tuple(sorted(move.left)))
-        (good if can else bad).append(move.text)
-    return good, bad
+@lru_cache(maxsize=100_000)
+def _moves(left: Numbers) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The moves after which 24 can still be made, and the others."""
+    can = [(move.text, can_make_24(tuple(sorted(move.left)))) for move in moves(left)]
+    return tuple(text for text, good in can if good), tuple(text for text, good in can if not good)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -57,8 +57,8 @@ class Move:
     left: Numbers
 
 
-def problems(count: int, seed: int) -> list[Task]:
-    """Word problems, all different."""
+def problems(count: int, seed: int, without: Collection[Task] = ()) -> list[Task]:
+    """Word problems, all different, and none of those ``without``."""
     chance = random.Random(f"{seed}/problems")
     found: dict[str, Task] = {}
     while len(found) < count:
@@ -67,18 +67,21 @@ def problems(count: int, seed: int) -> list[Task]:
             f"Ann has {boxes} boxes with {each} pens each. She gives {given} pens away and buys "
             f"{more} more. How many pens has she?"
         )
-        found[text] = Problem(text, boxes * each - given + more)
+        problem = Problem(text, boxes * each - given + more)
+        if problem not in without:
+            found[text] = problem
     return list(found.values())
 
 
-def games(count: int, seed: int) -> list[Task]:
-    """Games that can be won, all different."""
+def games(count: int, seed: int, without: Collection[Task] = ()) -> list[Task]:
+    """Games that can be won, all different, and none of those ``without``."""
     chance = random.Random(f"{seed}/games")
     found: dict[Numbers, Task] = {}
     while len(found) < count:
         numbers = tuple(sorted(Fraction(chance.randint(1, 13)) for _ in range(4)))
-        if can_make_24(numbers):
-            found[numbers] = Game(numbers)
+        game = Game(numbers)
+        if can_make_24(numbers) and game not in without:
+            found[numbers] = game
     return list(found.values())
 
 

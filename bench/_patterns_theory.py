@@ -4,27 +4,17 @@ from __future__ import annotations
 
 import math
 
-from bench._patterns_model import PROPOSALS, Rates
-
-_Z = 1.96
-
-
-def wilson(hits: int, of: int) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson 1927)."""
-    share, spread = hits / of, _Z * _Z / of
-    middle = (share + spread / 2) / (1 + spread)
-    half = _Z * math.sqrt(share * (1 - share) / of + spread / (4 * of)) / (1 + spread)
-    return max(0.0, middle - half), min(1.0, middle + half)
+from bench._patterns_model import Rates
 
 
 def majority(right: float, votes: int) -> float:
-    """The majority of an odd number of votes of which each is right with this probability, where
-    all wrong ones agree (Condorcet 1785).
+    """The majority of votes of which each is right with this probability, where all wrong ones
+    agree (Condorcet 1785). Of two answers with as many votes the first one counts, which is as
+    often right as wrong.
     """
-    return sum(
-        math.comb(votes, k) * right**k * (1 - right) ** (votes - k)
-        for k in range(votes // 2 + 1, votes + 1)
-    )
+    shares = [math.comb(votes, k) * right**k * (1 - right) ** (votes - k) for k in range(votes + 1)]
+    tied = shares[votes // 2] / 2 if votes % 2 == 0 else 0.0
+    return sum(shares[votes // 2 + 1 :]) + tied
 
 
 def any_of(right: float, tries: int) -> float:
@@ -66,13 +56,3 @@ def reflected(rates: Rates, rounds: int) -> float:
 def chain(rates: Rates) -> float:
     """All three steps of a game are right."""
     return rates.step**3
-
-
-def greedy_tree(rates: Rates) -> float:
-    """A beam of one thought: two levels at which the judge's first choice must be right, and a last
-    one at which a verifier finds a right step among those proposed.
-    """
-    both = rates.step * rates.judge
-    accepted = both + (1 - rates.step) * (1 - rates.judge)
-    level = any_of(accepted, PROPOSALS) * both / accepted
-    return level**2 * any_of(rates.step, PROPOSALS)

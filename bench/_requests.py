@@ -2,8 +2,10 @@
 
 ``bench/data/routing`` is written by hand. A line of its ``tools_*.txt`` is a tool under its server:
 ``name: description | parameters``. A line of the requests names the tools of which any one does
-what is asked. All was tuned on ``tuned.txt``. What is held out was written after that: plain
-requests, which name what they are about, and hints, which do not.
+what is asked: plain requests name what they are about, hints do not. The words, and the first
+weights, were tuned on ``tuned.txt``, and ``held_out_*`` was written after that. The weights and the
+gap of today were tuned on ``tuned_*``, which was written together with ``fresh_*``: for other
+tools, drawn by lot, and before a weight was changed.
 """
 
 from __future__ import annotations
@@ -17,7 +19,15 @@ from typing import Literal, get_args
 from corral.jsontypes import JsonObject
 from corral.tools.contract import ToolSpec
 
-Group = Literal["tuned", "held_out_plain", "held_out_hints"]
+Group = Literal[
+    "tuned",
+    "tuned_plain",
+    "tuned_hints",
+    "held_out_plain",
+    "held_out_hints",
+    "fresh_plain",
+    "fresh_hints",
+]
 GROUPS: tuple[Group, ...] = get_args(Group)
 
 _FOLDER = Path(__file__).parent / "data" / "routing"

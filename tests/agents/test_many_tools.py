@@ -59,7 +59,7 @@ def job(name: str, description: str, **marks: Any) -> Callable[..., Any]:
 
 
 def worker(turns: Sequence[Turn], **fields: Any) -> tuple[corral.Agent, Offered]:
-    """An agent with all jobs as tools, three of which it is offered at once."""
+    """An agent with all jobs as tools, some three of which it is offered at once."""
     model = Offered(turns)
     tools = tuple(job(name, description) for name, description in JOBS.items())
     given = {"facts": 0, "offered": 3, "functions": tools, "servers": (), **fields}
@@ -89,7 +89,7 @@ async def test_what_fits_is_offered_and_the_search_for_the_rest(settings: Settin
         done = await say(app, agent, WEATHER)
         assert await kinds(app, done.run) == ["prepare", "retrieval", "model"]
     (offered,) = model.tools
-    assert (len(offered), offered[0]) == (4, "tools__find")
+    assert (len(offered), offered[0]) == (3, "tools__find")
     assert "get_forecast" in offered
 
 
@@ -114,7 +114,7 @@ async def test_the_settings_say_how_many_and_which_always(settings: Settings) ->
     async with corral.open(settings.model_copy(update={"tools": tools})) as app:
         await say(app, agent, WEATHER)
     (offered,) = model.tools
-    assert len(offered) == 4
+    assert len(offered) == 3
     assert offered[:2] == ["merge_pdfs", "tools__find"]
     assert "get_forecast" in offered
 
@@ -274,8 +274,11 @@ async def test_a_sub_agent_is_offered_what_fits_its_own_task(settings: Settings)
     async with corral.open(settings) as app:
         done = await say(app, boss, "Ask somebody.")
         assert (await app.replay(done.run, RunOptions(agent=boss))).status == "identical"
+        costs = tool_costs(await app.records.trace(done.run)).values()
+    assert len(costs) == 3
+    assert done.tool_tokens == sum(cost.tokens for cost in costs)
     (offered,) = inner.tools
-    assert len(offered) == 4
+    assert len(offered) == 3
     assert "get_forecast" in offered
 
 
@@ -285,7 +288,8 @@ async def test_a_trace_says_what_was_offered_and_what_it_cost(settings: Settings
         done = await say(app, agent, WEATHER)
         effects = await app.records.trace(done.run)
     (cost,) = tool_costs(effects).values()
-    assert (cost.offered, cost.known) == (4, len(JOBS) + 1)
-    assert cost.in_words() == f"4 of 13 tools, ~{cost.tokens:,} tokens"
+    assert (cost.offered, cost.known) == (3, len(JOBS) + 1)
+    assert cost.in_words() == f"3 of 13 tools, ~{cost.tokens:,} tokens"
+    assert done.tool_tokens == cost.tokens > 0
     damaged = [replace(effect, result={"tools": [1, {"no": "tool"}]}) for effect in effects]
     assert tool_costs(damaged) == {}

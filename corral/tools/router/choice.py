@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from corral.policies.patterns.globs import compile_glob
 from corral.tools.contract import ToolSpec
 from corral.tools.router.finding import FIND
-from corral.tools.router.index import tool_index
+from corral.tools.router.index import MOST, tool_index
 from corral.tools.router.settings import ToolsSettings
 
 ALWAYS_ON = frozenset({"agents", "handoff", FIND.server})
 """Servers whose tools are always offered: other agents, and the search for tools."""
 
-ROOM = 2
-"""How many times the number for one request a conversation may have been offered."""
+ROOM = MOST + 1
+"""How many times the usual number for one request a conversation may have been offered."""
 
 USED = 5
 """How many tools that were called last stay when the list begins anew."""
@@ -65,7 +65,7 @@ class Router:
         The first call loads the embeddings, so none belongs on an event loop.
         """
         count, always = self._settings.offered, self._part(specs).always
-        best = set(self.best(specs, wanted.request, count))
+        best = set(self._fitting(specs, wanted.request))
         # In the order of the catalog, so that like requests make the same prompt.
         chosen = [spec.name for spec in specs if spec.name in best]
         known = {spec.name for spec in specs}
@@ -79,6 +79,10 @@ class Router:
         """The names of the tools that fit best and are not always on, the best one first."""
         others = self._part(specs).others
         return tool_index(others).ranked(request)[:count] if others else []
+
+    def _fitting(self, specs: tuple[ToolSpec, ...], request: str) -> list[str]:
+        others = self._part(specs).others
+        return tool_index(others).fitting(request, self._settings.offered) if others else []
 
     def _part(self, specs: tuple[ToolSpec, ...]) -> _Parted:
         if self._parted.specs != specs:

@@ -2,8 +2,8 @@
 
     score = cos(request, tool) + SERVER · cos(request, server) + KEYWORDS · bm25 / best bm25
 
-A server's vector is the mean of its tools'. The weights were tuned on one half of the labelled
-requests of ``bench/routing.py``.
+A server's vector is the mean of its tools'. The weights and the gap were tuned on the requests of
+``bench/routing.py`` that are for tuning.
 """
 
 from __future__ import annotations
@@ -26,9 +26,14 @@ if TYPE_CHECKING:
 
 Ranking = Literal["fused", "keywords", "embeddings"]
 
-KEYWORDS = 0.8
-SERVER = 0.7
+KEYWORDS = 0.5
+SERVER = 1.0
 
+GAP = 0.7
+"""How far behind the best one a tool still fits a request."""
+
+MOST = 2
+"""How many times the usual number of tools may fit one request."""
 
 _KEPT = 8
 _made: deque[tuple[tuple[ToolSpec, ...], ToolIndex]] = deque(maxlen=_KEPT)
@@ -62,6 +67,21 @@ class ToolIndex:
 
     def ranked(self, request: str, by: Ranking = "fused") -> list[str]:
         """The names of all tools, those that fit a request best first."""
+        return [name for name, _ in self.scored(request, by)]
+
+    def fitting(self, request: str, usual: int) -> list[str]:
+        """The names of the tools that fit a request, the best one first.
+
+        Where one tool fits far better than the others, these are half as many as usual; where many
+        fit alike, the right one is seldom among the first, and they are up to twice as many.
+        """
+        scored = self.scored(request)
+        near = sum(score >= scored[0][1] - GAP for _, score in scored)
+        count = min(max(near, (usual + 1) // 2), MOST * usual)
+        return [name for name, _ in scored[:count]]
+
+    def scored(self, request: str, by: Ranking = "fused") -> list[tuple[str, float]]:
+        """The names of all tools, the best one first, and how well they fit a request."""
         import numpy as np
 
         match by:
@@ -73,8 +93,9 @@ class ToolIndex:
                 scores = self._by_meaning(request) + KEYWORDS * self._by_keywords(request)
         # Rounded, so that the last bits of a sum, which differ from machine to machine, decide
         # nothing; the order of the tools does.
-        order = np.argsort(-scores.round(5), kind="stable")
-        return [self._names[index] for index in order]
+        rounded = scores.astype(np.float64).round(5)
+        order = np.argsort(-rounded, kind="stable")
+        return [(self._names[index], float(rounded[index])) for index in order]
 
     def _by_meaning(self, request: str) -> Scores:
         (vector,) = self._embeddings.embed([request[:MAX_REQUEST]])

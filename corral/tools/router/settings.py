@@ -14,7 +14,8 @@ class ToolsSettings(BaseModel):
         default=15,
         ge=0,
         description="An agent with more tools than this is offered those that fit the request "
-        "best, so many of them; 0: all tools, always.",
+        "best, so many of them as a rule: half as many where few fit, up to twice as many where "
+        "many fit alike; 0: all tools, always.",
     )
     always: tuple[str, ...] = Field(
         default=("files__*", "memory__*", "python__*"),

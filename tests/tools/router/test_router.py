@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench._requests import catalog, requests
-from bench.routing import places, recall
+from bench._requests import Group, catalog, requests
+from bench.routing import hits, offers, places, recall
 from corral.jsontypes import JsonObject
 from corral.ranking import Bm25, rank, terms
 from corral.tools.contract import CallOptions, ToolSpec
@@ -28,7 +28,7 @@ from corral.tools.router.definitions import (
 )
 from corral.tools.router.embeddings import static_embeddings
 from corral.tools.router.finding import FIND, ToolFinder
-from corral.tools.router.index import tool_index
+from corral.tools.router.index import GAP, MOST, tool_index
 from corral.tools.router.settings import ToolsSettings
 from corral.tools.router.wording import widened
 
@@ -40,12 +40,22 @@ def spec(name: str, description: str = "", server: str = "server", **fields: obj
     return replace(ToolSpec(server, name, description, {"type": "object"}), **fields)  # type: ignore[arg-type]  # fields of ToolSpec
 
 
-def test_the_right_tool_of_500_is_offered() -> None:
+@pytest.mark.parametrize(
+    ("plain", "hints", "counts"),
+    [("held_out_plain", "held_out_hints", (157, 75)), ("fresh_plain", "fresh_hints", (144, 68))],
+)
+def test_the_right_tool_of_500_is_offered(
+    plain: Group, hints: Group, counts: tuple[int, int]
+) -> None:
     assert len(catalog()) == 500
-    plain, hints = requests("held_out_plain"), requests("held_out_hints")
-    assert (len(plain), len(hints)) == (157, 75)
-    assert recall(places("fused", plain), 15) >= 0.95
-    assert recall(places("fused", (*plain, *hints)), 15) >= 0.92
+    assert (len(requests(plain)), len(requests(hints))) == counts
+    assert hits(offers(requests(plain))) >= 0.99
+    assert hits(offers(requests(plain, hints))) >= 0.95
+
+
+def test_an_offer_is_on_the_average_as_large_as_usual() -> None:
+    made = offers(requests("tuned_plain", "tuned_hints", "fresh_plain", "fresh_hints"))
+    assert sum(offer.tools for offer in made) / len(made) <= ToolsSettings().offered + 2
 
 
 def test_both_rankings_together_are_better_than_each() -> None:
@@ -66,7 +76,8 @@ def test_the_offer_is_in_the_order_of_the_catalog_after_what_is_always_on() -> N
     order = [one.name for one in catalog()]
     assert names[: len(always)] == always
     assert names[len(always) :] == sorted(names[len(always) :], key=order.index)
-    assert len(names) == len(always) + ToolsSettings().offered
+    assert len(always) + ToolsSettings().offered // 2 < len(names)
+    assert len(names) <= len(always) + MOST * ToolsSettings().offered
     assert "slack__post_message" in names
 
 
@@ -93,8 +104,27 @@ def test_what_was_called_stays_when_the_offer_begins_anew() -> None:
 
 @pytest.mark.parametrize("request_", ["", "   ", "¿?", "的", "x" * 100_000, "\x00\ud800"])
 def test_any_request_gets_an_offer(request_: str) -> None:
-    count = len(ROUTER.choose(catalog(), Wanted(request_)))
-    assert count == len(ROUTER.choose(catalog(), Wanted("mail")))
+    always = [one.name for one in catalog() if one.server == "fs"]
+    names = ROUTER.choose(catalog(), Wanted(request_))
+    assert names[: len(always)] == always
+    assert len(names) > len(always)
+
+
+@given(st.text(max_size=60), st.integers(1, 40))
+def test_half_as_many_as_usual_fit_or_up_to_twice_as_many(request_: str, usual: int) -> None:
+    index = tool_index(catalog())
+    names = index.fitting(request_, usual)
+    assert names == index.ranked(request_)[: len(names)]
+    assert usual <= 2 * len(names) <= 2 * MOST * usual
+
+
+def test_few_tools_fit_where_one_is_far_the_best_and_many_where_all_are_alike() -> None:
+    index = tool_index(catalog())
+    assert len(index.fitting("translate this paragraph into Polish", 15)) == 8
+    assert len(index.fitting("", 15)) == 30
+    scores = dict(index.scored("take a picture with the garden camera"))
+    near = [name for name, score in scores.items() if score >= max(scores.values()) - GAP]
+    assert index.fitting("take a picture with the garden camera", len(near)) == near
 
 
 def test_stuffing_a_description_with_words_wins_nothing() -> None:
