@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import accumulate
 from typing import Any
 
 from langchain_core.messages import BaseMessage, HumanMessage
@@ -89,28 +88,65 @@ class Noted:
         return sum(begin < place for begin in self.places)
 
 
-def with_notes(messages: Sequence[BaseMessage], log: Sequence[JsonObject], covered: int) -> Noted:
-    """The messages of a thread with their notes.
+class Notes:
+    """The notes of one thread in one run. Not shared between tasks.
 
-    What a summary stands for, the first ``covered`` messages, shows nothing any more: a fact from
-    there that is found again is shown again. So are those of a turn that goes on behind the cut.
+    As long as the thread grows at its end, only what was added is looked at.
     """
-    if not log:
-        return Noted(list(messages), list(range(len(messages))))
-    told = _told(log)
-    shown_at = {entry["prompt"]: entry["shown"] for entry in log if "prompt" in entry}
-    begin = turn_begin(messages, covered)
-    in_view: set[str] = set()
-    groups: list[list[BaseMessage]] = []
-    for index, message in enumerate(messages):
-        if index == begin:
-            in_view.clear()
-        found = [told[one] for one in shown_at.get(message.id, ()) if one in told]
-        new = tuple(fact for fact in found if fact.id not in in_view)
-        in_view.update(fact.id for fact in new)
-        groups.append([_notes(f"{message.id}{_ID}", new), message] if new else [message])
-    ends = list(accumulate(map(len, groups)))
-    return Noted([one for group in groups for one in group], [0, *ends][: len(groups)])
+
+    def __init__(self) -> None:
+        self._log: list[JsonObject] = []
+        self._covered = 0
+        self._begin = 0
+        self._known: list[BaseMessage] = []
+        self._told: Mapping[str, Memory] = {}
+        self._shown_at: Mapping[str | None, Sequence[str]] = {}
+        self._in_view: set[str] = set()
+        self._messages: list[BaseMessage] = []
+        self._places: list[int] = []
+
+    def among(
+        self, messages: Sequence[BaseMessage], log: Sequence[JsonObject], covered: int
+    ) -> Noted:
+        """The messages of a thread with their notes.
+
+        What a summary stands for, the first ``covered`` messages, shows nothing any more: a fact
+        from there that is found again is shown again. So are those of a turn that goes on behind
+        the cut.
+        """
+        if not log:
+            return Noted(list(messages), list(range(len(messages))))
+        if not self._goes_on(messages, log, covered):
+            self._start(messages, log, covered)
+        for message in messages[len(self._known) :]:
+            self._add(message)
+        return Noted(list(self._messages), list(self._places))
+
+    def _goes_on(
+        self, messages: Sequence[BaseMessage], log: Sequence[JsonObject], covered: int
+    ) -> bool:
+        count = len(self._known)
+        is_same = (covered, list(log)) == (self._covered, self._log)
+        return is_same and covered < count and list(messages[:count]) == self._known
+
+    def _start(
+        self, messages: Sequence[BaseMessage], log: Sequence[JsonObject], covered: int
+    ) -> None:
+        self._log, self._covered, self._begin = list(log), covered, turn_begin(messages, covered)
+        self._known, self._messages, self._places = [], [], []
+        self._in_view = set()
+        self._told = _told(log)
+        self._shown_at = {entry["prompt"]: entry["shown"] for entry in log if "prompt" in entry}
+
+    def _add(self, message: BaseMessage) -> None:
+        if len(self._known) == self._begin:
+            self._in_view.clear()
+        found = [one for one in self._shown_at.get(message.id, ()) if one in self._told]
+        new = tuple(self._told[one] for one in found if one not in self._in_view)
+        self._in_view.update(found)
+        self._known.append(message)
+        self._places.append(len(self._messages))
+        self._messages += [_notes(f"{message.id}{_ID}", new), message] if new else [message]
 
 
 def _told(log: Sequence[JsonObject]) -> Mapping[str, Memory]:

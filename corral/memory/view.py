@@ -22,7 +22,13 @@ class ThreadView:
         self._known: list[BaseMessage] = []
         self._seen: list[BaseMessage] = []
         self._tokens = 0
+        self._shown = 0
         self._covered = -1
+
+    @property
+    def tokens(self) -> int:
+        """Estimated tokens of what was seen last."""
+        return self._shown
 
     def grown(
         self, messages: Sequence[BaseMessage], covered: int, budget: int
@@ -36,12 +42,14 @@ class ThreadView:
         if covered != self._covered or known[:count] != self._known:
             return None
         added = known[count:]
-        tokens = self._tokens + estimate_tokens(added)
-        if tokens > budget or not _settled(added):
+        more = estimate_tokens(added)
+        if self._tokens + more > budget or not _settled(added):
             return None
+        repaired = repair(added)
         self._known += added
-        self._seen += repair(added)
-        self._tokens = tokens
+        self._seen += repaired
+        self._tokens += more
+        self._shown += more if repaired == added else estimate_tokens(repaired)
         return list(self._seen)
 
     def whole(
@@ -58,7 +66,7 @@ class ThreadView:
         """
         seen = repair(visible(messages, summary, covered, budget=budget, label=label))
         self._known, self._seen = list(messages), seen
-        self._tokens = estimate_tokens(seen)
+        self._tokens = self._shown = estimate_tokens(seen)
         fits = plan(messages, summary, budget, covered=covered) is None
         self._covered = covered if fits and _settled(messages) else -1
         return list(seen)

@@ -34,6 +34,8 @@ class Need:
 
     def times(self, answers: int) -> Need:
         """The same where so many answers may be made in place of one, at this price together."""
+        if answers == 1:
+            return self
         more = Amounts(input_tokens=self.certain.input_tokens * (answers - 1))
         output, price = self.output_tokens * answers, self.price.of_each(answers)
         return Need(self.certain + more, output, price, answers)
@@ -80,9 +82,9 @@ class Breach:
 
 def granted(balances: Sequence[Balance], need: Need) -> int | Breach:
     """How many tokens of output fit into all of the accounts, or what does not fit at all."""
-    tokens = need.output_tokens
+    tokens, least = need.output_tokens, need.with_output(need.least_output)
     for balance in balances:
-        found = _fits(balance, need)
+        found = _fits(balance, need, least)
         if isinstance(found, Breach):
             return replace(found, waits=_fits_alone(balances, need))
         tokens = min(tokens, found)
@@ -90,21 +92,21 @@ def granted(balances: Sequence[Balance], need: Need) -> int | Breach:
 
 
 def _fits_alone(balances: Sequence[Balance], need: Need) -> bool:
-    return not any(isinstance(_fits(replace(b, reserved=_NOTHING), need), Breach) for b in balances)
-
-
-def _fits(balance: Balance, need: Need) -> int | Breach:
-    """How many tokens of output fit into one account."""
-    used = balance.spent + balance.reserved
     least = need.with_output(need.least_output)
+    alone = (replace(balance, reserved=_NOTHING) for balance in balances)
+    return not any(isinstance(_fits(balance, need, least), Breach) for balance in alone)
+
+
+def _fits(balance: Balance, need: Need, least: Amounts) -> int | Breach:
+    """How many tokens of output fit into one account, where ``least`` is needed in any case."""
+    spent, reserved = balance.spent, balance.reserved
     tokens = need.output_tokens
     for measure, limit in balance.account.limits.items():
-        taken, needed = used.of(measure), least.of(measure)
+        taken, needed = spent.of(measure) + reserved.of(measure), least.of(measure)
         # Time is not reserved: when it is over, nothing begins any more.
         over = taken >= limit if measure.endswith("_seconds") else needed and taken + needed > limit
         if over:
-            spent = balance.spent.of(measure)
-            return Breach(balance.account, measure, limit, spent, needed)
+            return Breach(balance.account, measure, limit, spent.of(measure), needed)
         if needed:
             tokens = min(tokens, _output(measure, limit - taken, need))
     return tokens
@@ -211,7 +213,15 @@ def _parted(amounts: Amounts) -> tuple[Amounts, Amounts]:
         output_tokens=amounts.output_tokens,
         nano_usd=amounts.nano_usd,
     )
-    return replace(amounts, input_tokens=0, output_tokens=0, nano_usd=0), tokens
+    counted = Amounts(
+        wall_seconds=amounts.wall_seconds,
+        active_seconds=amounts.active_seconds,
+        model_calls=amounts.model_calls,
+        tool_calls=amounts.tool_calls,
+        steps=amounts.steps,
+        tools=amounts.tools,
+    )
+    return counted, tokens
 
 
 def _negated(amounts: Amounts) -> Amounts:

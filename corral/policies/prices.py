@@ -94,9 +94,8 @@ class Price(Rates):
 
     def at_most(self, input_tokens: int, output_tokens: int) -> int:
         """The most that a call with so many tokens can cost, in nano-dollars."""
-        rates = self._dearest(input_tokens)
-        per_call = input_tokens * rates.dearest_input + output_tokens * rates.output
-        return math.ceil(per_call * _PER_TOKEN)
+        of_input, of_output = self._dearest(input_tokens)
+        return math.ceil((input_tokens * of_input + output_tokens * of_output) * _PER_TOKEN)
 
     def output_for(self, nano_usd: int, input_tokens: int) -> int | None:
         """How many tokens of output that pays for, after the input; ``None``: any number.
@@ -104,7 +103,7 @@ class Price(Rates):
         Negative when it does not even pay for the input.
         """
         left = nano_usd - self.at_most(input_tokens, 0)
-        per_token = self._dearest(input_tokens).output * _PER_TOKEN
+        per_token = self._dearest(input_tokens)[1] * _PER_TOKEN
         if left < 0:
             return -1
         if left >= per_token * _ENDLESS:
@@ -122,13 +121,13 @@ class Price(Rates):
                 found = tier
         return found
 
-    def _dearest(self, input_tokens: int) -> Rates:
-        """The highest rates that a call with up to so many tokens of input can have."""
-        reached = [self, *(tier for tier in self.tiers if input_tokens > tier.above)]
-        return Rates(
-            input=max(one.dearest_input for one in reached),
-            output=max(one.output for one in reached),
-        )
+    def _dearest(self, input_tokens: int) -> tuple[float, float]:
+        """The highest rates, of input and of output, for up to so many tokens of input."""
+        of_input, of_output = self.dearest_input, self.output
+        for tier in self.tiers:
+            if input_tokens > tier.above:
+                of_input, of_output = max(of_input, tier.dearest_input), max(of_output, tier.output)
+        return of_input, of_output
 
 
 FREE = Price(input=0.0, output=0.0)

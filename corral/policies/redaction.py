@@ -28,6 +28,9 @@ MIN_SECRET = 8
 
 _MAX_PASSES = 8
 
+_REMEMBERED, _SHORT = 64, 2000
+"""How many texts are remembered in which nothing was found, and how many characters of each."""
+
 
 class Redactor:
     """Replaces secrets and personal data by placeholders (``placeholders.py``).
@@ -54,11 +57,13 @@ class Redactor:
         self._keeper: Keeper | None = None
         self._wanted: list[tuple[str, str]] = []
         self._wanted_count = 0
+        self._clean_texts: set[tuple[str, int]] = set()
 
     def keeping(self, keeper: Keeper) -> Redactor:
         """The same, but what is found in a text, and was not known before, goes to ``keeper``."""
         kept = copy(self)
         kept._keeper, kept._wanted, kept._wanted_count = keeper, [], 0
+        kept._clean_texts = set()
         return kept
 
     def knows(self, value: str) -> bool:
@@ -81,11 +86,21 @@ class Redactor:
         that is personal data becomes a text. A value without secrets, as nearly all are, is looked
         through once and given back as it is.
         """
-        texts = texts_of(value)
+        return value if self._holds_nothing(texts_of(value)) else changed(value, self._clean)
+
+    def _holds_nothing(self, texts: list[str]) -> bool:
+        """Whether nothing is found in any of these: what models are asked with is much the same."""
         together = "\0".join(texts)
-        if not self._found(together) and not self._names_a_secret(texts, together):
-            return value
-        return changed(value, self._clean)
+        known = (together, len(self._keeper.wanted) if self._keeper else 0)
+        if known in self._clean_texts:
+            return True
+        if self._found(together) or self._names_a_secret(texts, together):
+            return False
+        if len(together) <= _SHORT:
+            if len(self._clean_texts) >= _REMEMBERED:
+                self._clean_texts.clear()
+            self._clean_texts.add(known)
+        return True
 
     def _names_a_secret(self, texts: list[str], together: str) -> bool:
         if not self._keyed or not entropy.may_name_secret(together):

@@ -46,7 +46,7 @@ from corral.runtime.models.structured import Answered
 from corral.runtime.tool_tokens import definition_tokens
 from corral.tools.contract import ToolSpec
 
-ABOUT_CHECKS = "See `corral trace` for what was refused; change the prompt or the check."
+_ABOUT_CHECKS = "See `corral trace` for what was refused; change the prompt or the check."
 
 _CONTINUED = ("answer", "again")
 """The purposes for which a model is asked that continue the conversation of the agent."""
@@ -59,7 +59,8 @@ class Ask:
     ``output`` is what its text must be; ``shape`` the same where the messages say it too, so that
     it is no part of what identifies the effect: runs of before there were outputs stay the same.
     Only what is asked ``aloud`` is for the user; a draft, a vote or a judgement is not.
-    ``stands_for`` is kept beside the answer: of a summary, what it is of.
+    ``stands_for`` is kept beside the answer: of a summary, what it is of. ``tokens`` is the
+    estimate of the messages, where who asks has made it.
     """
 
     model: str
@@ -76,6 +77,7 @@ class Ask:
     adapters: tuple[Adapter, ...] = ()
     aloud: bool = True
     stands_for: JsonObject | None = None
+    tokens: int | None = None
 
     def to_json(self) -> JsonObject:
         """What identifies the effect besides its messages.
@@ -132,8 +134,7 @@ async def answered(ask: Ask, services: Services) -> Answered:
         again = partial(_asking_again, ask, services)
         effect = replace(effect, checks=services.checks, again=again)
     value = (await perform(effect)).value
-    if "blocked" in value:
-        raise CheckFailed(value["blocked"], hint=ABOUT_CHECKS)
+    require_passed(value)
     message = decode(value["message"], id=value["id"])
     assert isinstance(message, AIMessage)
     own = labelled(message, Label.from_json(value.get(LABEL)))
@@ -141,11 +142,19 @@ async def answered(ask: Ask, services: Services) -> Answered:
     return Answered(own, value.get("stop_reason", "stop"), probability)
 
 
+def require_passed(value: JsonObject) -> None:
+    """Raise ``CheckFailed`` for a text that a check has refused, see ``checking.refusal``."""
+    if "blocked" in value:
+        ends_run = value.get("ends_run", True)
+        raise CheckFailed(value["blocked"], hint=_ABOUT_CHECKS, ends_run=ends_run)
+
+
 def asking(ask: Ask, services: Services) -> Effect:
     """The effect of asking a model."""
 
     def estimate() -> int:
-        return estimate_tokens(ask.messages) + definition_tokens(ask.tools)
+        tokens = estimate_tokens(ask.messages) if ask.tokens is None else ask.tokens
+        return tokens + definition_tokens(ask.tools)
 
     async def execute(attempt: Attempt) -> Outcome:
         aloud = ask.purpose == "answer" and ask.aloud and attempt.aloud
@@ -280,7 +289,8 @@ def _conversation() -> str:
 def _asking_again(ask: Ask, services: Services, refused: str, why: str) -> Effect:
     answer = [AIMessage(refused)] if refused else []
     note = _note(f"This answer was not accepted, for {why}. Answer again, so that it is.")
-    return asking(replace(ask, messages=[*ask.messages, *answer, note], purpose="again"), services)
+    messages = [*ask.messages, *answer, note]
+    return asking(replace(ask, messages=messages, tokens=None, purpose="again"), services)
 
 
 def _note(text: str) -> BaseMessage:

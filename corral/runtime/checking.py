@@ -20,7 +20,7 @@ from langchain_core.messages import HumanMessage, SystemMessage
 from corral.errors import CheckFailed
 from corral.jsontypes import Json, JsonObject, digest
 from corral.policies.checks import REFUSED, Check, Finding, broken, follows, strictest
-from corral.runtime.asking import ABOUT_CHECKS, Ask, asking
+from corral.runtime.asking import Ask, asking, require_passed
 from corral.runtime.calls import Services
 from corral.runtime.context import current_run, perform
 from corral.runtime.effects import Attempt, Bound, Effect, Outcome
@@ -139,8 +139,7 @@ async def admitted(prompt: str, checks: Iterable[Bound]) -> str:
         value = (await perform(replace(effect, once=name))).value
         if value["of"] != digest(prompt):
             continue
-        if "blocked" in value:
-            raise CheckFailed(value["blocked"], hint=ABOUT_CHECKS)
+        require_passed(value)
         return str(value["text"])
     raise AssertionError("counting ended")
 
@@ -152,15 +151,17 @@ def _admission(prompt: str, checks: list[Bound], names: list[str]) -> Effect:
         tell(found.findings)
         value = found.noted({"text": found.text, "of": digest(prompt)})
         if found.decisive is not None:
-            value = {**value, "text": "", "blocked": refusal("The prompt", found.decisive)}
+            value = {**value, "text": "", **refusal("The prompt", found.decisive)}
         return Outcome(value)
 
     return Effect("value", "checks of the prompt", {"checks": names, "prompt": prompt}, execute)
 
 
-def refusal(what: str, finding: Finding) -> str:
-    """Why a check has stopped the run."""
-    return f"{what} {REFUSED}: {finding.in_words}."
+def refusal(what: str, finding: Finding) -> JsonObject:
+    """What is kept of a text that a check has refused: why, and whether that ends the whole run."""
+    ends_run = finding.check.on_fail == "block"
+    kept: JsonObject = {"blocked": f"{what} {REFUSED}: {finding.in_words}."}
+    return kept if ends_run else {**kept, "ends_run": False}
 
 
 async def _verdict(one: Bound, text: str, place: Place) -> str | bool | None:

@@ -181,9 +181,8 @@ class DatabaseSaver(BaseCheckpointSaver[int]):
         """Write so many bytes. What they belong to is flushed when its run ends."""
         if size > _SMALL:
             await self._database.write(work, durable=False)
-            return
-        written = self._database.append(work)
-        await asyncio.wrap_future(written)
+        else:
+            await self._database.appended(work)
 
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]

@@ -134,6 +134,7 @@ class RunContext:
             task.cancel()
         if left:
             await asyncio.wait(left)
+        self._work = None  # it keeps the context that it ran in, and so this, alive
 
     async def once(self, name: str, make: Callable[[], Awaitable[T]]) -> T:
         """What ``make`` gives, made by the first who asks in the current agent's graph."""

@@ -83,20 +83,40 @@ class Database:
 
         The result then is there already. ``work`` runs in this thread: a few rows, no more.
         """
-        self._require_open()
         with self._turn:
-            if self._appended >= _APPENDS or not self._begin_at_once("BEGIN IMMEDIATE"):
+            if not self._may_append():
                 return self._queue(work, durable=False)
-            self._appended += 1
-            return self._made_at_once(work)
+            made: Future[T] = Future()
+            try:
+                made.set_result(self._at_once(work))
+            except Exception as error:  # noqa: BLE001  whoever asks for the result gets it
+                made.set_exception(error)
+            return made
+
+    async def appended(self, work: Callable[[Connection], T]) -> T:
+        """``append``, and wait for what it gives."""
+        with self._turn:
+            if self._may_append():
+                return self._at_once(work)
+            queued = self._queue(work, durable=False)
+        return await asyncio.wrap_future(queued)
+
+    def _may_append(self) -> bool:
+        has_begun = self._appended < _APPENDS and self._begin_at_once("BEGIN IMMEDIATE")
+        self._appended += has_begun
+        return has_begun
 
     def _begin_at_once(self, begin: str) -> bool:
+        self._require_open()
         return not self._unfinished and self._writer.begin_at_once(begin)
 
-    def _made_at_once(self, work: Callable[[Connection], T]) -> Future[T]:
-        job = self._job(work, durable=False)
-        self._commit([job])
-        return job.done
+    def _at_once(self, work: Callable[[Connection], T]) -> T:
+        """Do the work in the transaction that has begun."""
+        try:
+            with self._writer.transaction(durable=False) as connection:
+                return work(connection)
+        except (SQLAlchemyError, UnicodeEncodeError) as error:
+            raise storage_error(error, self.url) from error
 
     def _queue(self, work: Callable[[Connection], T], *, durable: bool) -> Future[T]:
         job = self._job(work, durable=durable)
@@ -114,10 +134,9 @@ class Database:
 
     async def glance(self, work: Callable[[Connection], T]) -> T:
         """``read`` a few rows that an index finds, in this thread if nobody writes."""
-        self._require_open()
         with self._turn:
             if self._begin_at_once("BEGIN"):
-                return self._made_at_once(work).result()
+                return self._at_once(work)
         return await self.read(work)
 
     async def read(self, work: Callable[[Connection], T]) -> T:

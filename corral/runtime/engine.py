@@ -49,6 +49,7 @@ from corral.runtime.stations.opened import StationTerms, open_stations
 from corral.runtime.stations.questions import Asking
 from corral.runtime.stations.response_cache import CacheTerms
 from corral.runtime.stations.shield import ShieldTerms
+from corral.runtime.tool_costs import tool_costs
 from corral.runtime.views import Approval, RunResult, Totals
 
 log = structlog.get_logger()
@@ -175,7 +176,7 @@ def _with_agents(emit: Callable[[Event], None]) -> Callable[[Event], None]:
     """What tells events, each of which then says which agents it is of."""
 
     def tell(event: Event) -> None:
-        if isinstance(event, Placed):
+        if isinstance(event, Placed) and not event.agents:
             event = replace(event, agents=current_scope.get().agents)
         emit(event)
 
@@ -240,7 +241,9 @@ class _Execution:
             with asked_with(request_label(run.prompt)):
                 state = None if begun else with_before(self.program.initial(prompt, run.id), files)
             with untraced():
-                return await self.graph.ainvoke(state, config, durability="exit", version="v2")
+                # In a task of its own: a time-out in a node cancels that one, and a stop this one.
+                graph = self.graph.ainvoke(state, config, durability="exit", version="v2")
+                return await asyncio.create_task(graph)
         finally:
             await context.end()
 
@@ -262,6 +265,7 @@ class _Execution:
         keeping.cancel()
         output, interrupted = await self._left(work)
         ending = self._ending(work, output, interrupted)
+        self.journal.flush()
         await self.database.write(lambda c: runs.end(c, self.run, ending, self.lease))
         return await self._result(ending)
 
@@ -312,6 +316,7 @@ class _Execution:
             steps=spent.steps,
             error=ending.error,
             approvals=await self._approvals(),
+            tool_tokens=sum(one.tokens for one in tool_costs(self.journal.entries()).values()),
         )
 
     async def _approvals(self) -> tuple[Approval, ...]:

@@ -290,9 +290,12 @@ class Text:
         return None if self.blob is None else blobs.put(connection, self.blob)
 
 
-def insert_entry(connection: Connection, entry: Entry, request: Text) -> None:
+def insert_entry(
+    connection: Connection, entry: Entry, request: Text, result: Text | None = None
+) -> None:
     """Store a new entry; one that has ended already with its result."""
-    result = None if entry.result is None else Text.of(entry.result)
+    if result is None and entry.result is not None:
+        result = Text.of(entry.result)
     _INSERT.run(
         connection,
         {

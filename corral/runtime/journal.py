@@ -6,10 +6,8 @@ or ``cancelled`` after. The journal decides what has happened; the checkpoint on
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import count
@@ -27,18 +25,14 @@ from corral.runtime.effects import NOTHING, Effect, Outcome, Spend
 from corral.runtime.entries import (
     ENDED,
     Entry,
-    Text,
     changed_since,
-    end_entry,
     failure,
     has_consequences,
     inherited,
-    insert_entry,
     load_entries,
-    restart_entry,
 )
+from corral.runtime.entry_writer import EntryWriter
 from corral.runtime.histories import Histories, in_order_of_ends
-from corral.runtime.lease import fence
 from corral.runtime.messages import Transcripts
 from corral.runtime.paths import asked_about, conversation, is_about_another, node, scope
 
@@ -61,7 +55,7 @@ class Journal:
         changed: frozenset[str] = frozenset(),
     ) -> None:
         self.run = run
-        self._database = database
+        self._writer = EntryWriter(database)
         self._by_path = {entry.path: entry for entry in entries}
         self._next = max((entry.seq for entry in entries), default=0) + 1
         self._ends = max((entry.ended or 0 for entry in entries), default=0)
@@ -199,24 +193,12 @@ class Journal:
         """Record that the effect is about to be made.
 
         Before an effect that must not happen twice this returns only once the row is flushed;
-        for one that may be made again the row is on its way.
+        for one that may be made again the row is on its way, see ``EntryWriter``.
         """
         before = self._by_path.get(path)
         entry = self._restarted(before, effect) if before else self._new(path, effect, identity)
         self._by_path[path] = entry
-        store = restart_entry if before else insert_entry
-        request = Text.of(entry.request)
-        allow = None if effect.repeatable else fence()
-
-        def work(connection: Connection) -> None:
-            if allow is not None:
-                allow(connection)
-            store(connection, entry, request)
-
-        if effect.repeatable:
-            self._store(work, request)
-        else:
-            await self._database.write(work)
+        await self._writer.start(entry, repeatable=effect.repeatable)
         return entry
 
     def _restarted(self, before: Entry, effect: Effect) -> Entry:
@@ -266,7 +248,7 @@ class Journal:
         return request
 
     def waiting(self, path: str, name: str, request: JsonObject) -> Entry:
-        """A new entry for a question to a human; ``insert`` stores it with the question."""
+        """A new entry for a question to a human, for the caller to store with the question."""
         entry = Entry(
             run=self.run,
             seq=self._next,
@@ -280,11 +262,8 @@ class Journal:
         )
         self._next += 1
         self._by_path[path] = entry
+        self._writer.flush()
         return entry
-
-    def insert(self, connection: Connection, entry: Entry) -> None:
-        """Store a new entry inside a transaction of the caller's."""
-        insert_entry(connection, entry, Text.of(entry.request))
 
     def _stored_request(self, path: str, effect: Effect) -> JsonObject:
         if not effect.transcript:
@@ -322,7 +301,7 @@ class Journal:
         spent = outcome.spend.after(entry.spend)
         done = self._ended(entry, duration_ms, status="finished", result=outcome.value, spend=spent)
         self._count(done, outcome.spend)
-        await self._end(done)
+        await self._writer.end(done)
         return done
 
     async def fail(
@@ -332,7 +311,8 @@ class Journal:
         spent = spend.after(entry.spend)
         self._spend(spend)
         told = failure(error)
-        await self._end(self._ended(entry, duration_ms, status="failed", result=told, spend=spent))
+        failed = self._ended(entry, duration_ms, status="failed", result=told, spend=spent)
+        await self._writer.end(failed)
 
     def cancel(self, path: str, duration_ms: float, spend: Spend = NOTHING) -> None:
         """Record that the graph, or who stopped it, did not wait for the end of an effect.
@@ -345,12 +325,9 @@ class Journal:
             held = replace(held, result={}, spend=spend.after(held.spend))
             self._spend(spend)
         cut_off = self._ended(held, duration_ms, status="cancelled")
-        result = Text.of(cut_off.result)
         # A task may be left over by its node, and be cancelled when all else is closed.
         with suppress(StorageError):
-            self._database.submit(
-                lambda connection: end_entry(connection, cut_off, result), durable=False
-            )
+            self._writer.end_soon(cut_off)
 
     def taken(self, entry: Entry) -> Entry:
         """A settled entry, which the graph now gets.
@@ -360,27 +337,17 @@ class Journal:
         if entry.status != "cancelled" or self.was_given_up(entry):
             return entry
         end = self._ended(entry, entry.duration_ms or 0.0, status="finished")
-        result = Text.of(end.result)
-        self._database.submit(lambda connection: end_entry(connection, end, result), durable=False)
+        self._writer.end_soon(end)
         return end
 
-    async def _end(self, ended: Entry) -> None:
-        result = Text.of(ended.result)
-        written = self._store(lambda connection: end_entry(connection, ended, result), result)
-        if not written.done():
-            await asyncio.wrap_future(written)
-        written.result()
-
-    def _store(self, work: Callable[[Connection], None], text: Text) -> Future[None]:
-        """Store an entry without a flush: here and now, if it is small."""
-        if text.blob is None:
-            return self._database.append(work)
-        return self._database.submit(work, durable=False)
+    def flush(self) -> None:
+        """Store what is only in memory, if anything is."""
+        self._writer.flush()
 
     def _ended(self, entry: Entry, duration_ms: float, **how: Any) -> Entry:
         self._ends += 1
-        how.update(ended=self._ends, seen=self._asks, duration_ms=duration_ms)
-        done = replace(entry, **how)
+        order = {"ended": self._ends, "seen": self._asks, "duration_ms": duration_ms}
+        done = Entry(**{**vars(entry), **order, **how})
         self._by_path[done.path] = done
         self._ended_here.add(done.path)
         return done

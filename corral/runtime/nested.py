@@ -6,8 +6,10 @@ the journal hands them what they had.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from copy import copy
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from langchain_core.runnables import RunnableLambda
@@ -16,9 +18,34 @@ from langgraph.graph.state import CompiledStateGraph
 
 from corral.errors import UsageError
 from corral.runtime.context import current_scope, inside
+from corral.runtime.lean_graph import LeanGraph
 
 Builder = StateGraph[Any, Any, Any, Any]
 Compiled = CompiledStateGraph[Any, Any, Any, Any]
+
+
+def empty_graph(state: Any, *inputs: Any) -> Builder:
+    """A graph over this type of state, for nodes to be added, some of which take ``inputs``.
+
+    LangGraph reads such types for as long as a short run takes. Here it does so once a process.
+    The nodes are called as those of a ``LeanGraph``.
+    """
+    found = copy(_read(state, inputs))
+    found.nodes, found.edges, found.waiting_edges = {}, set(), set()
+    found.branches = defaultdict(dict)
+    return found
+
+
+@lru_cache(maxsize=64)
+def _read(state: Any, inputs: tuple[Any, ...]) -> Builder:
+    builder: Builder = LeanGraph(state)
+    for schema in inputs:
+        builder.add_node(schema.__name__, RunnableLambda(_nothing), input_schema=schema)
+    return builder
+
+
+async def _nothing(_state: Any) -> dict[str, Any]:
+    return {}
 
 
 async def subgraph(graph: Builder | Compiled, state: Any) -> dict[str, Any]:

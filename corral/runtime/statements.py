@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from sqlalchemy import ClauseElement, Connection, Select
-from sqlalchemy.exc import DBAPIError, NoResultFound
+from sqlalchemy.exc import DBAPIError, IntegrityError, NoResultFound
 
 
 class Statement:
@@ -37,6 +37,8 @@ class Statement:
         cursor: Any = connection.connection.cursor()
         try:
             cursor.execute(sql, values if order is None else [values[name] for name in order])
+        except dialect.loaded_dbapi.IntegrityError as error:
+            raise IntegrityError(sql, None, error) from error
         except dialect.loaded_dbapi.Error as error:
             raise DBAPIError(sql, None, error) from error
         return cursor

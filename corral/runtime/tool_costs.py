@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from corral.runtime.entries import Entry
 from corral.runtime.paths import scopes
 from corral.runtime.tool_tokens import definition_tokens
 from corral.runtime.views import EffectView
@@ -25,36 +26,36 @@ class ToolCost:
         return f"{self.offered} of {self.known} tools, ~{self.tokens:,} tokens"
 
 
-def tool_costs(effects: Iterable[EffectView]) -> dict[int, ToolCost]:
+def tool_costs(effects: Iterable[EffectView | Entry]) -> dict[int, ToolCost]:
     """By the ``seq`` of each model call that was offered tools."""
     found: dict[int, ToolCost] = {}
-    known: dict[str, Mapping[str, int]] = {}
+    known: dict[str, Mapping[str, ToolSpec]] = {}
     for effect in effects:
         around = scopes(effect.path)[-1:] or [""]
         if effect.kind == "prepare":
-            known[around[0]] = _tokens(effect.result)
+            known[around[0]] = _prepared(effect.result)
         elif effect.kind == "model" and isinstance(effect.request, dict):
             tools = _of_scope(known, effect.path)
             named = effect.request.get("tools")
             listed = named if isinstance(named, list) else []
             names = [name for name in listed if isinstance(name, str) and name in tools]
             if names:
-                tokens = sum(tools[name] for name in names)
+                tokens = sum(definition_tokens([tools[name]]) for name in names)
                 found[effect.seq] = ToolCost(len(names), len(tools), tokens)
     return found
 
 
-def _of_scope(known: Mapping[str, Mapping[str, int]], path: str) -> Mapping[str, int]:
+def _of_scope(known: Mapping[str, Mapping[str, ToolSpec]], path: str) -> Mapping[str, ToolSpec]:
     """The tools of the agent that asked: of the nearest graph around that has looked them up."""
     around = [*reversed(scopes(path)), ""]
     return next((known[scope] for scope in around if scope in known), {})
 
 
-def _tokens(prepared: Any) -> dict[str, int]:
-    """The tokens of each tool's definition. A damaged row may hold anything."""
+def _prepared(prepared: Any) -> dict[str, ToolSpec]:
+    """The tools by name. A damaged row may hold anything."""
     listed = prepared.get("tools") if isinstance(prepared, dict) else None
     specs = (_spec(one) for one in (listed if isinstance(listed, list) else ()))
-    return {spec.name: definition_tokens([spec]) for spec in specs if spec is not None}
+    return {spec.name: spec for spec in specs if spec is not None}
 
 
 def _spec(data: Any) -> ToolSpec | None:

@@ -21,7 +21,6 @@ import inspect
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, NoReturn, TypeVar, get_type_hints
 from weakref import WeakKeyDictionary
 
@@ -175,8 +174,24 @@ class _Shape:
 _SHAPES: WeakKeyDictionary[Callable[..., Any], tuple[_Marks | None, _Shape]] = WeakKeyDictionary()
 
 
-@lru_cache(maxsize=256)
+_SPECS: WeakKeyDictionary[_Shape, tuple[str, tuple[_Shape, ...], tuple[ToolSpec, ...]]] = (
+    WeakKeyDictionary()
+)
+"""By the first of some functions: of which server, with which others, and as which tools."""
+
+
 def _specs(server: str, shapes: tuple[_Shape, ...]) -> tuple[ToolSpec, ...]:
+    """Functions as tools of a server, kept for as long as the first one lives."""
+    if not shapes:
+        return ()
+    first, others = shapes[0], shapes[1:]
+    known = _SPECS.get(first)
+    if known is None or known[:2] != (server, others):
+        known = _SPECS[first] = (server, others, _checked(server, shapes))
+    return known[2]
+
+
+def _checked(server: str, shapes: tuple[_Shape, ...]) -> tuple[ToolSpec, ...]:
     """Functions as tools of a server. Raises ``ConfigError``."""
     listing = check_tools(server, [shape.declared for shape in shapes], trusted=True)
     if listing.problems:

@@ -12,6 +12,7 @@ from corral.errors import ConfigError
 from corral.policies.budgets import Budget
 from corral.policies.prices import Price
 from corral.runtime.config import Settings
+from corral.runtime.engine import PARALLEL_TASKS
 from tests.runtime.agents import Turn, scripted, turn
 from tests.runtime.test_budgets import look, looks, used
 
@@ -48,6 +49,29 @@ async def test_a_sub_agent_that_has_used_up_its_slice_answers_with_what_it_has(
         result: Any = task.result
         assert result["text"].startswith("Look 1.\n[Ended early.")
         assert "the budget of the agent helper" in result["text"]
+        assert (await c.replay(done.run, options)).status == "identical"
+
+
+async def test_parallel_calls_end_a_slice_with_the_same_words(settings: Settings) -> None:
+    @corral.tool(read_only=True)
+    async def peek(at: int) -> int:
+        """Look at a number."""
+        for _ in range(50):  # until the calls beside it stand at the limit
+            await asyncio.sleep(0)
+        return at
+
+    # More than are made at once: the last ones are asked for when there is a result.
+    calls = [{"name": "functions__peek", "args": {"at": i}} for i in range(PARALLEL_TASKS + 2)]
+    budget = Budget(tools={"functions__peek": 1}, at_limit="answer")
+    turns: list[Turn] = [{"text": "Look.", "tool_calls": calls}, turn("Seen.")]
+    agent = team(scripted(turns, peek, name="helper", budget=budget), LEAD)
+    options = corral.RunOptions(agent=agent)
+    async with corral.open(settings) as c:
+        done = await c.run("Look.", options)
+        trace = await c.records.trace(done.run)
+        ended: list[Any] = [v.result for v in trace if v.kind == "tool" and v.status == "failed"]
+        assert len(ended) > 1
+        assert len({one["answer"] for one in ended}) == 1
         assert (await c.replay(done.run, options)).status == "identical"
 
 

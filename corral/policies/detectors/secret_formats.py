@@ -67,8 +67,9 @@ def find_secrets(text: str) -> list[Span]:
     runs = _token_runs(text)
     if runs:
         before = "\0".join(runs)
-        forms += [form for form in _TOKENS if _begins(form, before)]
-        plugins += [plugin for plugin in _PLUGINS if _begins(plugin, before)]
+        if _BEGINNING.search(before):
+            forms += [form for form in _TOKENS if _begins(form, before)]
+            plugins += [plugin for plugin in _PLUGINS if _begins(plugin, before)]
     if any(len(run) > _BEFORE + _LONG for run in runs):
         forms += [form for form in _LONG_VALUES if _begins(form, text)]
     found = [span for form in forms for span in form.spans(text)]
@@ -205,6 +206,11 @@ _PLUGINS = (
     _Plugin("stripe-key", "stripe", "StripeDetector", ("sk_live_", "rk_live_")),
     _Plugin("telegram-token", "telegram_token", "TelegramBotTokenDetector", (":AA",)),
 )
+
+_BEGINNING = re.compile(
+    "|".join(re.escape(trigger) for form in (*_TOKENS, *_PLUGINS) for trigger in form.triggers)
+)
+"""What any token begins with."""
 
 KINDS = frozenset(form.kind for form in (*_SHORT, *_TOKENS, *_LONG_VALUES, *_PLUGINS))
 """All kinds that ``find_secrets`` tells apart."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from corral.jsontypes import Json, JsonObject, digest
 from corral.policies.loops.lexicon import lexicon
@@ -103,8 +103,9 @@ def _is_reworded(before: Json, now: Json) -> bool:
     return bool(old & new) and all(word.isalpha() for word in old ^ new)
 
 
-def _name_words(tool: str) -> list[str]:
-    return re.split(r"[_\W]+", tool.rpartition("__")[2].lower())
+@lru_cache(maxsize=1024)
+def _name_words(tool: str) -> frozenset[str]:
+    return frozenset(re.split(r"[_\W]+", tool.rpartition("__")[2].lower()))
 
 
 def _texts(value: Json, depth: int = 3) -> Iterator[str]:

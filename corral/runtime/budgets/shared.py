@@ -7,11 +7,10 @@ run is not being run any more is dead.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
@@ -38,8 +37,6 @@ from corral.runtime.lease import current_hold, is_held
 from corral.runtime.paths import task
 from corral.runtime.statements import Query, Statement
 from corral.runtime.tables import effects, reservations, runs, spent_before, threads
-
-T = TypeVar("T")
 
 
 def spent_in(entries: Iterable[Entry]) -> Amounts:
@@ -126,7 +123,7 @@ class SharedAccounts:
 
         if any(account.key not in self._tallies for account in accounts):
             await self.balances(accounts)  # which takes longer, and holds nobody up
-        tokens, stand = await self._append(work)
+        tokens, stand = await self._database.appended(work)
         self._tallies = stand.tallies
         return tokens, stand.balances
 
@@ -138,14 +135,10 @@ class SharedAccounts:
         self._tallies = stand.tallies
         return stand.balances
 
-    async def _append(self, work: Callable[[Connection], T]) -> T:
-        done = self._database.append(work)
-        return done.result() if done.done() else await asyncio.wrap_future(done)
-
     async def settle(self, call: Call) -> None:
         """Take the reservation back: from now on the journal says what the call has used."""
         name = call_name(self._run, call)
-        await self._append(lambda connection: _GIVE_BACK.run(connection, {"name": name}))
+        await self._database.appended(lambda connection: _GIVE_BACK.run(connection, {"name": name}))
 
     async def lose(self, call: Call, used: Amounts) -> None:
         """Record what a call had used that was cut off, and is made again or given up."""

@@ -52,14 +52,16 @@ class Accounts:
         self._journal = journal
         self._thread = thread
         self._limits = limits
+        self._run = AgentScope("", (terms.agent.name,), terms.agent.budget)
+        budgets = terms.budgets
+        self._shares = any(one.limits() for one in (budgets.thread, budgets.user, budgets.day))
         self._own: dict[str, tuple[Account, ...]] = {}
         self._shared: dict[str, tuple[Account, ...]] = {}
 
     def scopes(self, path: str) -> list[AgentScope]:
         """The agents around an effect, the run's own first."""
-        agent = self.terms.agent
-        names: tuple[str, ...] = (agent.name,)
-        found = [AgentScope("", names, agent.budget)]
+        agent, names = self.terms.agent, self._run.names
+        found = [self._run]
         for around in scopes(path):
             entry = self._journal.find(around[:-1])
             if entry is not None and entry.kind == "agent":
@@ -90,6 +92,8 @@ class Accounts:
 
     def shared(self, raised: Raised) -> list[Account]:
         """The accounts that the run has in common with others."""
+        if not self._shares:
+            return []
         today = now()[:10]
         if today not in self._shared:
             budgets = self.terms.budgets

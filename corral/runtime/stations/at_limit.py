@@ -51,6 +51,7 @@ class AtLimit:
         self._asked: dict[tuple[str, str, Amount], _Asked] = {}
         self._open: dict[str, str] = {}
         self._asking = asyncio.Lock()
+        self._last_words: dict[str, str] = {}
         self.raised: dict[str, dict[str, Amount]] = {}
 
     async def load(self) -> None:
@@ -104,13 +105,20 @@ class AtLimit:
         raised[measure] = max(raised.get(measure, 0), _stored(measure, args["raise_to"]))
 
     def _end(self, breach: Breach, words: str) -> BudgetReached:
+        """The end of the run, or of the agent's task.
+
+        Of parallel calls that come to it all give the same answer: which of them ends the graph is
+        chance, and a replay must not show it.
+        """
         account = breach.account
         scope = account.holder.partition(":")[2] if account.kind == "agent" else ""
+        if scope not in self._last_words:
+            self._last_words[scope] = so_far(self._journal.entries(), scope, words)
         return BudgetReached(
             words,
             hint="Give it a higher budget and resume the run.",
             scope=scope,
-            answer=so_far(self._journal.entries(), scope, words),
+            answer=self._last_words[scope],
         )
 
 

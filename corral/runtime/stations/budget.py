@@ -185,7 +185,7 @@ class Meter:
         if held is None:
             return
         seconds = 0.0 if held.asking.effect.kind == "agent" else duration_ms / 1000
-        self._ledger.settle(path, _amounts(spend) + Amounts(active_seconds=seconds))
+        self._ledger.settle(path, _amounts(spend, seconds))
         await self._give_back(held)
 
     async def release(self, path: str) -> None:
@@ -365,8 +365,9 @@ def _tool_name(effect: Effect) -> str:
             return ""
 
 
-def _amounts(spend: Spend) -> Amounts:
+def _amounts(spend: Spend, active_seconds: float = 0.0) -> Amounts:
     return Amounts(
+        active_seconds=active_seconds,
         input_tokens=spend.input_tokens,
         output_tokens=spend.output_tokens,
         nano_usd=nano(spend.cost_usd),
@@ -380,11 +381,8 @@ def _estimate(effect: Effect) -> int:
 
 def _seconds_left(balances: Sequence[Balance]) -> float | None:
     """How long a call may take; ``None``: as long as it likes."""
-    left = (
-        limit - balance.spent.wall_seconds
-        for balance in balances
-        if (limit := balance.account.budget.wall_seconds) is not None
-    )
+    limits = ((one, one.account.budget.wall_seconds) for one in balances)
+    left = (limit - one.spent.wall_seconds for one, limit in limits if limit is not None)
     return min(left, default=None)
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from corral.policies.facts import ToolCall
 from corral.policies.layers import Layered
@@ -37,8 +37,11 @@ class PolicyRules:
     rewindable: bool = True
 
 
-def facts(guard: Guard, rules: PolicyRules) -> ToolCall:
-    """What a call is by itself: its tool, its arguments, and where it runs."""
+def facts(guard: Guard, rules: PolicyRules, **surroundings: Any) -> ToolCall:
+    """What a call is by itself: its tool, its arguments, and where it runs.
+
+    ``surroundings`` are fields of a ``ToolCall`` beyond the call.
+    """
     spec = guard.spec
     return ToolCall(
         name=spec.name,
@@ -53,6 +56,7 @@ def facts(guard: Guard, rules: PolicyRules) -> ToolCall:
         remote=spec.server in rules.remote,
         rewindable=rules.rewindable,
         schema=spec.input_schema if spec.trusted else {},
+        **surroundings,
     )
 
 
@@ -88,9 +92,9 @@ class Surroundings:
 
     def facts(self, guard: Guard, path: str) -> ToolCall:
         """All that the rules are told of the call at ``path``."""
-        call = facts(guard, self.rules)
-        return replace(
-            call,
+        return facts(
+            guard,
+            self.rules,
             agents=(self.agent, *_agents_around(self.journal, path)),
             holds_secret=self.holds_secret(guard),
             label=self.contents.context_of(guard, path),

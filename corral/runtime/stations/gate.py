@@ -6,14 +6,19 @@ that changed in between cannot contradict them.
 
 from __future__ import annotations
 
+from functools import partial
+
 from corral.policies.layers import decide, opinions
-from corral.runtime.effects import Effect, Guard, Outcome, Settled
+from corral.runtime.effects import Continued, Effect, Guard, Outcome, Settled
 from corral.runtime.entries import Entry, in_doubt
 from corral.runtime.paths import asked_about
 from corral.runtime.stations.context import Asked, of_call
 from corral.runtime.stations.facts import Surroundings
+from corral.runtime.stations.inputs import input_question, reply_of
 from corral.runtime.stations.questions import Answer, Question, Questions
 from corral.runtime.views import ApprovalKind
+from corral.tools.contract import ToolSpec
+from corral.tools.inquiry import Inquiry, Reply
 
 _IN_DOUBT = (
     "Corral was stopped while this call was being made, so nobody knows whether it happened. Retry "
@@ -34,13 +39,39 @@ class Gate:
         """The effect as it may be made, or its refusal. Interrupts the graph to ask a human."""
         if effect.guard is None:
             return effect
-        cleared = await self._by_policy(effect, effect.guard, path)
+        cleared = await self._let_through(effect, effect.guard, path)
         if isinstance(cleared, Settled) or entry is None:
             return cleared
         if effect.repeatable or not in_doubt(entry):
             return cleared
         # What was cut off is the call as a human may have edited it.
         return await self._after_a_crash(cleared, cleared.guard or effect.guard, entry)
+
+    async def _let_through(self, effect: Effect, guard: Guard, path: str) -> Effect | Settled:
+        """The call as policy lets it through; one it let through before, as the user answers."""
+        if guard.continued is not None:
+            return await self._by_user(guard, guard.continued, path)
+        return await self._by_policy(effect, guard, path)
+
+    async def ask_meanwhile(
+        self, path: str, spec: ToolSpec, inquiry: Inquiry, seconds: float
+    ) -> Reply:
+        """What the user answers to the server of a call while it goes on; the run does not pause.
+
+        Raises ``StoppedByUser``.
+        """
+        question = input_question(spec, inquiry, seconds)
+        answer = await self._questions.meanwhile(path, question, seconds)
+        return reply_of(answer, inquiry)
+
+    async def _by_user(self, guard: Guard, continued: Continued, path: str) -> Effect:
+        """The call with the answers to what its server asks; policy has let it through before."""
+        replies: dict[str, Reply] = {}
+        for number, (key, inquiry) in enumerate(continued.round.questions, start=1):
+            question = partial(input_question, guard.spec, inquiry)
+            answer = await self._questions.answer(f"{path}/input/{number}", question)
+            replies[key] = reply_of(answer, inquiry)
+        return continued.answered(replies)
 
     async def _by_policy(self, effect: Effect, guard: Guard, path: str) -> Effect | Settled:
         question, asked = f"{path}/approval", None

@@ -72,7 +72,7 @@ class Watch:
             told = await self._told(effect, path, agent, verdict)
             return (told.for_model(),) if told else ()
         # One that began before is perhaps in doubt: what became of it is another question.
-        if effect.kind in ("tool", "agent") and self._journal.find(path) is None:
+        if _is_a_step(effect) and self._journal.find(path) is None:
             call = Call(effect.name, dict(effect.request.get("args") or {}))
             verdict = self._history(path).before_call(call, _patience(agent))
             told = await self._told(effect, path, agent, verdict)
@@ -164,6 +164,12 @@ class _Told:
         failed = ToolResult(text, is_error=True).to_json()
         value = effect.guard.refuse(text).value if effect.guard else failed
         return Outcome(refused(value, self.verdict))
+
+
+def _is_a_step(effect: Effect) -> bool:
+    """Whether an agent has decided on it; the further rounds of a call are the server's doing."""
+    continued = effect.guard is not None and effect.guard.continued is not None
+    return effect.kind in ("tool", "agent") and not continued
 
 
 def _patience(agent: AgentTerms) -> Patience:

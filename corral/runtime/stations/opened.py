@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from weakref import WeakMethod
 
 from corral.policies.limits import RunLimits
 from corral.runtime.budgets.shared import SharedAccounts
@@ -52,13 +53,7 @@ async def open_stations(
     journal: Journal, database: Database, terms: StationTerms, emit: Callable[[Event], None]
 ) -> Stations:
     """The stations, with what they know of the run's past."""
-    questions = Questions(
-        journal,
-        database,
-        terms.asking,
-        emit,
-        budgets=lambda path: meter.used(path),  # noqa: PLW0108  made below, from the questions
-    )
+    questions = Questions(journal, database, terms.asking, emit)
     await questions.load()
     thread = terms.asking.thread
     meter = Meter(
@@ -69,6 +64,7 @@ async def open_stations(
         emit,
     )
     await meter.load()
+    questions.tell_budgets(WeakMethod(meter.used))
     begun = await database.glance(lambda connection: beginning(connection, journal.run))
     tracker = Tracker(journal, terms.rules, begun.label)
     shield = Shield(terms.shield)

@@ -6,11 +6,15 @@ in whatever process, the answer that was given is the one that counts.
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import json
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
+from weakref import WeakMethod
 
 from langgraph.types import interrupt
 from sqlalchemy import Connection, Row, bindparam, insert, select
@@ -19,11 +23,13 @@ from corral.errors import StoppedByUser, StorageError
 from corral.jsontypes import JsonObject, canonical
 from corral.policies.limits import RunLimits
 from corral.policies.redaction import Redactor
+from corral.runtime.approvals.answers import close_questions
 from corral.runtime.approvals.escalation import catch_up, expiry, tell
 from corral.runtime.approvals.replies import STOPPED_AT
 from corral.runtime.approvals.settings import ApprovalSettings
-from corral.runtime.clock import now
+from corral.runtime.clock import ago, now
 from corral.runtime.database import Database
+from corral.runtime.entries import Text, insert_entry
 from corral.runtime.events import ApprovalRequested, Event
 from corral.runtime.journal import Journal
 from corral.runtime.listing import approval_view
@@ -32,6 +38,9 @@ from corral.runtime.statements import Query
 from corral.runtime.stations.context import of_run
 from corral.runtime.tables import approvals
 from corral.runtime.views import ApprovalKind, ApprovalStatus
+
+POLL_SECONDS = 0.25
+"""How often a call that is held looks for the answer."""
 
 
 @dataclass(frozen=True)
@@ -94,15 +103,11 @@ class Asking:
     settings: ApprovalSettings = field(default_factory=ApprovalSettings)
 
 
-async def _no_budgets(_path: str) -> list[JsonObject]:
-    return []
+_Budgets = Callable[[str], Awaitable[list[JsonObject]]]
 
 
 class Questions:
-    """What humans have been asked in this run, and what they have said.
-
-    ``budgets`` tells how far those are used that pay for what is done at a path.
-    """
+    """What humans have been asked in this run, and what they have said."""
 
     def __init__(
         self,
@@ -110,14 +115,20 @@ class Questions:
         database: Database,
         asking: Asking,
         emit: Callable[[Event], None],
-        budgets: Callable[[str], Awaitable[list[JsonObject]]] = _no_budgets,
     ) -> None:
         self._journal = journal
         self._database = database
         self._asking = asking
         self._emit = emit
-        self._budgets = budgets
+        self._budgets: Callable[[], _Budgets | None] = lambda: None
         self._asked: dict[str, Row[Any]] = {}
+
+    def tell_budgets(self, used: WeakMethod[_Budgets]) -> None:
+        """Let questions show how far those budgets are used that pay for what is done at a path.
+
+        Weakly, for who keeps them asks questions, too.
+        """
+        self._budgets = used
 
     async def load(self) -> None:
         """Read what was asked and answered so far; what nobody answered in time is denied."""
@@ -141,13 +152,37 @@ class Questions:
         if row.status == "pending":
             interrupt({"approval": row.id})
             raise StorageError(f"The approval {row.id} was passed without an answer.")
-        if row.status == "stopped":
-            raise StoppedByUser(f"{STOPPED_AT} {row.tool}: {row.answer_reason}")
-        args = json.loads(row.answer_args) if row.answer_args else None
-        by = row.answered_by or "user"
-        return Answer(row.status, args, row.answer_reason or "", row.answer_result, by)
+        return _answer(row)
 
-    async def _ask(self, path: str, question: Question) -> None:
+    async def meanwhile(self, path: str, question: Question, seconds: float) -> Answer:
+        """The answer to a question that the effect at ``path`` waits for, without an interrupt.
+
+        What nobody answers within ``seconds`` is denied. Raises ``StoppedByUser``.
+        """
+        places = (f"{path}/input/{number}" for number in itertools.count(1))
+        place = next(place for place in places if place not in self._asked)
+        await self._ask(place, question, ago(-timedelta(seconds=seconds)))
+        asked = self._asked[place].id
+        try:
+            row = await self._answered(asked)
+        except asyncio.CancelledError:
+            of = approvals.c.id == asked
+            await self._database.write(lambda c: close_questions(c, of, "the call is over"))
+            raise
+        self._asked[place] = row
+        return _answer(row)
+
+    async def _answered(self, asked: str) -> Row[Any]:
+        """A question once it is answered, by whomever; what is overdue is denied by then."""
+        query = select(approvals).where(approvals.c.id == asked)
+        while True:
+            await catch_up(self._database, self._asking.settings)
+            row = await self._database.glance(lambda connection: connection.execute(query).one())
+            if row.status != "pending":
+                return row
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _ask(self, path: str, question: Question, expires_at: str | None = None) -> None:
         """Store the question and its entry in the journal together, then tell who listens."""
         asking = self._asking
         row = {
@@ -164,7 +199,7 @@ class Questions:
             "context": canonical(self._stored(await self._context(path, question))),
             "status": "pending",
             "created_at": now(),
-            "expires_at": expiry(asking.settings),
+            "expires_at": expires_at or expiry(asking.settings),
         }
         request: JsonObject = {
             "tool": question.tool,
@@ -175,7 +210,7 @@ class Questions:
 
         def work(connection: Connection) -> Row[Any]:
             connection.execute(insert(approvals), row)
-            self._journal.insert(connection, entry)
+            insert_entry(connection, entry, Text.of(entry.request))
             return connection.execute(select(approvals).where(approvals.c.id == row["id"])).one()
 
         stored = await self._database.write(work)
@@ -187,12 +222,23 @@ class Questions:
     async def _context(self, path: str, question: Question) -> JsonObject:
         asking = self._asking
         run = of_run(self._journal, path, asking.agent, asking.prompt, asking.limits)
-        return {**run, "budgets": await self._budgets(path), **question.context}
+        used = self._budgets()
+        budgets = [] if used is None else await used(path)
+        return {**run, "budgets": budgets, **question.context}
 
     def _stored(self, value: JsonObject) -> JsonObject:
         clean = self._asking.redactor.json(well_formed(value))
         assert isinstance(clean, dict)
         return clean
+
+
+def _answer(row: Row[Any]) -> Answer:
+    """What was answered. Raises ``StoppedByUser``."""
+    if row.status == "stopped":
+        raise StoppedByUser(f"{STOPPED_AT} {row.tool}: {row.answer_reason}")
+    args = json.loads(row.answer_args) if row.answer_args else None
+    by = row.answered_by or "user"
+    return Answer(row.status, args, row.answer_reason or "", row.answer_result, by)
 
 
 _OF_RUN = Query(select(approvals).where(approvals.c.run_id == bindparam("run")))

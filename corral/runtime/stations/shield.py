@@ -103,8 +103,8 @@ class Shield:
             findings += found.findings
         tell(findings)
         if found.decisive is not None:
-            reason = refusal("The model's answer", found.decisive)
-            value = {**_with_text(value, ""), "blocked": reason}
+            refused = refusal("The model's answer", found.decisive)
+            value = {**_with_text(value, ""), **refused}
         else:
             value = _with_text(value, found.text)
             if silent and attempt.aloud and found.text:
