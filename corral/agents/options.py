@@ -31,6 +31,8 @@ class RunOptions:
     agent's. Both hold for its resumes and forks too. ``tags`` are what ``corral budget`` can add
     up by. ``attachments`` are files that go with the prompt of a new run. ``priority``: of what
     waits for one model, runs with a higher one are served first, with all that their agents ask.
+    ``id`` is the one that a new run is to have, for who keeps books of it before it begins: see
+    ``corral.runtime.runs.new_run_id``.
     """
 
     agent: Agent | str | None = None
@@ -45,6 +47,7 @@ class RunOptions:
     tags: tuple[str, ...] = ()
     attachments: tuple[Attachment, ...] = ()
     priority: int = 0
+    id: str | None = None
 
 
 @dataclass(frozen=True)

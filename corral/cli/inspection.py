@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from corral.cli import hosted
 from corral.cli.context import open_records, wait
 from corral.cli.output import clean, console, emit, emit_all, note
 from corral.cli.render import runs_table, threads_table
@@ -58,7 +59,7 @@ async def _threads(limit: int) -> list[ThreadView]:
 
 
 def cancel(run: RunArgument, json: JsonOption = False) -> None:
-    """End a run that waits or was cut off: it is marked stopped."""
+    """End a run that waits, was cut off, or is at work in the run host: it is stopped."""
     view = wait(_cancel(run))
     if json:
         emit(view.to_json())
@@ -68,4 +69,4 @@ def cancel(run: RunArgument, json: JsonOption = False) -> None:
 
 async def _cancel(run: str) -> RunView:
     async with open_records() as records:
-        return await records.cancel(run)
+        return await hosted.cancel(records, run)

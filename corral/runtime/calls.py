@@ -13,21 +13,22 @@ from typing import Any, Protocol
 
 from langchain_core.messages import BaseMessage, ToolMessage
 
-from corral.errors import ToolServerError
 from corral.jsontypes import JsonObject, digest
 from corral.memory.labelled import labelled
 from corral.memory.store import Memory
 from corral.policies.provenance.labels import KEY as LABEL
 from corral.policies.provenance.labels import Label
 from corral.runtime.context import current_run, current_scope, perform, placed
-from corral.runtime.effects import Attempt, Bound, Effect, Guard, Outcome
+from corral.runtime.effects import Attempt, Bound, Effect, Outcome
 from corral.runtime.events import Notice
 from corral.runtime.models.contract import ChatModel
 from corral.runtime.models.hosted.answer import invalid_args
 from corral.runtime.models.media import as_text, takes_images
 from corral.runtime.previews import preview, reader
+from corral.runtime.tool_effect import ToolCall, failed, in_rounds, tool_request
 from corral.runtime.tool_tokens import definition_tokens
 from corral.tools.contract import CallOptions, ToolResult, ToolSpec
+from corral.tools.inquiry import Sample
 from corral.tools.pool import Catalog
 from corral.tools.router.choice import Wanted
 from corral.tools.router.finding import FIND
@@ -105,6 +106,10 @@ class Services(Protocol):
 
     def judge(self, model: str | None) -> Services:
         """What a check's judge is asked with: the named model, or the agent's own."""
+        ...
+
+    def sampling(self, wanted: Sample) -> Effect:
+        """The effect of asking the agent's model for a tool server."""
         ...
 
     def delegation(self, spec: ToolSpec, use: ToolUse) -> Effect | None:
@@ -275,11 +280,10 @@ async def use_tool(use: ToolUse, setting: Setting, services: Services) -> Used:
     spec = setting.tool(name) or reader(name)
     problem = _problem(name, spec, args, setting)
     if spec is None or problem is not None:
-        effect = Effect("tool", name, _request(name, args), _answer_with(problem or ""))
+        request, answer = tool_request(name, args), _answer_with(problem or "")
+        path, outcome = await placed(Effect("tool", name, request, answer))
     else:
-        effect = services.delegation(spec, use) or _tool_effect(spec, args, services, use.id)
-        effect = replace(effect, checks=services.checks)
-    path, outcome = await placed(effect)
+        path, outcome = await _made(use, spec, services)
     value = outcome.value
     seen = preview(str(value["text"]), path, setting.preview)
     message = ToolMessage(
@@ -292,6 +296,14 @@ async def use_tool(use: ToolUse, setting: Setting, services: Services) -> Used:
     )
     shown = message if setting.images else as_text(message)
     return Used(labelled(shown, Label.from_json(value.get(LABEL))), path, value)
+
+
+async def _made(use: ToolUse, spec: ToolSpec, services: Services) -> tuple[str, Outcome]:
+    """Make a call, or let another agent get to work by it; where it was made, and what it gave."""
+    if (delegated := services.delegation(spec, use)) is not None:
+        return await placed(replace(delegated, checks=services.checks))
+    call = ToolCall(spec, use.args, services, use.id)
+    return await in_rounds(replace(call.effect(), checks=services.checks), call)
 
 
 def _artifact(
@@ -321,42 +333,8 @@ def _problem(name: str, spec: ToolSpec | None, args: JsonObject, setting: Settin
     return invalid_args(args) or validate_args(spec, args)
 
 
-def _tool_effect(spec: ToolSpec, args: JsonObject, services: Services, call_id: str) -> Effect:
-    async def execute(attempt: Attempt) -> Outcome:
-        options = CallOptions(attempt.key, services.tool_timeout, watch=attempt.watch)
-        try:
-            result = await services.tools.call(spec, args, options)
-        except ToolServerError as error:
-            return _error(f"{error.message}\n{error.hint}".strip())
-        return Outcome(result.to_json())
-
-    return Effect(
-        kind="tool",
-        name=spec.name,
-        request=_request(spec.name, args),
-        execute=execute,
-        repeatable=spec.repeatable,
-        guard=Guard(
-            spec,
-            args,
-            refuse=_error,
-            give=lambda text: Outcome(ToolResult(text).to_json()),
-            edit=lambda new: _tool_effect(spec, new, services, call_id),
-            call_id=call_id,
-        ),
-    )
-
-
-def _request(name: str, args: JsonObject) -> JsonObject:
-    return {"tool": name, "args": args}
-
-
-def _error(text: str) -> Outcome:
-    return Outcome(ToolResult(text, is_error=True).to_json())
-
-
 def _answer_with(text: str) -> Any:
     async def execute(_attempt: Attempt) -> Outcome:
-        return _error(text)
+        return failed(text)
 
     return execute

@@ -7,13 +7,16 @@ from datetime import UTC, datetime, timedelta
 
 def now() -> str:
     """The time in UTC as ISO 8601, to the millisecond."""
-    return ago(timedelta())
+    return _written(datetime.now(UTC))
 
 
 def ago(age: timedelta) -> str:
     """The time that was ``age`` ago, as ``now`` writes it."""
-    then = datetime.now(UTC) - age
-    return then.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return _written(datetime.now(UTC) - age)
+
+
+def _written(at: datetime) -> str:
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def milliseconds_between(begin: str, end: str) -> float:

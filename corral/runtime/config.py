@@ -7,7 +7,6 @@ file that the user names with ``--config``.
 
 from __future__ import annotations
 
-import difflib
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import platformdirs
-from pydantic import BaseModel, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -26,7 +25,7 @@ from pydantic_settings import (
 
 from corral.errors import ConfigError
 from corral.jsontypes import JsonObject
-from corral.policies.budgets import Budget, Budgets
+from corral.policies.budgets import Budgets
 from corral.policies.checks import Check
 from corral.policies.limits import RunLimits
 from corral.policies.loops import LoopSettings
@@ -35,6 +34,7 @@ from corral.policies.rules import LayerName, Policy, Rule
 from corral.runtime.approvals.settings import ApprovalSettings
 from corral.runtime.budgets.settings import tightened
 from corral.runtime.caching.settings import CacheSettings
+from corral.runtime.config_errors import explained
 from corral.runtime.models.combined.references import ModelReference, check_names
 from corral.runtime.models.combined.settings import CombinedModel
 from corral.runtime.models.hosted.settings import HostedSettings
@@ -50,10 +50,11 @@ from corral.runtime.sections import (
     SamplingConfig,
     SnapshotConfig,
 )
+from corral.runtime.serve_settings import ServeSettings
 from corral.tools.config import ServerConfig, check_server_name
 from corral.tools.router.settings import ToolsSettings
 from corral.tools.settings import (
-    BUILTIN_SERVERS,
+    RESERVED_NAMES,
     BuiltinName,
     BuiltinSettings,
     E2BSettings,
@@ -155,6 +156,7 @@ class Settings(BaseSettings):
         default=False, description="Send it what was said, too, and not only the figures."
     )
     mcp: dict[str, ServerConfig] = Field(default_factory=dict, description="External servers.")
+    serve: ServeSettings = ServeSettings()
     agents: dict[str, AgentConfig] = Field(default_factory=dict)
     _policies: tuple[Policy, ...] = PrivateAttr(default=())
     _agents_from: Mapping[str, tuple[Path, LayerName]] = PrivateAttr(default_factory=dict)
@@ -172,7 +174,7 @@ class Settings(BaseSettings):
         check_names(self.models)
         for name in self.mcp:
             check_server_name(name)
-            if name in (*BUILTIN_SERVERS, "memory", "results", "tools"):
+            if name in RESERVED_NAMES:
                 raise ConfigError(
                     f"[mcp.{name}]: {name!r} is the name of a server that Corral brings.",
                     hint="Choose another name.",
@@ -289,7 +291,7 @@ def load_settings(overrides: Mapping[str, Any] = {}) -> Settings:
         }
         return settings
     except ValidationError as error:
-        raise _explained(error, found) from error
+        raise explained(error, found, Settings) from error
     except SettingsError as error:
         raise ConfigError(
             f"The environment cannot be understood: {error}.",
@@ -345,56 +347,3 @@ def _read(path: Path) -> JsonObject:
         raise ConfigError(
             f"{path} is not valid TOML: {error}.", hint="Correct the file and try again."
         ) from error
-
-
-def _explained(error: ValidationError, files: list[tuple[Path, JsonObject]]) -> ConfigError:
-    """The first problem of a validation, in words, with the file that it stands in."""
-    problem = error.errors()[0]
-    inner = problem.get("ctx", {}).get("error")
-    if isinstance(inner, ConfigError):
-        return inner
-    keys = [str(part) for part in problem["loc"]]
-    where = next((str(path) for path, data in files if keys and keys[0] in data), "the settings")
-    name = ".".join(keys) or "settings"
-    if problem["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(keys[-1], _names(keys), n=1)
-        hint = (
-            f"Did you mean {close[0]!r}?" if close else "Remove it, or see docs/configuration.md."
-        )
-        return ConfigError(f"{where}: there is no setting {name!r}.", hint=hint)
-    said = problem["msg"].removeprefix("Value error, ").removesuffix(".")
-    said = said.replace("valid tuple", "list")  # TOML has no tuples
-    return ConfigError(f"{where}: {name}: {said}.", hint="See docs/configuration.md.")
-
-
-_SECTIONS: dict[str, type[BaseModel]] = {
-    "mcp": ServerConfig,
-    "agents": AgentConfig,
-    "limits": RunLimits,
-    "loops": LoopSettings,
-    "rules": Rule,
-    "models": CombinedModel,
-    "local": LocalSettings,
-    "hosted": HostedSettings,
-    "cache": CacheSettings,
-    "retention": RetentionConfig,
-    "prices": Price,
-    "snapshots": SnapshotConfig,
-    "python": PythonSettings,
-    "e2b": E2BSettings,
-    "web": WebSettings,
-    "sql": SqlSettings,
-    "git": GitSettings,
-    "sandbox_limits": SandboxLimits,
-    "approvals": ApprovalSettings,
-    "provenance": ProvenanceSettings,
-    "redaction": RedactionSettings,
-    "checks": Check,
-}
-"""What stands under each name at the top of a file."""
-
-
-def _names(keys: list[str]) -> list[str]:
-    if keys[0] == "budgets":
-        return list((Budgets if len(keys) < 3 else Budget).model_fields)
-    return list(_SECTIONS.get(keys[0], Settings).model_fields)

@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -33,7 +34,7 @@ from corral.policies.provenance.labels import KEY as LABEL
 from corral.policies.redaction import Redactor
 from corral.runtime.carried import redacted
 from corral.runtime.connections import Connections
-from corral.runtime.context import asked_with, inside
+from corral.runtime.context import asked_with, current_scope, inside
 from corral.runtime.divergence import describe
 from corral.runtime.effects import Attempt, Effect, Outcome, Settled
 from corral.runtime.entries import Entry
@@ -152,7 +153,8 @@ class LiveDoor:
                 entry = await self.journal.start(path, effect, identity)
                 if effect.guard is not None:
                     started = AgentStarted if effect.kind == "agent" else ToolStarted
-                    self.emit(started(effect.name, effect.request["args"], path=path))
+                    args, agents = effect.request["args"], current_scope.get().agents
+                    self.emit(started(effect.name, args, path=path, agents=agents))
                 outcome = await self._make(entry, effect, grant, began)
                 outcome = self.stations.meter.priced(effect, outcome)
                 took = _since(began)
@@ -178,6 +180,7 @@ class LiveDoor:
             place=lambda: self.journal.place_about(path),
             watch=Connections(self.journal, path, self._clean),
             report=lambda spent: self.stations.meter.hear(path, spent),
+            user=partial(self.stations.gate.ask_meanwhile, path),
         )
         context = self.stations.tracker.context(effect, path)
         if effect.pure:
@@ -236,11 +239,12 @@ class LiveDoor:
         return type(error)(message, hint=hint)
 
     def _tell(self, entry: Entry, effect: Effect, outcome: Outcome, duration_ms: float) -> None:
-        value, spend = outcome.value, outcome.spend
+        value, spend, agents = outcome.value, outcome.spend, current_scope.get().agents
         if entry.kind in ("tool", "agent"):
             text, is_error = str(value["text"]), bool(value["is_error"])
             finished = AgentFinished if entry.kind == "agent" else ToolFinished
-            self.emit(finished(entry.name, text, is_error, duration_ms, path=entry.path))
+            at = entry.path
+            self.emit(finished(entry.name, text, is_error, duration_ms, path=at, agents=agents))
         elif entry.kind == "model":
             # What a check has asked for is no answer yet, and may be refused.
             said = "" if is_about_another(entry.path) else str(value["text"])
@@ -249,6 +253,7 @@ class LiveDoor:
                     text=said,
                     duration_ms=duration_ms,
                     path=entry.path,
+                    agents=agents,
                     aloud=effect.aloud,
                     **vars(spend),
                 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -10,6 +10,7 @@ from corral.jsontypes import JsonObject
 from corral.policies.checks import Check
 from corral.sandbox.network.traffic import Watch
 from corral.tools.contract import ToolSpec
+from corral.tools.inquiry import Inquiry, Reply, Round
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
@@ -78,6 +79,10 @@ def _unheard(_spent: Callable[[], Spend]) -> None:
     """For an effect that nobody counts while it is made."""
 
 
+async def _nobody(_spec: ToolSpec, _inquiry: Inquiry, _seconds: float) -> Reply:
+    return Reply("cancel")
+
+
 def _nowhere() -> str:
     raise AssertionError("nothing is made about an effect that is not made itself")
 
@@ -92,6 +97,7 @@ class Attempt:
     user while it is made, which may take ``seconds``. ``place`` gives the path for the next effect
     that is about this one, and ``watch`` is told of the connections that are made for it.
     ``report`` is given what says how much was used so far: that counts when it is broken off.
+    ``user`` is asked what a tool's server asks meanwhile, and has so many seconds to answer.
     """
 
     key: str
@@ -104,6 +110,18 @@ class Attempt:
     place: Callable[[], str] = _nowhere
     watch: Watch | None = None
     report: Callable[[Callable[[], Spend]], None] = _unheard
+    user: Callable[[ToolSpec, Inquiry, float], Awaitable[Reply]] = _nobody
+
+
+@dataclass(frozen=True)
+class Continued:
+    """A call that goes on once the user has answered what its server asked in the round before.
+
+    ``answered`` makes the effect with the replies in it.
+    """
+
+    round: Round
+    answered: Callable[[Mapping[str, Reply]], Effect]
 
 
 @dataclass(frozen=True)
@@ -111,7 +129,8 @@ class Guard:
     """What policy must know of a tool call, and how to go on when it is answered by a human.
 
     ``refuse`` and ``give`` make the outcome of a refusal, and of a result given by hand.
-    ``call_id`` is the id that the call has in the model's message.
+    ``call_id`` is the id that the call has in the model's message. One that is ``continued`` was
+    let through before: policy is not asked again, the user is.
     """
 
     spec: ToolSpec
@@ -120,6 +139,7 @@ class Guard:
     give: Callable[[str], Outcome]
     edit: Callable[[JsonObject], Effect]
     call_id: str = ""
+    continued: Continued | None = None
 
 
 @dataclass(frozen=True)

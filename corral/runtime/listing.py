@@ -84,6 +84,13 @@ def effects_at(connection: Connection, run: str, paths: Collection[str]) -> list
     return [_effect_view(connection, row) for row in connection.execute(query)]
 
 
+def latest_effects(connection: Connection, run: str, count: int) -> list[EffectView]:
+    """The newest ``count`` entries that a run made itself, by ``seq``."""
+    query = select(effects).where(effects.c.run_id == run).order_by(effects.c.seq.desc())
+    rows = connection.execute(query.limit(count)).all()
+    return [_effect_view(connection, row) for row in reversed(rows)]
+
+
 def with_questions(connection: Connection, run: str, paths: Collection[str]) -> list[EffectView]:
     """The same, with the questions about what is at these paths, and the connections of it."""
     query = select(effects.c.path).where(effects.c.run_id == run, effects.c.kind.in_(BESIDE))

@@ -15,14 +15,15 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
 import corral.memory.store
-import corral.runtime.tables  # noqa: F401  likewise
+import corral.runtime.tables
+import corral.tools.pin_store  # noqa: F401  likewise
 from corral.errors import StorageError
 from corral.runtime.database import Database, parse_url, storage_error
 
-HEAD = "0007"
+HEAD = "0009"
 """The newest revision in ``migrations/versions``."""
 
-KNOWN = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
+KNOWN = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009")
 """All revisions that this version of Corral can read, oldest first."""
 
 

@@ -4,8 +4,9 @@
     3.tools[1]#0/2.model#1  the same inside of the graph (a sub-agent's) that this effect runs
     prepare                 an effect that a run makes once, wherever it is asked for first
     3.tools[1]#0/approval   a question about the effect before the slash; so are in_doubt/1,
-                            budget/1 and loop/1; check/1 is what a check of it took: a judge's
-                            answer, or the model's next try; connection/1 is one that it made
+                            budget/1 and loop/1, and input/1, which its server asks; check/1
+                            is what a check of it took: a judge's answer, or the model's next
+                            try, or what its server asked a model; connection/1 is one it made
 
 Paths are made of what a graph does and of nothing else: no clock, no ids of LangGraph's, no order
 in which parallel branches happen to end.
@@ -21,7 +22,7 @@ BESIDE = ("approval", "connection")
 """The kinds of entries that belong to another one, a call, and go with it: see ``asked_about``."""
 
 _PLACE = re.compile(r"(\d{1,9})\.(.+)#(\d{1,9})")
-_QUESTION = re.compile(r"/(?:approval|(?:in_doubt|budget|loop|check|connection)/\d{1,9})\Z")
+_QUESTION = re.compile(r"/(?:approval|(?:in_doubt|budget|loop|input|check|connection)/\d{1,9})\Z")
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,10 @@ _USER_ONLY = (
     *("sandbox", "base_url", "database_url", "home", "workspace", "config"),
     *("otlp_endpoint", "otlp_content", "snapshots", "retention", "approvals", "loops", "prices"),
     *("provenance", "sandbox_require", "sandbox_limits", "e2b", "web", "sql", "git"),
-    *("python", "local", "hosted", "cache"),
+    *("python", "local", "hosted", "cache", "serve"),
 )
 
-_SERVER_USER_ONLY = ("sandbox", "trust", "network", "inject", "limits")
+_SERVER_USER_ONLY = ("sandbox", "trust", "network", "inject", "limits", "sampling", "oauth")
 
 _MERGED = frozenset({"budget", "limits", "checks"})
 

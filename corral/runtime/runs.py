@@ -41,7 +41,8 @@ class NewRun:
     """A run about to be created; a ``thread`` that is not there yet is made with it.
 
     ``code`` says what made it. A fork has ``left`` another run, and may have the entry there
-    ``replaced`` by one with a result of its own. ``attached`` is the entry of its files.
+    ``replaced`` by one with a result of its own. ``attached`` is the entry of its files. ``id`` is
+    one that was promised to somebody (``new_run_id``); ``None``: any.
     """
 
     thread: str
@@ -56,6 +57,7 @@ class NewRun:
     replaced: Entry | None = None
     attached: Entry | None = None
     tags: tuple[str, ...] = ()
+    id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,11 @@ def new_thread_id() -> str:
     return f"t-{secrets.token_hex(4)}"
 
 
+def new_run_id() -> str:
+    """An id that no run has, to be promised before the run begins; nobody can guess it."""
+    return f"r-{secrets.token_hex(12)}"
+
+
 def create(connection: Connection, new: NewRun, lease: str) -> RunRow:
     """Store a run (and its thread, if new) with its input, and take the thread's lease.
 
@@ -106,7 +113,7 @@ def create(connection: Connection, new: NewRun, lease: str) -> RunRow:
     _refuse_if_unfinished(connection, new.thread)
     close_questions_in(connection, new.thread, "the thread went on without this call")
     base = _position(connection, new.thread)
-    run = f"r-{secrets.token_hex(5)}"
+    run = _free_id(connection, new)
     row: dict[str, Any] = {
         "id": run,
         "thread_id": new.thread,
@@ -129,6 +136,16 @@ def create(connection: Connection, new: NewRun, lease: str) -> RunRow:
         insert_entry(connection, replace(entry, run=run), Text.of(entry.request))
     _CHANGE_THREAD.run(connection, {"thread": new.thread, "updated_at": now()})
     return load(connection, run)
+
+
+def _free_id(connection: Connection, new: NewRun) -> str:
+    if new.id is None:
+        return f"r-{secrets.token_hex(5)}"
+    if _STATUS.first(connection, {"run": new.id}):
+        raise ConflictError(
+            f"The run {new.id} has begun already.", hint="`corral runs` shows how it stands."
+        )
+    return new.id
 
 
 def _parting(left: Parting | None) -> dict[str, Any]:
@@ -284,6 +301,7 @@ _RUN = Query(
     .join(threads, threads.c.id == runs.c.thread_id)
     .where(runs.c.id == bindparam("run"))
 )
+_STATUS = Query(select(runs.c.status).where(runs.c.id == bindparam("run")))
 _NEW_RUN = Statement(
     insert(runs),
     (

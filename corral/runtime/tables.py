@@ -333,3 +333,32 @@ rewinds = Table(
     Column("finished_at", String),
     Index("rewinds_by_thread", "thread_id", "created_at"),
 )
+
+served_runs = Table(
+    "served_runs",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    # The id that the run has, or will have when it begins.
+    Column("run_id", String, nullable=False, unique=True),
+    Column("thread_id", String, ForeignKey("threads.id"), nullable=False),
+    # Whose it is, and what that client calls the order, so that it is not done twice.
+    Column("owner", Text, nullable=False),
+    Column("key", Text),
+    # Under whose keys it goes on by itself, see hosting/place.py.
+    Column("account", String, nullable=False),
+    # What is to be done, as JSON, redacted.
+    Column("work", Text, nullable=False),
+    # queued, begun, interrupted (its host has ended and goes on with it when it is back), cancelled
+    # or refused (it could not begin: the error).
+    Column("state", String, nullable=False),
+    Column("error", Text),
+    # How often it was begun or gone on with since its journal last grew, and how long that was.
+    Column("attempts", Integer, nullable=False),
+    Column("progress", Integer, nullable=False),
+    Column("created_at", String, nullable=False),
+    UniqueConstraint("owner", "key"),
+    Index("served_runs_by_owner", "owner", "number"),
+    Index("served_runs_by_thread", "thread_id"),
+    Index("served_runs_by_state", "state"),
+)
+"""Runs of clients that come and go. Whoever has the handle and is the owner finds them again."""

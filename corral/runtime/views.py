@@ -18,7 +18,7 @@ ApprovalStatus = Literal["pending", "approved", "denied", "given", "stopped", "w
 """``given``: a result was given by hand, in the tool's place. ``stopped``: the run was stopped.
 ``withdrawn``: its run was rewound."""
 
-ApprovalKind = Literal["tool", "in_doubt", "budget", "loop"]
+ApprovalKind = Literal["tool", "in_doubt", "budget", "loop", "input"]
 
 
 class Record:
@@ -65,14 +65,17 @@ class Approval(Record):
     ``kind`` is ``tool`` for a call that policy wants asked, ``in_doubt`` for a call that was cut
     off by a crash, so that nobody knows whether it happened (approving makes it again, denying
     fails it, a given result is the one that it had), ``budget`` for a limit that approving raises,
-    and ``loop`` for an agent that goes round in circles. ``args`` are the edited ones once they
+    ``loop`` for an agent that goes round in circles, and ``input`` for what a tool server asks in
+    the middle of a call: values of a form, which approving gives as ``args``, or whether an address
+    is opened (``context["input"]`` says which). ``args`` are the edited ones once they
     were approved so. ``path`` is that of its entry in the journal.
 
     ``always`` is the rule that "always" adds, as a table without an action; empty where there can
     be none, and ``suggestions`` are others. ``context`` is what was known when it was asked
     (``stations/context.py`` lists it), and is empty for a question that an older Corral asked.
 
-    ``answered_by`` is ``user:NAME``, ``callback``, ``model:NAME``, ``rule:ID`` where the rule that
+    ``answered_by`` is ``user:NAME``, ``callback``, ``model:NAME``, ``elicitation:CLIENT`` where a
+    human answered through an MCP client, ``rule:ID`` where the rule that
     another answer added did, ``timeout``, or ``corral`` where a run went on without the call. After
     ``expires_at`` an open question counts as denied; ``asked_of`` is whom it was escalated to.
     ``warnings`` say what is not any more as it was when it was asked. ``alike``, for one that was
@@ -144,7 +147,8 @@ class RunResult(Record):
     """How a run stands when ``run`` or ``resume`` returns.
 
     ``error`` says in words why it failed or stopped. ``approvals`` are the questions that a
-    paused run waits for. ``steps`` counts model calls.
+    paused run waits for. ``steps`` counts model calls. ``tool_tokens`` is about how much of the
+    input the definitions of tools took, over all of these.
     """
 
     run: str
@@ -155,6 +159,7 @@ class RunResult(Record):
     steps: int
     error: str | None = None
     approvals: tuple[Approval, ...] = ()
+    tool_tokens: int = 0
 
 
 @dataclass(frozen=True)

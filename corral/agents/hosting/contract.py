@@ -13,13 +13,14 @@ from typing import Literal, Protocol
 from corral.jsontypes import Json, JsonObject
 from corral.runtime.approvals.replies import Reply
 from corral.runtime.events import Event
-from corral.runtime.views import Approval, Record, Totals
+from corral.runtime.views import Approval, EffectView, Record, Totals
+from corral.tools.contract import ToolSpec
 
 HostedStatus = Literal[
-    "queued", "running", "waiting", "paused", "completed", "failed", "cancelled", "stopped"
+    "queued", "running", "waiting", "completed", "failed", "cancelled", "stopped"
 ]
-"""``queued``: it begins when its thread is free. ``waiting``: for a human's answer. ``paused``:
-at a limit, until ``send`` or a resume."""
+"""``queued``: it begins when its thread is free. ``waiting``: for a human's answer. ``stopped``: at
+a limit, or by a person; ``send`` goes on in its conversation."""
 
 ENDED: frozenset[HostedStatus] = frozenset({"completed", "failed", "cancelled", "stopped"})
 """After these nothing more happens in a run by itself."""
@@ -42,6 +43,9 @@ class Order:
     """What a client wants done. ``thread`` goes on with one of its own conversations.
 
     ``key`` makes an order that is sent twice one run: the same owner and key give the same run.
+    With ``tool`` it is one call of that tool (``SERVER__TOOL``) with ``args``, through the door, in
+    place of an agent's work: the run's ``answer`` is the result's text and its ``value`` what is
+    structured in it; ``agent`` and ``prompt`` are not used.
     """
 
     agent: str
@@ -49,11 +53,16 @@ class Order:
     thread: str | None = None
     key: str | None = None
     budget: Mapping[str, float] = field(default_factory=dict)
+    tool: str | None = None
+    args: JsonObject = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Report(Record):
-    """How a run stands. ``happened`` are its latest steps in words, oldest first, redacted."""
+    """How a run stands. ``happened`` are its latest steps in words, oldest first, redacted.
+
+    ``prompt`` is as it was stored, ``key`` that of the order.
+    """
 
     run: str
     thread: str
@@ -68,6 +77,8 @@ class Report(Record):
     totals: Totals = field(default_factory=Totals)
     created_at: str = ""
     updated_at: str = ""
+    prompt: str = ""
+    key: str | None = None
 
 
 class Runs(Protocol):
@@ -77,6 +88,12 @@ class Runs(Protocol):
 
     async def offers(self) -> list[Offer]:
         """The configured agents."""
+        ...
+
+    async def tools(self) -> list[ToolSpec]:
+        """The tools of all servers that may be offered alone: ``[serve] allow``, and no policy
+        that denies every call of them.
+        """
         ...
 
     async def start(self, owner: str, order: Order) -> Report:
@@ -105,15 +122,18 @@ class Runs(Protocol):
         """
         ...
 
-    async def send(self, owner: str, run: str, message: str) -> Report:
+    async def send(self, owner: str, run: str, message: str, key: str | None = None) -> Report:
         """Say more in a run's conversation: a new run, which begins when the thread is free.
 
-        A run that is paused at a limit is resumed first.
-        """
+        ``key`` is as that of an ``Order``: the same owner and key give the same run."""
         ...
 
     async def listing(self, owner: str, limit: int = 100) -> list[Report]:
-        """An owner's runs, the newest first."""
+        """An owner's runs, the newest first, without what has ``happened`` in them."""
+        ...
+
+    async def trace(self, owner: str, run: str) -> list[EffectView]:
+        """What a run has done: the entries of its journal, redacted."""
         ...
 
     async def answer(self, owner: str, approval: str, reply: Reply, by: str) -> Report:

@@ -16,6 +16,7 @@ from corral.errors import ConflictError, NotFoundError, UsageError
 from corral.jsontypes import JsonObject, canonical
 from corral.policies.rules import Action
 from corral.runtime.approvals import standing
+from corral.runtime.approvals.inputs import input_values
 from corral.runtime.approvals.replies import (
     STOPPED_AT,
     Approved,
@@ -102,6 +103,8 @@ def answer(connection: Connection, approval: str, reply: Reply, signed: Signed =
 
 def _said(row: Row[Any], reply: Reply) -> _Answer:
     match reply:
+        case Approved(args) if row.kind == "input":
+            return _Answer("approved", args=input_values(row, args))
         case Approved(args):
             edited = None if args is None else _edited(row, args)
             return _Answer("approved", args=edited)

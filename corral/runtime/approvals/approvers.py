@@ -92,6 +92,8 @@ class ModelApprover:
     def may_answer(self, approval: Approval) -> bool:
         """Whether it may be asked at all."""
         rule = approval.context.get("rule") or {}
+        if approval.kind == "input":
+            return False  # a server asks a person, perhaps for what no model knows
         if approval.kind not in self.kinds or rule.get("every_time"):
             return False
         return self.after_untrusted or not rule.get("doubted")

@@ -25,6 +25,7 @@ from corral.runtime.tables import (
     kept_answers,
     rewinds,
     runs,
+    served_runs,
     snapshot_folders,
     snapshots,
     standing_rules,
@@ -57,6 +58,7 @@ def remove_runs(connection: Connection, ids: Collection[str]) -> None:
         connection.execute(delete(kept_answers).where(kept_answers.c.run_id.in_(some)))
         connection.execute(delete(effects).where(effects.c.run_id.in_(some)))
         _remove_snapshots(connection, snapshots.c.run_id.in_(some) & ~_by_a_rewind())
+        connection.execute(delete(served_runs).where(served_runs.c.run_id.in_(some)))
         connection.execute(delete(runs).where(runs.c.id.in_(some)))
 
 
@@ -93,7 +95,7 @@ def remove_thread(connection: Connection, thread: str) -> int:
     forget_thread(connection, thread)
     _remove_rules(connection, "thread", [thread])
     _remove_snapshots(connection, snapshots.c.thread_id == thread)
-    for table in (rewinds, approvals, checkpoint_writes, vault):
+    for table in (rewinds, approvals, checkpoint_writes, vault, served_runs):
         connection.execute(delete(table).where(table.c.thread_id == thread))
     removed = connection.execute(delete(checkpoints).where(checkpoints.c.thread_id == thread))
     connection.execute(delete(threads).where(threads.c.id == thread))
