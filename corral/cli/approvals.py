@@ -13,6 +13,8 @@ import typer
 
 from corral.cli.always import RuleOptions, preview, show_preview
 from corral.cli.context import current, open_records, wait
+from corral.cli.hosted import goes_on
+from corral.cli.input_form import needed, parse_values
 from corral.cli.options import taking
 from corral.cli.output import clean, console, emit, emit_all, note, one_line
 from corral.cli.question import question
@@ -117,12 +119,20 @@ def ways_to_answer(approval: Approval) -> list[str]:
         "in_doubt": [("retry", allow), ("give the result", give), ("fail the call", refuse)],
         "budget": [("raise the limit", allow), ("end here", refuse)],
         "loop": [("let it go on", allow), ("refuse", refuse)],
+        "input": [_way_to_fill_in(approval, allow), ("refuse", refuse)],
     }[approval.kind]
     if approval.kind == "tool" and approval.suggestions:
         ways.insert(1, ("allow always", f"{allow} --always"))
     ways.append(("stop the run", stop))
     width = max(len(words) for words, _ in ways) + 2
     return [clean(f"{words + ':':<{width}}{line}") for words, line in ways]
+
+
+def _way_to_fill_in(approval: Approval, allow: str) -> tuple[str, str]:
+    """How a form is filled in, or that an address is opened."""
+    if approval.kind != "input" or approval.context["input"]["mode"] == "url":
+        return "open it", allow
+    return "answer", " ".join([allow, *(f"--value {name}=…" for name in needed(approval))])
 
 
 @app.command("rules")
@@ -175,6 +185,10 @@ class ApproveOptions(RuleOptions):
     edit: Annotated[
         str | None, typer.Option(metavar="JSON", help="Call it with these arguments instead.")
     ] = None
+    value: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FIELD=VALUE", help="What a server asks for. May be repeated."),
+    ] = None
 
 
 @taking(ApproveOptions)
@@ -183,11 +197,27 @@ def approve(id: IdArgument, options: ApproveOptions) -> None:
     from corral.runtime.approvals.replies import Approved
 
     args = parse_arguments(options.edit) if options.edit is not None else None
+    if options.value:
+        args = {**(args or {}), **_values(id, options.value)}
     always = options.chosen()
     if always is not None and options.dry_run:
         preview(id, always, "allow", json=options.json)
         return
     _answer(id, Approved(args, always or False), json=options.json)
+
+
+def _values(id_: str, given: list[str]) -> JsonObject:
+    """What was given for the fields of a server's form."""
+
+    async def read(records: Records) -> Approval:
+        return await records.approval(id_)
+
+    approval = wait(with_records(read))
+    if approval.kind != "input":
+        raise UsageError(
+            f"The question {approval.id} has no form to fill in.", hint="Use --edit for arguments."
+        )
+    return parse_values(given, approval)
 
 
 @dataclass(frozen=True)
@@ -276,10 +306,11 @@ async def with_records(work: Callable[[Records], Coroutine[None, None, T]]) -> T
 
 
 def _answer(id_: str, reply: Reply, *, json: bool) -> None:
-    async def answer(records: Records) -> Approval:
-        return await records.answer(id_, reply, signed())
+    async def answer(records: Records) -> tuple[Approval, bool]:
+        answered = await records.answer(id_, reply, signed())
+        return answered, await goes_on(records, answered.run)
 
-    approval = wait(with_records(answer))
+    approval, is_hosted = wait(with_records(answer))
     if json:
         emit(approval.to_json())
         return
@@ -289,5 +320,7 @@ def _answer(id_: str, reply: Reply, *, json: bool) -> None:
     if approval.alike:
         count = f"{len(approval.alike)} other question{'s' if len(approval.alike) > 1 else ''}"
         note(f"the rule has answered {count}, too: {', '.join(approval.alike)}")
-    if approval.status != "stopped":
+    if is_hosted and approval.status != "stopped":
+        note("the run host goes on with it")
+    elif approval.status != "stopped":
         note(f"go on with: {current().command('resume', approval.run)}")

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from corral.cli.output import clean
+from corral.runtime.call_words import arguments_in_words
 
 if TYPE_CHECKING:
     from corral.jsontypes import Json, JsonObject
@@ -63,10 +64,7 @@ def shorten(lines: list[str], limit: int | None) -> list[str]:
 
 def call_text(name: str, args: JsonObject, width: int = 100) -> str:
     """A call on one line: ``files__read_file(path="a.txt")``, cut to about ``width``."""
-    shown = ", ".join(
-        f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in args.items()
-    )
-    inside = clean(shown.replace("\n", " "))
+    inside = clean(arguments_in_words(args).replace("\n", " "))
     if len(inside) > width:
         inside = inside[: width - 1] + "…"
     return f"{clean(name)}({inside})"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from corral.cli.input_form import asks_a_secret, field_line, fields_of, needed
 from corral.cli.output import clean, one_line
 from corral.cli.preview import MAX_LINES, argument_lines, shorten
 
@@ -31,6 +32,7 @@ _TITLES = {
     "in_doubt": "  was cut off: nobody knows whether it happened",
     "budget": "  a limit is reached",
     "loop": "  the agent seems to go round in circles",
+    "input": "  its server asks you",
 }
 
 Lines = Iterator[tuple[str, str]]
@@ -69,7 +71,25 @@ class _Page:
             place = f" (depth {depth})" if depth else ""
             yield f"{who} {self.text(each['agent'])}{place}: {self.text(each['task'])}", "dim"
 
+    def _form(self) -> Lines:
+        """What a server asks, in its own words, and where the answer goes."""
+        about = self.context["input"]
+        yield f"{self.text(about['server'])} asks: {self.text(self.approval.reason, 600)}", "bold"
+        if about["mode"] == "url":
+            yield f"it wants you to open: {clean(about['url'])}", "bold"
+            yield "what you do there, neither Corral nor the model sees", "dim"
+            return
+        required = needed(self.approval)
+        for name, field in fields_of(self.approval).items():
+            yield field_line(name, field, is_needed=name in required), ""
+        yield f"what you answer goes to {self.text(about['server'])}", "dim"
+        if (secret := asks_a_secret(self.approval)) is not None:
+            yield f"! {self.text(secret)} looks like a secret: no form may ask for one", "bold red"
+
     def _call(self) -> Lines:
+        if self.approval.kind == "input":
+            yield from self._form()
+            return
         if self.approval.kind == "budget":
             yield f"a yes raises the limit to: {new_limit(self.approval.args)}", "bold"
             return
@@ -138,7 +158,7 @@ class _Page:
 
     def _why(self) -> Lines:
         approval = self.approval
-        if approval.reason:
+        if approval.reason and approval.kind != "input":
             yield f"why asked: {self.text(approval.reason, 600)}", "dim"
         for advice in self.context.get("advice", []):
             yield f"{self.text(advice['by'])} passes it on: {self.text(advice['reason'])}", "dim"

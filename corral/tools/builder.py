@@ -9,22 +9,27 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from corral.errors import ToolServerError
+from corral.jsontypes import digest
 from corral.sandbox.backends.unconfined import UnconfinedBackend
 from corral.sandbox.contract import Grant, Launch, Limits, LocalBackend, Profile
+from corral.tools.address import Address
 from corral.tools.builtin import builtin_server
 from corral.tools.config import ServerConfig, check_server_name
 from corral.tools.contract import ToolProvider
 from corral.tools.http import HttpServer
 from corral.tools.networked import Networked, Sandboxed, confined
+from corral.tools.oauth.logins import Login
+from corral.tools.pinning import Pinning
+from corral.tools.pins import PinStore
 from corral.tools.protection import check_inside, protected_in
 from corral.tools.python import PythonProvider
-from corral.tools.server import Timing
+from corral.tools.server import McpServer, Standing, Timing
 from corral.tools.settings import BuiltinSettings
-from corral.tools.stdio import Command, StdioServer
+from corral.tools.stdio import Command, EraStore, Known, StdioServer
 
 _SYSTEM = tuple(Path("/", name) for name in ("usr", "bin", "sbin", "lib", "lib32", "lib64"))
 _PATH = ("/usr/local/bin", "/usr/bin", "/bin")
@@ -35,6 +40,17 @@ _HINT = (
     "must read in `grants`, those that it may change in `writable`, and the hosts that it must "
     "reach in `network`."
 )
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is kept of servers between processes: what is trusted of them, which speak an older
+    protocol, and the folder of the logins at them. Without one nothing is kept.
+    """
+
+    pins: PinStore | None = None
+    eras: EraStore | None = None
+    logins: Path | None = None
 
 
 def builtin_provider(
@@ -51,7 +67,7 @@ def builtin_provider(
     def launch() -> Launch | Networked:
         return confined(sandbox, builtin_server(name, workspace, settings))
 
-    server = StdioServer(name, launch, trusted=True)
+    server = StdioServer(name, launch, standing=Standing(trusted=True))
     return PythonProvider(server, settings, sandbox) if name == "python" else server
 
 
@@ -61,7 +77,8 @@ def build_provider(
     sandbox: LocalBackend,
     workspace: Path,
     environ: Mapping[str, str] | None = None,
-) -> ToolProvider:
+    kept: Kept = Kept(),
+) -> McpServer:
     """The server that ``config`` describes; nothing is started yet.
 
     ``environ`` is where ``${VAR}`` and the command are looked up; without it ``config`` has been
@@ -73,13 +90,21 @@ def build_provider(
     entry = config if environ is None else config.expanded(environ)
     environ = os.environ if environ is None else environ
     timing = Timing(startup=entry.startup_timeout, call=entry.timeout)
-    if entry.url is not None:
-        return HttpServer(
-            name, entry.url, headers=entry.headers, trusted=entry.trust, timing=timing
-        )
     starter = _Starter(name, entry, sandbox, workspace, environ)
-    command = Command(starter.launch, hint=_HINT) if entry.sandbox else Command(starter.launch)
-    return StdioServer(name, command, trusted=entry.trust, timing=timing)
+    standing = Standing(
+        trusted=entry.trust,
+        pinning=None if kept.pins is None else Pinning(name, kept.pins),
+        samples=entry.sampling,
+        roots=starter.roots(),
+    )
+    if entry.url is not None:
+        address = Address(entry.url, entry.headers, Login(entry.oauth, kept.logins))
+        return HttpServer(name, address, standing=standing, timing=timing)
+    known = Known(kept.eras, digest([entry.command, *entry.args]))
+    command = Command(starter.launch, known=known)
+    if entry.sandbox:
+        command = replace(command, hint=_HINT)
+    return StdioServer(name, command, standing=standing, timing=timing)
 
 
 @dataclass(frozen=True)
@@ -110,6 +135,11 @@ class _Starter:
             network=self.entry.reach,
         )
         return confined(self.sandbox, Sandboxed(argv, profile, f"network of [mcp.{self.name}]"))
+
+    def roots(self) -> tuple[str, ...]:
+        """The folders that the entry grants, as addresses."""
+        folders = (*self.entry.grants, *self.entry.writable)
+        return tuple(dict.fromkeys(self._folder(text).as_uri() for text in folders))
 
     def _program(self) -> Path:
         command = self.entry.command or ""

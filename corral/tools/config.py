@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from corral.errors import ConfigError
 from corral.sandbox.network.rules import Network, parse_all
 from corral.tools.contract import SEPARATOR, CallOptions
+from corral.tools.oauth.settings import OAuthEntry
 from corral.tools.settings import SandboxLimits
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -80,6 +81,13 @@ class ServerConfig(BaseModel):
     sandbox: bool = Field(
         default=True, description="False runs the command unconfined, with your own rights."
     )
+    sampling: bool = Field(
+        default=False,
+        description="Whether it may ask the agent's model; that counts in the run's budget.",
+    )
+    oauth: OAuthEntry = Field(
+        default=OAuthEntry(), repr=False, description="How to log in at a url."
+    )
 
     @field_validator("url")
     @classmethod
@@ -97,6 +105,8 @@ class ServerConfig(BaseModel):
     def _is_one_kind(self) -> Self:
         if (self.command is None) == (self.url is None):
             raise ValueError("needs either command or url, and not both")
+        if self.url is None and "oauth" in self.model_fields_set:
+            raise ValueError("oauth is for a url")
         if self.url is None and self.headers:
             raise ValueError("headers are for a url; a command takes env")
         local = _FOR_A_COMMAND & self.model_fields_set
@@ -141,6 +151,7 @@ class ServerConfig(BaseModel):
         """
         return self.model_copy(
             update={
+                "oauth": _filled(self.oauth, environ),
                 "env": {k: _expand(v, environ, f"env.{k}") for k, v in self.env.items()},
                 "headers": {
                     k: _header(_expand(v, environ, f"headers.{k}"), k)
@@ -179,6 +190,12 @@ def _expand(text: str, environ: Mapping[str, str], where: str) -> str:
         return environ[name]
 
     return _VARIABLE.sub(value, text)
+
+
+def _filled(oauth: OAuthEntry, environ: Mapping[str, str]) -> OAuthEntry:
+    given = {"client_id": oauth.client_id, "client_secret": oauth.client_secret}
+    filled = {k: _expand(v, environ, f"oauth.{k}") for k, v in given.items() if v is not None}
+    return oauth.model_copy(update=filled)
 
 
 def _header(value: str, name: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from corral.jsontypes import Json, JsonObject
 from corral.sandbox.network.traffic import Watch
+from corral.tools.inquiry import Answers, Desk, Round
 
 SEPARATOR = "__"
 """Between server and tool in the name that a model sees: ``files__read_file``."""
@@ -102,7 +103,8 @@ class ToolResult:
     characters that were cut from it. ``structured`` is the server's structured content after
     validation against the tool's output schema, or ``None``. ``label`` says where the content came
     from, where a tool of ours knows it (``corral.policies.provenance.labels``). ``images`` are for
-    models that take them; the text names each of them.
+    models that take them; the text names each of them. With ``asks`` the call is not over: it is to
+    be made again with what its server has asked for (``CallOptions.answers``).
     """
 
     text: str
@@ -111,17 +113,21 @@ class ToolResult:
     dropped: int = 0
     label: JsonObject | None = field(default=None, hash=False)
     images: tuple[ToolImage, ...] = ()
+    asks: Round | None = None
 
     def to_json(self) -> JsonObject:
         """This result as a JSON object; ``from_json`` reads it back."""
-        given = {**vars(self), "images": [vars(image) for image in self.images]}
-        return {k: v for k, v in given.items() if v or k not in ("label", "images")}
+        images = [vars(image) for image in self.images]
+        asks = [self.asks.to_json()] if self.asks else []
+        given = {**vars(self), "images": images, "asks": asks}
+        return {k: v for k, v in given.items() if v or k not in ("label", "images", "asks")}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ToolResult:
         """Read what ``to_json`` wrote."""
         images = tuple(ToolImage(**image) for image in data.get("images", ()))
-        return cls(**{**data, "images": images})
+        asks = next((Round.from_json(one) for one in data.get("asks", ())), None)
+        return cls(**{**data, "images": images, "asks": asks})
 
 
 Progress = Callable[[float, float | None, str], Awaitable[None]]
@@ -134,13 +140,16 @@ class CallOptions:
 
     ``idempotency_key`` is the same on every attempt of one call and goes into the request's
     ``_meta`` as ``corral/idempotency-key``. ``timeout`` is in seconds. ``watch`` is told of every
-    connection that a sandboxed server makes meanwhile.
+    connection that a sandboxed server makes meanwhile. What the server asks meanwhile goes to
+    ``desk``; ``answers`` are for what it has asked before.
     """
 
     idempotency_key: str
     timeout: float = 120.0
     progress: Progress | None = None
     watch: Watch | None = None
+    desk: Desk | None = None
+    answers: Answers | None = None
 
 
 class ToolProvider(Protocol):

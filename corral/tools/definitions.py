@@ -31,10 +31,14 @@ _ALREADY_SAID = 2000
 
 @dataclass(frozen=True)
 class Listing:
-    """The usable tools of a server, and in words what was left out and why."""
+    """The usable tools of a server, and in words what was left out and why.
+
+    ``withheld`` are those that would be usable if they were trusted.
+    """
 
     specs: tuple[ToolSpec, ...]
     problems: tuple[str, ...]
+    withheld: frozenset[str] = frozenset()
 
 
 def check_tools(server: str, declared: Iterable[Declared], *, trusted: bool) -> Listing:

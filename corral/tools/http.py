@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from urllib.parse import urlsplit
 
+from corral.tools.address import Address
 from corral.tools.connection import Connection, Lost
-from corral.tools.server import McpServer, Timing
+from corral.tools.server import STRANGER, McpServer, Standing, Timing
 from corral.tools.text import one_line
 from corral.tools.wire import CLOSED, INVALID_REQUEST, LOST, NOT_SENT, Refusal, Session
 
@@ -17,23 +17,18 @@ _HINT = "Check that it runs, and its url and headers."
 
 
 class HttpServer(McpServer):
-    """A ``ToolProvider`` over streamable HTTP; it connects again when its session is gone.
-
-    ``headers`` go with every request and are never shown.
-    """
+    """A ``ToolProvider`` over streamable HTTP; it connects again when its session is gone."""
 
     def __init__(
         self,
         name: str,
-        url: str,
+        address: Address,
         *,
-        headers: Mapping[str, str] | None = None,
-        trusted: bool = False,
+        standing: Standing = STRANGER,
         timing: Timing | None = None,
     ) -> None:
-        super().__init__(name, trusted=trusted, timing=timing or Timing())
-        self._url = url
-        self._headers = dict(headers or {})
+        super().__init__(name, standing=standing, timing=timing or Timing())
+        self._address = address
 
     async def _connect(self) -> Connection:
         connection = Connection(self._session)
@@ -43,12 +38,12 @@ class HttpServer(McpServer):
                 return connection
             case TimeoutError():
                 raise self._error(
-                    f"at {self._address()} did not answer within {self._timing.startup:g} s.",
+                    f"at {self._address.shown} did not answer within {self._timing.startup:g} s.",
                     hint=_HINT,
                 )
             case _:
                 raise self._error(
-                    f"at {self._address()} could not be used: {one_line(str(failure), 300)}.",
+                    f"at {self._address.shown} could not be used: {one_line(str(failure), 300)}.",
                     hint=_HINT,
                 )
 
@@ -58,7 +53,7 @@ class HttpServer(McpServer):
         await asyncio.to_thread(importlib.import_module, "corral.tools.http_transport")
         from corral.tools.http_transport import open_http
 
-        async with open_http(self._url, self._headers, "auto") as session:
+        async with open_http(self._name, self._address, self) as session:
             yield session
 
     def _loss(self, connection: Connection, refusal: Refusal) -> str:
@@ -78,9 +73,3 @@ class HttpServer(McpServer):
             and refusal.data != NOT_SENT
             and "session" in refusal.message.lower()
         )
-
-    def _address(self) -> str:
-        """Scheme, host and port: the rest of a url may hold a secret."""
-        parts = urlsplit(self._url)
-        port = f":{parts.port}" if parts.port else ""
-        return f"{parts.scheme}://{parts.hostname}{port}"

@@ -11,33 +11,47 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 import httpx2
+from mcp.client.auth import OAuthFlowError
 from mcp.client.streamable_http import streamable_http_client
 
+from corral.tools.address import Address
+from corral.tools.oauth.provider import open_provider
+from corral.tools.oauth.transport import Authorized, failure_in_words
 from corral.tools.process import MAX_LINE
 from corral.tools.sdk import open_session
 from corral.tools.text import one_line
-from corral.tools.wire import CLOSED, INVALID_REQUEST, LOST, NOT_SENT, Session
+from corral.tools.wire import CLOSED, INVALID_REQUEST, LOST, NOT_SENT, Host, Session
 
 _CONNECT_SECONDS = 10.0
 _GOODBYE_SECONDS = 1.0
 
 
 @asynccontextmanager
-async def open_http(url: str, headers: Mapping[str, str], mode: str) -> AsyncIterator[Session]:
-    """A session with the server at ``url``."""
+async def open_http(name: str, address: Address, host: Host) -> AsyncIterator[Session]:
+    """A session with the server ``name`` at ``address``."""
     client = httpx2.AsyncClient(
         # an answer may take as long as the call may: the caller's timeout is the limit
         timeout=httpx2.Timeout(_CONNECT_SECONDS, read=None),
-        headers={**headers, "accept-encoding": "identity"},
-        transport=SafeTransport(httpx2.AsyncHTTPTransport()),
+        headers={**address.headers, "accept-encoding": "identity"},
+        transport=SafeTransport(_inner(name, address), name),
     )
     async with (
         client,
         open_session(
-            streamable_http_client(url, http_client=client, max_sse_event_size=MAX_LINE), mode
+            streamable_http_client(address.url, http_client=client, max_sse_event_size=MAX_LINE),
+            "auto",
+            host,
         ) as session,
     ):
         yield session
+
+
+def _inner(name: str, address: Address) -> httpx2.AsyncBaseTransport:
+    """The network, with a token on every request if there is a login."""
+    network = httpx2.AsyncHTTPTransport()
+    login = address.login
+    file = login.file(name, address.url)
+    return Authorized(network, open_provider(file, login.entry, login.person)) if file else network
 
 
 class SafeTransport(httpx2.AsyncBaseTransport):
@@ -47,8 +61,9 @@ class SafeTransport(httpx2.AsyncBaseTransport):
     lost (``LOST``).
     """
 
-    def __init__(self, inner: httpx2.AsyncBaseTransport) -> None:
+    def __init__(self, inner: httpx2.AsyncBaseTransport, name: str) -> None:
         self._inner = inner
+        self._name = name
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send ``request``; the body of a JSON answer has been read when this returns."""
@@ -61,10 +76,14 @@ class SafeTransport(httpx2.AsyncBaseTransport):
             return _refusal(request, f"cannot be reached: {one_line(str(error))}", NOT_SENT)
         except httpx2.TransportError as error:
             return _refusal(request, f"broke off: {type(error).__name__}", LOST)
+        except OAuthFlowError as error:
+            why = f"refused the login ({failure_in_words(error)}): {self._login_first}"
+            return _refusal(request, why, NOT_SENT)
         if response.status_code in (401, 403):
             await response.aclose()
-            why = f"refused the request (HTTP {response.status_code}): check its headers"
-            return _refusal(request, why, NOT_SENT)
+            why = f"refused the request (HTTP {response.status_code})"
+            way = self._login_first if _wants_a_login(response) else "check its headers"
+            return _refusal(request, f"{why}: {way}", NOT_SENT)
         if response.headers.get("content-encoding", "identity") != "identity":
             await response.aclose()
             return _refusal(request, "answered compressed, which was not asked for", LOST)
@@ -78,6 +97,15 @@ class SafeTransport(httpx2.AsyncBaseTransport):
     async def aclose(self) -> None:
         """Close the connections."""
         await self._inner.aclose()
+
+    @property
+    def _login_first(self) -> str:
+        return f"run `corral mcp login {self._name}`"
+
+
+def _wants_a_login(response: httpx2.Response) -> bool:
+    challenge = response.headers.get("www-authenticate", "").lower()
+    return response.status_code == 401 and challenge.startswith("bearer")
 
 
 async def _read(request: httpx2.Request, response: httpx2.Response) -> httpx2.Response:

@@ -61,16 +61,24 @@ def checked_schema(schema: object, *, of_object: bool = True) -> JsonObject:
 
 def validate_args(spec: ToolSpec, args: JsonObject) -> str | None:
     """What is wrong with ``args`` for this tool, for the model to read; ``None`` if nothing."""
-    if _fits_plainly(spec.input_schema, args):
-        return None
     try:
-        errors = _errors(_input_validator(spec), args)
+        faults = argument_faults(spec, args)
     except TooMuchWorkError:
         return f"The arguments of {spec.name} are too complex to be checked. Make them smaller."
-    if not errors:
+    if not faults:
         return None
-    lines = [f"- {_message(error)}" for error in errors]
+    lines = [f"- {fault}" for fault in faults]
     return "\n".join([f"The arguments do not fit {spec.name}:", *lines])
+
+
+def argument_faults(spec: ToolSpec, args: JsonObject) -> list[str]:
+    """Each thing that is wrong with ``args``: the field, what was expected, what is there.
+
+    Raises ``TooMuchWorkError`` when that cannot be told.
+    """
+    if _fits_plainly(spec.input_schema, args):
+        return []
+    return [_message(error) for error in _errors(_input_validator(spec), args)]
 
 
 def check_output(spec: ToolSpec, value: Json) -> str | None:

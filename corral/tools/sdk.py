@@ -11,6 +11,8 @@ import contextvars
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Final, TypeVar, cast
 
 import mcp_types as types
@@ -20,10 +22,23 @@ from mcp.client import Transport
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from pydantic import TypeAdapter, ValidationError
 
+from corral.tools import sdk_host
 from corral.tools.contract import Progress
 from corral.tools.images import Images
+from corral.tools.inquiry import MAX_QUESTIONS, Answers, Round
+from corral.tools.sdk_host import Callbacks
 from corral.tools.text import one_line
-from corral.tools.wire import CLOSED, Answer, Declared, Hints, Page, Refusal, Request, Session
+from corral.tools.wire import (
+    CLOSED,
+    Answer,
+    Declared,
+    Hints,
+    Host,
+    Page,
+    Refusal,
+    Request,
+    Session,
+)
 from corral.version import VERSION
 
 logging.getLogger("mcp").addHandler(logging.NullHandler())  # else its warnings hit the terminal
@@ -31,29 +46,53 @@ logging.getLogger("mcp").addHandler(logging.NullHandler())  # else its warnings 
 _log = structlog.get_logger(__name__)
 _PARSE_ERROR: Final = -32700
 _MAX_BLOCKS: Final = 1000
+_MAX_ROUNDS: Final = 10
+_MAX_STATE: Final = 256 * 1024
 _RESULT: TypeAdapter[types.CallToolResult | types.InputRequiredResult] = TypeAdapter(
     types.CallToolResult | types.InputRequiredResult
 )
+_INPUT: TypeAdapter[types.InputResponse] = TypeAdapter(types.InputResponse)
 
 
 @asynccontextmanager
-async def open_session(transport: Transport, mode: str) -> AsyncIterator[Session]:
+async def open_session(transport: Transport, mode: str, host: Host) -> AsyncIterator[Session]:
     """A session over ``transport``; ``mode`` is ``auto`` or ``legacy`` as the SDK names them."""
-    info = types.Implementation(name="corral", version=VERSION)
-    async with Client(transport, mode=mode, client_info=info, cache=None) as client:
-        yield SdkSession(client)
+    callbacks = Callbacks(host)
+    client = Client(
+        transport,
+        mode=mode,
+        client_info=types.Implementation(name="corral", version=VERSION),
+        cache=None,
+        elicitation_callback=callbacks.elicit,
+        sampling_callback=callbacks.sample if host.samples else None,
+        list_roots_callback=callbacks.roots if host.roots else None,
+        message_handler=callbacks.told,
+    )
+    async with client:
+        listening = asyncio.create_task(sdk_host.listen(client, host))
+        try:
+            yield SdkSession(client, host)
+        finally:
+            listening.cancel()
+            await asyncio.wait({listening}, timeout=1.0)
 
 
 class SdkSession:
     """``Session`` over an SDK client."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, host: Host) -> None:
         self._client = client
+        self._host = host
 
     @property
     def legacy(self) -> bool:
         """Whether the handshake of before 2026-07-28 was used."""
         return self._client.protocol_version in HANDSHAKE_PROTOCOL_VERSIONS
+
+    @property
+    def instructions(self) -> str:
+        """What the server says of itself."""
+        return self._client.instructions or ""
 
     async def list_page(self, cursor: str | None) -> Page | Refusal:
         """One page of the tools on offer."""
@@ -65,28 +104,54 @@ class SdkSession:
 
         return await _answered(ask)
 
-    async def call(self, request: Request) -> Answer | Refusal:
+    async def call(self, request: Request) -> Answer | Round | Refusal:
         """Call a tool."""
         relay = _Relay(request.progress) if request.progress else None
-        message = types.CallToolRequest(
-            params=types.CallToolRequestParams(
-                name=request.tool,
-                arguments=request.args,
-                _meta=cast("types.RequestParamsMeta", request.meta),
-            )
-        )
-
-        async def ask() -> Answer:
-            result = await self._client.session.send_request(
-                message, _RESULT, progress_callback=relay.send if relay else None
-            )
-            return _answer(result)
-
         try:
-            return await _answered(ask)
+            return await self._rounds(request, relay)
         finally:
             if relay:
                 await relay.finish()
+
+    async def _rounds(self, request: Request, relay: _Relay | None) -> Answer | Round | Refusal:
+        """Call, and again for as long as the server asks what needs no user."""
+        for _ in range(_MAX_ROUNDS):
+            result = await _answered(partial(self._send, self._message(request), relay))
+            if isinstance(result, Refusal):
+                return sdk_host.to_open(result) or result
+            if isinstance(result, types.CallToolResult):
+                return _answer(result)
+            asked = await self._asked(result)
+            if not isinstance(asked, Round) or asked.inquiries:
+                return asked
+            request = replace(request, answers=Answers(asked, {}))
+        return _stuck(f"it asked {_MAX_ROUNDS} times for more")
+
+    async def _send(
+        self, message: types.CallToolRequest, relay: _Relay | None
+    ) -> types.CallToolResult | types.InputRequiredResult:
+        session, progress = self._client.session, relay.send if relay else None
+        return await session.send_request(message, _RESULT, progress_callback=progress)
+
+    def _message(self, request: Request) -> types.CallToolRequest:
+        params = types.CallToolRequestParams(
+            name=request.tool,
+            arguments=request.args,
+            _meta=cast("types.RequestParamsMeta", request.meta),
+        )
+        if request.answers and not self.legacy:
+            params.input_responses = _responses(request.answers)
+            params.request_state = request.answers.round.state
+        return types.CallToolRequest(params=params)
+
+    async def _asked(self, result: types.InputRequiredResult) -> Answer | Round:
+        requests = result.input_requests or {}
+        if len(requests) > MAX_QUESTIONS or len(result.request_state or "") > _MAX_STATE:
+            return _stuck("it asks too much at once")
+        asked = await sdk_host.questions(self._host, requests)
+        if isinstance(asked, str):
+            return _stuck(asked)
+        return replace(asked, state=result.request_state)
 
 
 class _Relay:
@@ -144,6 +209,7 @@ def _declared(tool: types.Tool) -> Declared:
         description=tool.description or tool.title or hints.title or "",
         input_schema=tool.input_schema,
         output_schema=tool.output_schema,
+        title=tool.title or hints.title or "",
         hints=Hints(
             read_only=hints.read_only_hint,
             destructive=hints.destructive_hint,
@@ -153,9 +219,18 @@ def _declared(tool: types.Tool) -> Declared:
     )
 
 
-def _answer(result: types.CallToolResult | types.InputRequiredResult) -> Answer:
-    if isinstance(result, types.InputRequiredResult):
-        return Answer("The tool asks for more input, which cannot be given here.", is_error=True)
+def _responses(answers: Answers) -> types.InputResponses:
+    """All answers of a round as they go out."""
+    given = {key: sdk_host.elicited(reply) for key, reply in answers.replies.items()}
+    answered = answers.round.answered
+    return {**given, **{key: _INPUT.validate_python(one) for key, one in answered.items()}}
+
+
+def _stuck(why: str) -> Answer:
+    return Answer(f"The call did not go on: {why}.", is_error=True)
+
+
+def _answer(result: types.CallToolResult) -> Answer:
     images = Images()
     return Answer(
         text=_words(result.content, images),

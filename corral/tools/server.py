@@ -17,9 +17,13 @@ from corral.errors import ToolServerError
 from corral.jsontypes import JsonObject
 from corral.tools.connection import Connection
 from corral.tools.contract import CallOptions, ToolResult, ToolSpec
-from corral.tools.definitions import MAX_TOOLS, Listing, check_tools, result_of
+from corral.tools.definitions import MAX_TOOLS, check_tools, result_of
+from corral.tools.inquiry import Inquiry, Reply, Round, Sample, Sampled
+from corral.tools.pinning import Pinning
+from corral.tools.pins import Pins
 from corral.tools.text import one_line
-from corral.tools.wire import Declared, Refusal, Request
+from corral.tools.under_way import UnderWay
+from corral.tools.wire import HEADER_MISMATCH, Declared, Refusal, Request
 
 IDEMPOTENCY_KEY: Final = "corral/idempotency-key"
 """Where in a request's ``_meta`` the call's idempotency key stands."""
@@ -41,17 +45,36 @@ class Timing:
     health: float = 5.0
 
 
+@dataclass(frozen=True)
+class Standing:
+    """How far a server is trusted: whether its claims about its tools loosen anything, what holds
+    its definitions against those that are trusted (``None``: it is one of ours), whether it may ask
+    a model, and the folders that it is told of, as ``file:`` addresses.
+    """
+
+    trusted: bool = False
+    pinning: Pinning | None = None
+    samples: bool = False
+    roots: tuple[str, ...] = ()
+
+
+STRANGER: Final = Standing()
+"""A server of which nothing is known."""
+
+
 class McpServer(ABC):
     """A ``ToolProvider`` over one connection, made when first needed and again when it is lost."""
 
-    def __init__(self, name: str, *, trusted: bool, timing: Timing) -> None:
+    def __init__(self, name: str, *, standing: Standing, timing: Timing) -> None:
         self._name = name
-        self._trusted = trusted
+        self._standing = standing
         self._timing = timing
+        self._calls = UnderWay()
         self._connection: Connection | None = None
         self._connecting: asyncio.Task[Connection] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._problems: tuple[str, ...] = ()
+        self._withheld: frozenset[str] = frozenset()
         self._closed = False
 
     @property
@@ -72,13 +95,19 @@ class McpServer(ABC):
         specs = await self._list(await self._connected())
         return list(specs.values())
 
+    async def declared(self) -> Pins:
+        """All usable tools as the server declares them now, trusted or not. Raises as above."""
+        connection = await self._connected()
+        tools = await self._in_time(connection)
+        usable = check_tools(self._name, tools, trusted=False).specs
+        pins = Pins.of(self._name, tools, connection.session.instructions)
+        return pins.only(spec.tool for spec in usable)
+
     async def call(self, tool: str, args: JsonObject, options: CallOptions) -> ToolResult:
         """Call one tool. Raises ``ToolServerError`` when the outcome is unknown."""
         async with self._under_way(options):
             answer = await self._attempt(tool, args, options)
-            if isinstance(answer, Refusal) and self._session_gone(answer):
-                if self._connection is not None:
-                    self._connection.retire("its session was gone")
+            if isinstance(answer, Refusal) and self._may_try_again(answer):
                 answer = await self._attempt(tool, args, options)
         if isinstance(answer, ToolResult):
             return answer
@@ -96,6 +125,31 @@ class McpServer(ABC):
             await asyncio.wait(pending)
         if self._connection is not None:
             await self._connection.close()
+
+    # for its session: see ``Host``
+
+    @property
+    def roots(self) -> tuple[str, ...]:
+        """The folders that the server is told of."""
+        return self._standing.roots
+
+    @property
+    def samples(self) -> bool:
+        """Whether the server may ask a model."""
+        return self._standing.samples
+
+    def changed(self) -> None:
+        """The server says that its tools have changed: the next call lists them anew."""
+        if self._connection is not None:
+            self._connection.specs = None
+
+    async def asked(self, inquiry: Inquiry) -> Reply:
+        """The server asks the user."""
+        return await self._calls.asked(inquiry)
+
+    async def sampled(self, wanted: Sample) -> Sampled | Refusal:
+        """The server asks a model."""
+        return await self._calls.sampled(wanted)
 
     # for the transports
 
@@ -126,6 +180,16 @@ class McpServer(ABC):
 
     # inside
 
+    def _may_try_again(self, refusal: Refusal) -> bool:
+        """Whether a call was refused for what can be mended, so that it was not made."""
+        if refusal.code == HEADER_MISMATCH:
+            self.changed()  # its schemas are not what they were
+            return True
+        gone = self._session_gone(refusal)
+        if gone and self._connection is not None:
+            self._connection.retire("its session was gone")
+        return gone
+
     async def _connected(self) -> Connection:
         if self._closed:
             raise self._error("is closed.")
@@ -155,20 +219,28 @@ class McpServer(ABC):
             task.exception()  # every waiter may have left
 
     async def _list(self, connection: Connection) -> dict[str, ToolSpec]:
+        declared = await self._in_time(connection)
+        listing = check_tools(self._name, declared, trusted=self._standing.trusted)
+        if (pinning := self._standing.pinning) is not None:
+            instructions = connection.session.instructions
+            listing = await pinning.screened(listing, declared, instructions)
+        self._problems, self._withheld = listing.problems, listing.withheld
+        specs = {spec.tool: spec for spec in listing.specs}
+        connection.specs = specs
+        return specs
+
+    async def _in_time(self, connection: Connection) -> list[Declared]:
         try:
             async with asyncio.timeout(self._timing.startup):
-                listing = await self._pages(connection)
+                return await self._pages(connection)
         except TimeoutError:
             connection.retire("did not list its tools in time")
             raise self._error(
                 f"did not list its tools within {self._timing.startup:g} s.",
                 hint="Raise its startup_timeout, or look at what the server is doing.",
             ) from None
-        self._problems = listing.problems
-        connection.specs = {spec.tool: spec for spec in listing.specs}
-        return connection.specs
 
-    async def _pages(self, connection: Connection) -> Listing:
+    async def _pages(self, connection: Connection) -> list[Declared]:
         declared: list[Declared] = []
         cursor: str | None = None
         seen: set[str] = set()
@@ -182,7 +254,7 @@ class McpServer(ABC):
             if not cursor or cursor in seen or len(declared) > MAX_TOOLS:
                 break
             seen.add(cursor)
-        return check_tools(self._name, declared, trusted=self._trusted)
+        return declared
 
     async def _attempt(
         self, tool: str, args: JsonObject, options: CallOptions
@@ -195,8 +267,16 @@ class McpServer(ABC):
         except ToolServerError as error:
             return _not_made(str(error))
         if tool not in specs:
-            return _not_made(f"{self._name} has no tool {one_line(tool)!r}.")
+            return _not_made(self._missing(tool))
         return await self._exchange(connection, specs[tool], args, options)
+
+    def _missing(self, tool: str) -> str:
+        if tool not in self._withheld:
+            return f"{self._name} has no tool {one_line(tool)!r}."
+        return (
+            f"{tool} of {self._name} is not what was trusted any more, or was never trusted. "
+            f"`corral mcp trust {self._name}` shows it and asks."
+        )
 
     async def _exchange(
         self, connection: Connection, spec: ToolSpec, args: JsonObject, options: CallOptions
@@ -204,9 +284,9 @@ class McpServer(ABC):
         own = options.timeout == CallOptions.timeout
         seconds = self._timing.call if own else options.timeout
         meta = {IDEMPOTENCY_KEY: options.idempotency_key}
-        request = Request(spec.tool, args, meta, options.progress)
+        request = Request(spec.tool, args, meta, options.progress, options.answers)
         try:
-            async with asyncio.timeout(seconds):
+            async with self._calls.call(options, seconds):
                 answer = await connection.session.call(request)
         except TimeoutError:
             self._start(self._check(connection))
@@ -215,6 +295,8 @@ class McpServer(ABC):
                 f"{_IN_DOUBT}",
                 hint="Raise the server's timeout if the tool needs longer.",
             ) from None
+        if isinstance(answer, Round):
+            return _asking(self._name, answer)
         if not isinstance(answer, Refusal):
             return result_of(spec, answer)
         if loss := self._loss(connection, answer):
@@ -236,6 +318,11 @@ class McpServer(ABC):
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _asking(server: str, round_: Round) -> ToolResult:
+    messages = "; ".join(one_line(one.message, 500) for _, one in round_.questions)
+    return ToolResult(f"{server} asks before it goes on: {messages}", asks=round_)
 
 
 def _not_made(why: str) -> ToolResult:

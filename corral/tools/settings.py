@@ -14,6 +14,8 @@ Size = Annotated[float, Field(gt=0)]
 BuiltinName = Literal["files", "python", "shell", "web", "sql", "git"]
 BUILTIN_SERVERS: tuple[str, ...] = get_args(BuiltinName)
 """The names of the servers that come with Corral."""
+RESERVED_NAMES = (*BUILTIN_SERVERS, "memory", "results", "tools")
+"""What no external server may be called: the names of all of Corral's own."""
 
 
 class _Section(BaseModel):

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from corral.errors import ToolServerError
 from corral.sandbox.contract import Launch
@@ -18,12 +19,35 @@ from corral.tools.contract import CallOptions
 from corral.tools.networked import Networked
 from corral.tools.process import ServerProcess
 from corral.tools.restarts import Restarts
-from corral.tools.server import McpServer, Timing
+from corral.tools.server import STRANGER, McpServer, Standing, Timing
 from corral.tools.text import clean, one_line
 from corral.tools.wire import Refusal, Session
 
 _SHOWN_LINES = 5
 _SHOWN_CHARACTERS = 1000
+
+
+class EraStore(Protocol):
+    """Which programs speak a protocol of before 2026-07-28, by a key of the program.
+
+    Asking one anew costs a process that ends, or seconds of silence.
+    """
+
+    async def is_legacy(self, key: str) -> bool:
+        """Whether that was found out before. Raises ``StorageError``."""
+        ...
+
+    async def found_legacy(self, key: str) -> None:
+        """Keep that it was found out. Raises ``StorageError``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Known:
+    """Where it is kept which protocol a program speaks, and under which key."""
+
+    eras: EraStore | None = None
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -38,6 +62,7 @@ class Command:
     launch: Callable[[], Launch | Networked]
     cwd: Path | None = None
     hint: str = "Run its command by hand to see what it needs."
+    known: Known = Known()
 
 
 class StdioServer(McpServer):
@@ -52,10 +77,10 @@ class StdioServer(McpServer):
         name: str,
         command: Command | Callable[[], Launch | Networked] | Launch,
         *,
-        trusted: bool = False,
+        standing: Standing = STRANGER,
         timing: Timing | None = None,
     ) -> None:
-        super().__init__(name, trusted=trusted, timing=timing or Timing())
+        super().__init__(name, standing=standing, timing=timing or Timing())
         self._command = _command(command)
         self._attribution = Attribution(name)
         self._restarts = Restarts()
@@ -78,6 +103,9 @@ class StdioServer(McpServer):
             )
         await asyncio.sleep(verdict.pause)
         deadline = asyncio.get_running_loop().time() + self._timing.startup
+        known = self._command.known
+        if known.eras is not None and await known.eras.is_legacy(known.key):
+            self._mode = "legacy"
         connection, failure = await self._open(self._mode, deadline)
         if failure and self._mode == "auto" and not isinstance(failure, TimeoutError | OSError):
             # servers of an older kind end at the first message that they do not know
@@ -85,8 +113,10 @@ class StdioServer(McpServer):
         if failure:
             self._restarts.died()
             raise self._no_start(failure, connection.lost)
-        if connection.session.legacy:
+        if connection.session.legacy and self._mode == "auto":
             self._mode = "legacy"  # spares the next start a probe that can take ten seconds
+            if known.eras is not None:
+                await known.eras.found_legacy(known.key)
         return connection
 
     async def _open(self, mode: str, deadline: float) -> tuple[Connection, BaseException | None]:
@@ -127,9 +157,10 @@ class StdioServer(McpServer):
     ) -> AsyncIterator[Session]:
         # in a thread: the SDK takes most of a second to import, and the server starts meanwhile
         await asyncio.to_thread(importlib.import_module, "corral.tools.stdio_transport")
-        from corral.tools.stdio_transport import open_stdio
+        from corral.tools.stdio_transport import Ends, open_stdio
 
-        async with belongings, open_stdio(process, mode, lost, self._timing.grace) as session:
+        ends = Ends(lost, self._timing.grace)
+        async with belongings, open_stdio(process, mode, ends, self) as session:
             yield session
 
     def _no_start(self, failure: BaseException, lost: str) -> ToolServerError:

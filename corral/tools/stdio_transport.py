@@ -13,6 +13,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from types import TracebackType
 
 import anyio
@@ -33,23 +34,31 @@ from mcp_types import (
 from corral.tools.connection import Lost
 from corral.tools.process import MAX_LINE, LineTooLongError, ServerProcess
 from corral.tools.sdk import open_session
-from corral.tools.wire import Session
+from corral.tools.wire import Host, Session
 
 _MAX_NOISE = 1000
 _MAX_UNANSWERED = 64
 _MAX_NOTIFICATIONS = 1000
 
 
+@dataclass(frozen=True)
+class Ends:
+    """What happens at a session's end: who is told why, and how long the process may take."""
+
+    lost: Lost
+    grace: float
+
+
 @asynccontextmanager
 async def open_stdio(
-    process: ServerProcess, mode: str, lost: Lost, grace: float
+    process: ServerProcess, mode: str, ends: Ends, host: Host
 ) -> AsyncIterator[Session]:
     """A session with ``process``, which is stopped with everything it started at the end."""
     try:
-        async with open_session(_Pipes(process, lost), mode) as session:
+        async with open_session(_Pipes(process, ends.lost), mode, host) as session:
             yield session
     finally:
-        await process.stop(grace)
+        await process.stop(ends.grace)
 
 
 class _BrokenProtocolError(Exception):

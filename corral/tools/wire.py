@@ -12,12 +12,16 @@ from typing import Any, Protocol
 
 from corral.jsontypes import Json, JsonObject
 from corral.tools.contract import Progress, ToolImage
+from corral.tools.inquiry import Answers, Inquiry, Reply, Round, Sample, Sampled
 
 CLOSED = -32000
 """JSON-RPC code: the connection ended before the answer came (also any server's own error)."""
 
 INVALID_REQUEST = -32600
 """JSON-RPC code: the request itself was refused, as for a session that is gone."""
+
+HEADER_MISMATCH = -32020
+"""JSON-RPC code: the request was refused, its headers do not fit the tool's schema of now."""
 
 NOT_SENT = {"corral": "not sent"}
 """``Refusal.data`` when the request provably never left."""
@@ -45,6 +49,7 @@ class Declared:
     input_schema: JsonObject
     output_schema: JsonObject | None = None
     hints: Hints = field(default_factory=Hints)
+    title: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,12 +62,13 @@ class Page:
 
 @dataclass(frozen=True)
 class Request:
-    """One tool call as it goes out."""
+    """One tool call as it goes out; with ``answers`` it is made again for what it had asked."""
 
     tool: str
     args: JsonObject
     meta: dict[str, Any] = field(default_factory=dict)
     progress: Progress | None = None
+    answers: Answers | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,32 @@ class Refusal:
     data: Any = None
 
 
+class Host(Protocol):
+    """What a session needs of those who opened it: a server may ask, and say that it changed."""
+
+    @property
+    def roots(self) -> Sequence[str]:
+        """The folders that it is told of, as ``file:`` addresses; empty: it is told of none."""
+        ...
+
+    @property
+    def samples(self) -> bool:
+        """Whether it may ask a model."""
+        ...
+
+    def changed(self) -> None:
+        """It says that its tools have changed."""
+        ...
+
+    async def asked(self, inquiry: Inquiry) -> Reply:
+        """It asks the user."""
+        ...
+
+    async def sampled(self, wanted: Sample) -> Sampled | Refusal:
+        """It asks a model."""
+        ...
+
+
 class Session(Protocol):
     """One live connection to a server."""
 
@@ -97,10 +129,15 @@ class Session(Protocol):
         """Whether the server speaks a protocol version older than 2026-07-28."""
         ...
 
+    @property
+    def instructions(self) -> str:
+        """What the server says of itself; no model is shown it."""
+        ...
+
     async def list_page(self, cursor: str | None) -> Page | Refusal:
         """One page of the tools on offer."""
         ...
 
-    async def call(self, request: Request) -> Answer | Refusal:
+    async def call(self, request: Request) -> Answer | Round | Refusal:
         """Call a tool. Cancelling the awaiting task cancels the call on the server."""
         ...

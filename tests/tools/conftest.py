@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from corral.tools.server import Timing
+from corral.tools.server import Standing, Timing
 from corral.tools.stdio import StdioServer
 from tests.tools.support import QUICK, MakeServer, lean
 
@@ -25,7 +25,9 @@ async def make() -> AsyncIterator[MakeServer]:
             *,
             trusted: bool = False,
         ) -> StdioServer:
-            server = StdioServer("srv", lean(mode, notes), trusted=trusted, timing=timing)
+            server = StdioServer(
+                "srv", lean(mode, notes), standing=Standing(trusted=trusted), timing=timing
+            )
             stack.push_async_callback(server.aclose)
             return server
 

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from corral.errors import ToolServerError
+from corral.tools.address import Address
 from corral.tools.contract import CallOptions
 from corral.tools.http import HttpServer
 from corral.tools.server import Timing
@@ -73,7 +74,7 @@ async def serve(stack: AsyncExitStack, *flags: str, **options: str) -> tuple[Web
     web = Web(*flags)
     stack.push_async_callback(web.kill)
     await web.start()
-    server = HttpServer("web", web.url, headers=options, timing=QUICK)
+    server = HttpServer("web", Address(web.url, options), timing=QUICK)
     stack.push_async_callback(server.aclose)
     return web, server
 
@@ -116,7 +117,9 @@ async def test_an_answer_that_is_too_long(stack: AsyncExitStack) -> None:
 
 
 async def test_no_server_there() -> None:
-    server = HttpServer("web", f"http://127.0.0.1:{free_port()}/mcp?key=secret", timing=QUICK)
+    server = HttpServer(
+        "web", Address(f"http://127.0.0.1:{free_port()}/mcp?key=secret"), timing=QUICK
+    )
     with pytest.raises(ToolServerError, match="cannot be reached") as caught:
         await server.list_tools()
     assert "secret" not in str(caught.value)
@@ -138,7 +141,7 @@ async def test_a_server_that_accepts_and_never_answers() -> None:
 
     listener = await asyncio.start_server(swallow, "127.0.0.1", 0)
     port = listener.sockets[0].getsockname()[1]
-    server = HttpServer("web", f"http://127.0.0.1:{port}/mcp", timing=Timing(startup=3.0))
+    server = HttpServer("web", Address(f"http://127.0.0.1:{port}/mcp"), timing=Timing(startup=3.0))
     try:
         with pytest.raises(ToolServerError, match="did not answer within 3 s"):
             await server.list_tools()
@@ -158,7 +161,7 @@ async def test_something_that_is_no_mcp_server() -> None:
 
     listener = await asyncio.start_server(page, "127.0.0.1", 0)
     port = listener.sockets[0].getsockname()[1]
-    server = HttpServer("web", f"http://127.0.0.1:{port}/mcp", timing=SMALL)
+    server = HttpServer("web", Address(f"http://127.0.0.1:{port}/mcp"), timing=SMALL)
     try:
         with pytest.raises(ToolServerError, match="could not be used: Unexpected content type"):
             await server.list_tools()
@@ -189,7 +192,7 @@ async def test_a_server_that_hangs_at_the_goodbye() -> None:
 
     listener = await asyncio.start_server(answer, "127.0.0.1", 0)
     port = listener.sockets[0].getsockname()[1]
-    server = HttpServer("web", f"http://127.0.0.1:{port}/mcp", timing=QUICK)
+    server = HttpServer("web", Address(f"http://127.0.0.1:{port}/mcp"), timing=QUICK)
     assert [spec.tool for spec in await server.list_tools()] == ["only"]
     began = time.monotonic()
     await server.aclose()

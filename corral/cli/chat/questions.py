@@ -13,6 +13,7 @@ from rich.text import Text
 from corral.cli.approvals import parse_arguments, read_result
 from corral.cli.chat.keyboard import Keyboard
 from corral.cli.chat.standing import RuleDialog
+from corral.cli.input_form import fields_of, value_of
 from corral.cli.output import clean, one_line
 from corral.cli.preview import call_text
 from corral.cli.question import question
@@ -128,7 +129,7 @@ class Questioner:
         word, _, rest = said.partition(" ")
         match _LETTERS[approval.kind].get(_WORDS.get(word.lower(), word.lower())):
             case "approve":
-                return Approved()
+                return await self._filled_in(approval)
             case "deny":
                 return Denied(await self._reason(approval, rest))
             case "edit":
@@ -155,8 +156,8 @@ class Questioner:
         return RuleDialog(self.records, self.keyboard, self.screen, self.workspace)
 
     async def _reason(self, approval: Approval, reason: str) -> str:
-        if approval.kind == "budget":
-            return reason.strip() or DEFAULT_REASON  # the run ends: no model reads it
+        if approval.kind in ("budget", "input"):
+            return reason.strip() or DEFAULT_REASON  # no model reads it
         said = reason.strip() or await self.keyboard.ask("why not? (the model reads it) ")
         return (said or "").strip() or DEFAULT_REASON
 
@@ -165,6 +166,19 @@ class Questioner:
         if said is None or not said.strip():
             return None
         return Given(read_result(said) if said.startswith("@") else said)
+
+    async def _filled_in(self, approval: Approval) -> Approved | None:
+        """A yes, with the values of a server's form where it asks for some."""
+        values: JsonObject = {}
+        for name, field in fields_of(approval).items():
+            suggested = approval.args.get(name)
+            default = "" if suggested is None else str(suggested)
+            said = await self.keyboard.ask(f"{one_line(name, 60)}: ", default=default)
+            if said is None:
+                return None
+            if said.strip():
+                values[name] = value_of(name, field, said.strip())
+        return Approved(values or None)
 
     async def _edited(self, approval: Approval) -> JsonObject | None:
         if approval.kind == "budget":
@@ -202,6 +216,7 @@ _PROMPTS = {
     "in_doubt": ("Did it happen?", "[r]etry  [g]ive the result  [f]ail the call", ""),
     "budget": ("Raise it?", "[y]es  [e]dit the new limit  [n]o: end with what there is", ""),
     "loop": ("Let it go on?", "[y]es, for as many again  [n]o with a reason", ""),
+    "input": ("Answer it?", "[y]es  [n]o", ""),
 }
 _WORDS = {
     "yes": "y",
@@ -220,4 +235,5 @@ _LETTERS = {
     "in_doubt": {"r": "approve", "g": "give", "f": "deny", "s": "stop"},
     "budget": {**_ANSWERS, "e": "edit"},
     "loop": _ANSWERS,
+    "input": _ANSWERS,
 }

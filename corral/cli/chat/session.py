@@ -15,12 +15,13 @@ from corral.cli.chat.background import BackgroundRuntime
 from corral.cli.chat.keyboard import Keyboard
 from corral.cli.chat.questions import Questioner
 from corral.cli.context import closing, current
+from corral.cli.input_form import is_held
 from corral.cli.narrator import Narrator
 from corral.cli.output import clean, one_line
 from corral.cli.preview import call_text
 from corral.cli.screen import Screen
 from corral.errors import CorralError
-from corral.runtime.events import Event
+from corral.runtime.events import ApprovalRequested, Event
 from corral.runtime.views import RunResult, RunView
 
 if TYPE_CHECKING:
@@ -159,8 +160,7 @@ class Session:
         """Ask the questions of a paused run, then resume it."""
         corral = await self.runtime()
         waiting = tuple(await corral.records.approvals(run=run))
-        questioner = Questioner(corral.records, self.keyboard, self.screen, self.settings.workspace)
-        if await questioner.answer_all(waiting):
+        if await self._questioner(corral).answer_all(waiting):
             await self.go_on(run)
             return
         command = current().command
@@ -174,6 +174,10 @@ class Session:
             for line in ways_to_answer(approval):
                 self.screen.line(f"  {line}", style="dim")
         self.screen.line(f"  then {command('resume', run)}", style="dim")
+
+    def _questioner(self, corral: Corral) -> Questioner:
+        workspace = self.settings.workspace
+        return Questioner(corral.records, self.keyboard, self.screen, workspace)
 
     async def _settle(self, result: RunResult | None) -> None:
         """Do what the end of a step asks for."""
@@ -224,6 +228,8 @@ class Session:
         async with closing(begin(corral)) as events:
             async for event in events:
                 narrator.tell(event)
+                if isinstance(event, ApprovalRequested) and is_held(event.approval):
+                    await self._questioner(corral).answer_all((event.approval,))
 
 
 def _is_cancelled() -> bool:

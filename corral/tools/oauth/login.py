@@ -1,0 +1,69 @@
+"""Logging in: the browser is sent to the server's login, and the tokens that it brings are kept.
+
+Loaded by the command that does it: it needs the MCP SDK.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import httpx2
+from mcp.client.auth import OAuthFlowError
+
+from corral.errors import ToolServerError
+from corral.tools.oauth.logins import LoginFile, Person
+from corral.tools.oauth.loopback import Returns, open_loopback
+from corral.tools.oauth.provider import open_provider
+from corral.tools.oauth.settings import OAuthEntry
+from corral.tools.oauth.transport import Authorized, failure_in_words, is_private
+
+PATIENCE = 300.0
+"""Seconds that a person has to log in."""
+
+_PROBE = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
+_HEADERS = {
+    "accept": "application/json, text/event-stream",
+    "mcp-protocol-version": "2025-06-18",  # from this version on a token names its resource
+}
+_SECONDS = 30.0
+
+
+async def log_in(
+    file: LoginFile, entry: OAuthEntry, show: Callable[[str], Awaitable[None]]
+) -> None:
+    """Log in anew at the server of ``file``; ``show`` is given the address to open.
+
+    What was kept before is forgotten first. Raises ``ToolServerError``.
+    """
+    file.remove()
+    async with open_loopback() as returns:
+        person = Person(returns.uri, partial(_shown, show), partial(_brought, returns))
+        provider = open_provider(file, entry, person)
+        transport = Authorized(httpx2.AsyncHTTPTransport(), provider)
+        try:
+            async with httpx2.AsyncClient(transport=transport, timeout=_SECONDS) as client:
+                await client.post(file.url, json=_PROBE, headers=_HEADERS)
+        except (OAuthFlowError, httpx2.HTTPError) as error:
+            raise ToolServerError(
+                f"The login at {file.name} did not succeed: {failure_in_words(error)}.",
+                hint="Try it again.",
+            ) from None
+    if "tokens" not in file.read():
+        raise ToolServerError(
+            f"{file.name} did not ask for a login.", hint="It can be used as it is."
+        )
+
+
+async def _shown(show: Callable[[str], Awaitable[None]], url: str) -> None:
+    if not is_private(httpx2.URL(url)):
+        raise OAuthFlowError("its login page is not encrypted")
+    await show(url)
+
+
+async def _brought(returns: Returns) -> dict[str, str]:
+    try:
+        return await asyncio.wait_for(returns.fields(), PATIENCE)
+    except TimeoutError:
+        raise OAuthFlowError(f"nobody came back from it within {PATIENCE:g} s") from None

@@ -1,0 +1,92 @@
+"""HTTP requests with a token, beneath the MCP transport.
+
+The SDK's client holds one lock from a request to the head of its answer, so that calls would wait
+for each other. Here only a request that needs a login, or a new token, goes through it.
+"""
+
+from __future__ import annotations
+
+import httpx2
+from mcp.client.auth import OAuthClientProvider, OAuthFlowError
+
+from corral.tools.text import one_line
+
+_MAX_BODY = 1024 * 1024
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+class Authorized(httpx2.AsyncBaseTransport):
+    """Sends requests with the token of a login.
+
+    Raises ``OAuthFlowError`` when there is none and none can be had.
+    """
+
+    def __init__(self, inner: httpx2.AsyncBaseTransport, provider: OAuthClientProvider) -> None:
+        self._inner = inner
+        self._provider = provider
+        self._origin = httpx2.URL(provider.context.server_url)
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """See ``AsyncBaseTransport``."""
+        context = self._provider.context
+        if context.current_tokens is not None and context.is_token_valid():
+            request.headers["Authorization"] = f"Bearer {context.current_tokens.access_token}"
+            response = await self._inner.handle_async_request(request)
+            if response.status_code not in (401, 403):
+                return response
+            await response.aclose()
+        return await self._through_a_login(request)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._inner.aclose()
+
+    async def _through_a_login(self, request: httpx2.Request) -> httpx2.Response:
+        flow = self._provider.async_auth_flow(request)
+        try:
+            outgoing = await anext(flow)
+            while True:
+                response = await self._send(outgoing, is_own=outgoing is request)
+                try:
+                    outgoing = await flow.asend(response)
+                except StopAsyncIteration:
+                    return response
+                await response.aclose()
+        finally:
+            await flow.aclose()
+
+    async def _send(self, request: httpx2.Request, *, is_own: bool) -> httpx2.Response:
+        if is_own:
+            return await self._inner.handle_async_request(request)
+        self._check(request.url)
+        request.headers["accept-encoding"] = "identity"
+        response = await self._inner.handle_async_request(request)
+        body = bytearray()
+        try:
+            async for chunk in response.aiter_raw():
+                body += chunk
+                if len(body) > _MAX_BODY:
+                    raise OAuthFlowError("its login answers with too much")
+        finally:
+            await response.aclose()
+        return httpx2.Response(
+            response.status_code, headers=response.headers, content=bytes(body), request=request
+        )
+
+    def _check(self, url: httpx2.URL) -> None:
+        """What a server names as its login is its own word: it gets no secret in the clear."""
+        if is_private(url):
+            return
+        if (url.host, url.port) != (self._origin.host, self._origin.port):
+            raise OAuthFlowError(f"its login is at {url.host} without encryption")
+
+
+def is_private(url: httpx2.URL) -> bool:
+    """Whether nobody on the way can read what is sent there."""
+    return url.scheme == "https" or (url.scheme == "http" and url.host in _LOOPBACK)
+
+
+def failure_in_words(error: Exception) -> str:
+    """Why a login failed, without what the other side has answered: that may hold a token."""
+    said = str(error).partition(": ")[0]
+    return one_line(said or type(error).__name__, 200).rstrip(".")
