@@ -1,5 +1,5 @@
 """``python -m corral.cli`` is ``corral``."""
 
-from corral.cli.main import main
+from corral.cli.entry import main
 
 main()

@@ -137,30 +137,37 @@ def invoke(args: Sequence[str]) -> int:
             args=list(args) or ["--help"], prog_name="corral", standalone_mode=False
         )
         sys.stdout.flush()
-    except CorralError as error:
-        _trace(error)
-        report(error.message, error.hint)
-        code = error.exit_code
-    except typer.TyperException as error:
-        said = error.format_message().replace(": Value error, ", ": ")
-        report(said or "no command given", _usage_hint(args))
-        code = error.exit_code
-    except (KeyboardInterrupt, typer.Abort):
-        report("interrupted")
-        return INTERRUPTED
-    except BrokenPipeError:
-        _close_quietly(sys.stdout)
-        return 1
-    except Exception as error:  # noqa: BLE001  # the border: what is left is a bug, said in a line
-        _trace(error)
-        report(
-            f"unexpected {type(error).__name__}: {error}",
-            "This is a fault in Corral. Run it again with CORRAL_DEBUG=1 to see where.",
-        )
-        code = 1
-    else:
-        return code if isinstance(code, int) else 0
-    return code
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # the border of all commands
+        return told(error, args)
+    return code if isinstance(code, int) else 0
+
+
+def told(error: BaseException, args: Sequence[str]) -> int:
+    """Print what a command has raised; its exit code. What only ends the process goes on."""
+    match error:
+        case CorralError():
+            _trace(error)
+            report(error.message, error.hint)
+            return error.exit_code
+        case typer.TyperException():
+            said = error.format_message().replace(": Value error, ", ": ")
+            report(said or "no command given", _usage_hint(args))
+            return error.exit_code
+        case KeyboardInterrupt() | typer.Abort():
+            report("interrupted")
+            return INTERRUPTED
+        case BrokenPipeError():
+            _close_quietly(sys.stdout)
+            return 1
+        case Exception():
+            _trace(error)
+            report(
+                f"unexpected {type(error).__name__}: {error}",
+                "This is a fault in Corral. Run it again with CORRAL_DEBUG=1 to see where.",
+            )
+            return 1
+        case _:
+            raise error
 
 
 def _usage_hint(args: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ import json
 import sys
 import threading
 import traceback
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -30,6 +31,7 @@ _VERSION_KEY = _PREFIX + "protocolVersion"
 _CAPABILITIES_KEY = _PREFIX + "clientCapabilities"
 _CAPABILITIES: JsonObject = {"tools": {"listChanged": False}}
 _CONCURRENT_CALLS = 16
+_MOST_CALLS = 256
 
 
 class RequestError(Exception):
@@ -53,6 +55,37 @@ class Identity(NamedTuple):
         return {"name": self.name, "title": self.title, "version": self.version}
 
 
+class _Crew:
+    """Threads that do what there is to do, a few at a time and the rest in turn.
+
+    A thread that has nothing to do ends: what it would cost to keep it is memory.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._working = 0
+
+    def do(self, work: Callable[[], None]) -> None:
+        """Begin with ``work``, or put it behind what waits."""
+        with self._lock:
+            if self._working >= _CONCURRENT_CALLS:
+                self._waiting.append(work)
+                return
+            self._working += 1
+        threading.Thread(target=self._work, args=[work], daemon=True).start()
+
+    def _work(self, work: Callable[[], None] | None) -> None:
+        while work is not None:
+            try:
+                work()
+            except Exception:  # noqa: BLE001 -- what waits is done all the same
+                traceback.print_exc(file=sys.stderr)
+            with self._lock:
+                work = self._waiting.popleft() if self._waiting else None
+                self._working -= work is None
+
+
 class Server:
     """One server: its tools, and what is under way. ``serve`` is its whole life."""
 
@@ -66,6 +99,7 @@ class Server:
         self._version = ""
         self._calls: dict[int | str, Call] = {}
         self._lock = threading.Lock()
+        self._crew = _Crew()
 
     def serve(self) -> int:
         """Answer requests until standard input ends; 0, the exit status."""
@@ -192,18 +226,18 @@ class Server:
         with self._lock:
             if request in self._calls:
                 raise RequestError(INVALID_REQUEST, f"the request id {request!r} is in use")
-            if len(self._calls) >= _CONCURRENT_CALLS:
+            if len(self._calls) >= _MOST_CALLS:
                 raise RequestError(INTERNAL_ERROR, "too many calls at once; try again later")
             self._calls[request] = call
 
         def work() -> None:
-            answer = _run(tool, call)
+            answer = None if call.cancelled.is_set() else _run(tool, call)
             with self._lock:
                 del self._calls[request]
-            if not call.cancelled.is_set():
+            if answer is not None and not call.cancelled.is_set():
                 _try_send(wire, _response(request, self._stamped(answer.to_json(version), version)))
 
-        threading.Thread(target=work, name=f"call {request}", daemon=True).start()
+        self._crew.do(work)
 
 
 def _parse(line: bytes) -> JsonObject:

@@ -24,6 +24,30 @@ class Oversized(Exception):
         self.request = request
 
 
+class Frames:
+    """Bytes as they come, cut into lines in linear time. What is too long is not kept."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._skipped: bytes | None = None
+
+    def feed(self, chunk: bytes) -> Iterator[bytes | Oversized]:
+        """The messages that end in this chunk."""
+        *ended, rest = chunk.split(b"\n")
+        for part in ended:
+            if self._skipped is None and len(self._buffer) + len(part) <= MAX_LINE:
+                yield bytes(self._buffer + part)
+            else:
+                yield Oversized(request_id(self._skipped or bytes(self._buffer[:_CHUNK])))
+            self._buffer.clear()
+            self._skipped = None
+        if self._skipped is None:
+            self._buffer += rest
+        if len(self._buffer) > MAX_LINE:
+            self._skipped = bytes(self._buffer[:_CHUNK])
+            self._buffer.clear()
+
+
 class Wire:
     """The two ends of the pipe. Takes descriptors 0 and 1 away from the rest of the process:
     a stray ``print`` goes to standard error, a stray ``input`` finds nothing.
@@ -40,22 +64,9 @@ class Wire:
 
     def lines(self) -> Iterator[bytes | Oversized]:
         """Every message until the other side closes; one that is too long is not kept."""
-        buffer = bytearray()
-        skipped: bytes | None = None
+        frames = Frames()
         while chunk := os.read(self._input, _CHUNK):
-            *ended, rest = chunk.split(b"\n")
-            for part in ended:
-                if skipped is None and len(buffer) + len(part) <= MAX_LINE:
-                    yield bytes(buffer + part)
-                else:
-                    yield Oversized(_request_id(skipped or bytes(buffer[:_CHUNK])))
-                buffer.clear()
-                skipped = None
-            if skipped is None:
-                buffer += rest
-            if len(buffer) > MAX_LINE:
-                skipped = bytes(buffer[:_CHUNK])
-                buffer.clear()
+            yield from frames.feed(chunk)
 
     def send(self, message: dict[str, Any]) -> None:
         """Write one message whole. Raises ``BrokenPipeError`` when nobody reads any more."""
@@ -67,7 +78,8 @@ class Wire:
                 data = data[os.write(self._output, data) :]
 
 
-def _request_id(start: bytes) -> int | str | None:
+def request_id(start: bytes) -> int | str | None:
+    """The id of the request that begins so, if it can be seen."""
     found = _ID.search(start)
     if found is None:
         return None

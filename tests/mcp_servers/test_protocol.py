@@ -206,10 +206,21 @@ def test_an_id_in_use_and_too_many_calls_are_refused(client: RawClient) -> None:
     again = {"jsonrpc": "2.0", "id": first, "method": "tools/call", "params": body}
     client.write(json.dumps(again).encode() + b"\n")
     assert client.receive()["error"]["code"] == -32600
-    for _ in range(15):
+    for _ in range(255):
         client.send("tools/call", {"name": "wait"})
     error = client.request("tools/call", {"name": "wait"})["error"]
     assert "too many calls" in error["message"]
+
+
+def test_calls_that_find_no_room_wait_for_it(client: RawClient, mark: Path) -> None:
+    waiting = [client.send("tools/call", {"name": "wait"}) for _ in range(16)]
+    behind = client.send("tools/call", {"name": "noisy"})
+    dropped = client.send("tools/call", {"name": "release"})
+    client.notify("notifications/cancelled", {"requestId": dropped})
+    client.notify("notifications/cancelled", {"requestId": waiting[0]})
+    assert client.receive()["id"] == behind
+    while not mark.exists():
+        assert client.request("server/discover")["result"]
 
 
 def test_a_message_that_is_too_long_is_refused_by_its_id(client: RawClient) -> None:

@@ -6,9 +6,9 @@ and who is asked how is the layer's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import mcp_types as types
 
@@ -72,6 +72,10 @@ class AskFirst(Exception):
         self.questions, self.state = questions, state
 
 
+class NoAnswer(Exception):
+    """Raised by ``Exchange.ask`` when the client went away or refused to ask: nobody answered."""
+
+
 class Exchange(Protocol):
     """One call under way, as the service sees it."""
 
@@ -85,12 +89,22 @@ class Exchange(Protocol):
         """What the round before had raised ``AskFirst`` with; ``None`` in a first round."""
         ...
 
+    @property
+    def cancelled(self) -> bool:
+        """Whether the client has cancelled this call. Without it, a ``CancelledError`` is the end
+        of this process or of its connection, and what was begun goes on.
+        """
+        ...
+
     async def progress(self, done: float, total: float | None, message: str) -> None:
         """Tell the client how far it is, if it has asked to hear of it."""
         ...
 
     async def ask(self, question: Question) -> Elicited:
-        """Ask a human by a request of ours; only where the caller ``asks`` by ``push``."""
+        """Ask a human by a request of ours; only where the caller ``asks`` by ``push``.
+
+        Raises ``NoAnswer``. Content that does not fit the question's schema is none, too.
+        """
         ...
 
 
@@ -187,6 +201,18 @@ class Service(Protocol):
         value: str,
     ) -> Sequence[str]:
         """What an argument could be, that begins with ``value``."""
+        ...
+
+
+Listed = Literal["tools", "resources", "prompts"]
+
+
+@runtime_checkable
+class Changing(Protocol):
+    """A service whose tools, resources or prompts become others while it is served."""
+
+    def announce_by(self, announce: Callable[[Listed], Awaitable[None]]) -> None:
+        """Call ``announce`` after each change, so that clients that listen are told."""
         ...
 
 

@@ -1,0 +1,133 @@
+"""Asking a client's human for an approval, and what counts as an answer of theirs.
+
+An answer that comes back sooner than a person can read was given by the client itself. It is
+noticed, told, and never carried out: neither a refusal that nobody meant, nor a permission.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Final
+
+from corral.jsontypes import JsonObject
+from corral.mcp_servers.agents.outcome import command_for
+from corral.mcp_servers.serving.contract import Caller, Elicited, Question
+from corral.runtime.approvals.replies import Approved, Denied, Reply
+from corral.runtime.views import Approval, ApprovalKind
+from corral.tools.text import clean, one_line
+
+READING: Final = 1.0
+"""Seconds within which no human reads a question and answers it."""
+
+_PATIENCE = 2
+"""After so many answers that came by themselves a client counts as one that cannot ask."""
+
+_SHOWN = 4_000
+"""Characters of a call's arguments that a form shows."""
+
+
+def question(approval: Approval) -> Question:
+    """The form for one question. What a model or a server has written is shown as it is, cleaned.
+
+    What a tool server asks for (kind ``input``) is that server's own form.
+    """
+    asked = approval.context.get("input", {}) if approval.kind == "input" else {}
+    if asked.get("mode") == "form":
+        return Question("\n\n".join(_of_a_server(approval)), asked["schema"])
+    if asked:
+        url = clean(str(asked.get("url", "")))
+        return _yes_or_no([*_of_a_server(approval), url], "I open this address")
+    args = clean(json.dumps(approval.args, ensure_ascii=False, indent=2))
+    asks, allows = _WORDS.get(approval.kind, _WORDS["tool"])
+    lines = [asks.format(tool=one_line(approval.tool, 120)), args[:_SHOWN]]
+    if len(args) > _SHOWN:
+        lines.append(
+            f"({len(args) - _SHOWN:,} more characters are not shown. To see all of it: "
+            f"corral approvals show {approval.id})"
+        )
+    if approval.reason:
+        lines.append(f"Why you are asked: {one_line(approval.reason, 600)}")
+    return _yes_or_no(lines, allows)
+
+
+def _of_a_server(approval: Approval) -> list[str]:
+    """Who asks: it is not Corral, and may be anybody."""
+    return [
+        f"The tool server behind {one_line(approval.tool, 120)} asks. What you answer goes to it.",
+        f"It says: {one_line(approval.reason, 1_000)}",
+    ]
+
+
+def _yes_or_no(lines: list[str], yes: str) -> Question:
+    properties: JsonObject = {
+        "allow": {"type": "boolean", "title": yes},
+        "reason": {"type": "string", "title": "If not: why?", "maxLength": 500},
+    }
+    schema = {"type": "object", "properties": properties, "required": ["allow"]}
+    return Question("\n\n".join(lines), schema)
+
+
+_WORDS: dict[ApprovalKind, tuple[str, str]] = {
+    "tool": ("An agent wants to call {tool} with:", "Allow this call"),
+    "in_doubt": (
+        "A call of {tool} was cut off, and nobody knows whether it happened. It was:",
+        "Make the call again",
+    ),
+    "budget": ("An agent has reached a limit of its budget, {tool}:", "Raise the limit"),
+    "loop": ("An agent seems to go round in circles with {tool}:", "Let it go on"),
+}
+"""What a question begins with, and what a yes means, by its kind."""
+
+
+class Attention:
+    """Which clients really ask a human. ``reading`` is how many seconds a human needs at least."""
+
+    def __init__(self, reading: float = READING) -> None:
+        self._reading = reading
+        self._hasty: Counter[str] = Counter()
+
+    def asks(self, caller: Caller) -> bool:
+        """Whether this caller's human can be asked through it."""
+        return caller.asks != "none" and self._hasty[caller.owner] < _PATIENCE
+
+    def reply(self, caller: Caller, approval: Approval, answer: Elicited) -> Reply | None:
+        """What a human has answered; ``None`` where it was no human, or no answer."""
+        if answer.seconds < self._reading:
+            self._hasty[caller.owner] += 1
+            return None
+        self._hasty[caller.owner] = 0
+        reason = one_line(str(answer.content.get("reason") or ""), 500)
+        is_form = approval.context.get("input", {}).get("mode") == "form"
+        if is_form and answer.action == "accept":
+            return Approved(args=answer.content)
+        match answer.action, answer.content.get("allow"):
+            case "accept", True:
+                return Approved()
+            case "accept", False:
+                return Denied(reason or _refused(caller))
+            case "decline", _:
+                return Denied(_refused(caller))
+            case _:
+                return None
+
+    def note(self, caller: Caller, approval: Approval, answer: Elicited) -> str:
+        """What is said of an answer that is none."""
+        told = f"In a terminal: `{command_for(approval)}`."
+        if answer.seconds >= self._reading:
+            return f"The question was closed without an answer, so it still waits. {told}"
+        did = {"accept": "accepted", "decline": "declined", "cancel": "closed it"}[answer.action]
+        again = "" if self.asks(caller) else " It is not asked any more."
+        return (
+            f"Your client {did} without asking anybody: the answer came in "
+            f"{answer.seconds:.1f} s, so it does not count.{again} {told}"
+        )
+
+
+def answered_by(caller: Caller) -> str:
+    """Who answers an approval through a client: as it is stored with the answer."""
+    return f"elicitation:{one_line(caller.client, 60) or 'unnamed'}"
+
+
+def _refused(caller: Caller) -> str:
+    return f"declined by a human through {one_line(caller.client, 60) or 'an MCP client'}"

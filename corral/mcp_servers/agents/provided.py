@@ -1,0 +1,152 @@
+"""One tool server of ours as a service: its tools called as they are, with no agent and no run."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import mcp_types as types
+
+from corral.errors import NotFoundError, UsageError
+from corral.mcp_servers.agents.recent import Recent
+from corral.mcp_servers.serving.contract import (
+    Caller,
+    Elicited,
+    Exchange,
+    Identity,
+    TaskState,
+    structured,
+)
+from corral.tools.contract import CallOptions, ToolProvider, ToolResult, ToolSpec
+from corral.tools.text import one_line
+from corral.version import VERSION
+
+_FRESH = 60.0
+"""Seconds for which a server of ours is not asked for its tools again: they are always the same."""
+
+
+class ProvidedTools:
+    """``Service`` over a ``ToolProvider``. ``timeout`` is that of a call, in seconds."""
+
+    def __init__(self, provider: ToolProvider, timeout: float) -> None:
+        self._provider = provider
+        self._timeout = timeout
+        self._tools = Recent(self._defined, _FRESH)
+
+    @property
+    def identity(self) -> Identity:
+        """Who is serving."""
+        name = self._provider.name
+        return Identity(f"corral-{name}", f"Corral {name}", VERSION)
+
+    async def tools(self, caller: Caller) -> Sequence[types.Tool]:  # noqa: ARG002  # as the protocol names it
+        """The server's tools, by its own names for them."""
+        return await self._tools.get()
+
+    async def _defined(self) -> list[types.Tool]:
+        return [_tool(spec) for spec in await self._provider.list_tools()]
+
+    async def call(
+        self,
+        caller: Caller,  # noqa: ARG002  # as the protocol names it
+        tool: str,
+        args: dict[str, Any],
+        exchange: Exchange,
+    ) -> types.CallToolResult:
+        """Call a tool."""
+        options = CallOptions(secrets.token_hex(16), self._timeout, exchange.progress)
+        return _result(await self._provider.call(tool, args, options))
+
+    async def task(self, caller: Caller, task: str) -> TaskState:  # noqa: ARG002  # as the protocol names it
+        """There are no tasks."""
+        raise _no_task(task)
+
+    async def answer_task(
+        self,
+        caller: Caller,  # noqa: ARG002  # as the protocol names it
+        task: str,
+        answers: dict[str, Elicited],  # noqa: ARG002  # as the protocol names it
+    ) -> None:
+        """There are no tasks."""
+        raise _no_task(task)
+
+    async def cancel_task(self, caller: Caller, task: str) -> None:  # noqa: ARG002  # as the protocol names it
+        """There are no tasks."""
+        raise _no_task(task)
+
+    async def resources(self, caller: Caller) -> Sequence[types.Resource]:  # noqa: ARG002  # as the protocol names it
+        """None."""
+        return ()
+
+    async def templates(
+        self,
+        caller: Caller,  # noqa: ARG002  # as the protocol names it
+    ) -> Sequence[types.ResourceTemplate]:
+        """None."""
+        return ()
+
+    async def read(
+        self,
+        caller: Caller,  # noqa: ARG002  # as the protocol names it
+        uri: str,
+    ) -> Sequence[types.TextResourceContents]:
+        """There is nothing to read."""
+        raise NotFoundError(f"There is no resource {one_line(uri, 120)}.", hint="Call a tool.")
+
+    async def prompts(self, caller: Caller) -> Sequence[types.Prompt]:  # noqa: ARG002  # as the protocol names it
+        """None."""
+        return ()
+
+    async def prompt(
+        self,
+        caller: Caller,  # noqa: ARG002  # as the protocol names it
+        name: str,
+        args: Mapping[str, str],  # noqa: ARG002  # as the protocol names it
+    ) -> types.GetPromptResult:
+        """There are no prompts."""
+        raise NotFoundError(f"There is no prompt {one_line(name, 80)!r}.", hint="Call a tool.")
+
+    async def complete(
+        self,
+        caller: Caller,  # noqa: ARG002  # as the protocol names it
+        ref: types.PromptReference | types.ResourceTemplateReference,  # noqa: ARG002  # as the protocol names it
+        argument: str,  # noqa: ARG002  # as the protocol names it
+        value: str,  # noqa: ARG002  # as the protocol names it
+    ) -> Sequence[str]:
+        """Nothing."""
+        return ()
+
+
+def _tool(spec: ToolSpec) -> types.Tool:
+    return types.Tool(
+        name=spec.tool,
+        description=spec.description,
+        input_schema=spec.input_schema,
+        output_schema=spec.output_schema,
+        annotations=types.ToolAnnotations(
+            read_only_hint=spec.read_only,
+            destructive_hint=spec.destructive,
+            idempotent_hint=spec.idempotent,
+            open_world_hint=spec.open_world,
+        ),
+    )
+
+
+def _result(result: ToolResult) -> types.CallToolResult:
+    content: list[types.ContentBlock] = [types.TextContent(type="text", text=result.text)]
+    content += [
+        types.ImageContent(type="image", data=image.base64, mime_type=image.mime_type)
+        for image in result.images
+    ]
+    return types.CallToolResult(
+        content=content,
+        structured_content=None if result.structured is None else structured(result.structured),
+        is_error=result.is_error,
+    )
+
+
+def _no_task(task: str) -> UsageError:
+    return NotFoundError(
+        f"There is no task {one_line(task, 80)!r}.", hint="Calls are answered at once here."
+    )

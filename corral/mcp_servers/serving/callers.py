@@ -1,0 +1,78 @@
+"""Who is calling: the transport's word for it, and what the client says of itself.
+
+A session's id is nobody's identity. Over HTTP it is the token; on standard input and output it is
+whoever started the process. The name that a client gives itself only keeps clients of one person
+apart.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import mcp_types as types
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+from mcp.server.context import ServerRequestContext
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+
+from corral.mcp_servers.serving.contract import Asking, Caller
+from corral.mcp_servers.serving.sessions import recalled
+from corral.tools.text import one_line
+
+Door = Literal["stdio", "http"]
+"""By which way a client has come."""
+
+TASKS = "io.modelcontextprotocol/tasks"
+"""The tasks extension (SEP-2663)."""
+
+Context = ServerRequestContext[Any, Any]
+
+_LONGEST_NAME = 80
+
+
+def caller_of(ctx: Context, door: Door) -> Caller:
+    """The caller of a request. Over HTTP it must carry the identity that its token was given."""
+    name, version = _client(ctx)
+    capabilities = ctx.session.client_capabilities or types.ClientCapabilities()
+    modern = is_modern(ctx)
+    return Caller(
+        owner=f"stdio:{name}" if door == "stdio" else _owner(ctx, name),
+        client=name,
+        version=version,
+        asks=_asking(ctx, capabilities.elicitation),
+        takes_tasks=modern and TASKS in (capabilities.extensions or {}),
+    )
+
+
+def is_modern(ctx: Context) -> bool:
+    """Whether the request is of the protocol without a handshake (2026-07-28)."""
+    return ctx.protocol_version in MODERN_PROTOCOL_VERSIONS
+
+
+def _client(ctx: Context) -> tuple[str, str]:
+    params = ctx.session.client_params
+    if params is not None:
+        info = params.client_info
+        return _named(info.name), one_line(info.version, _LONGEST_NAME)
+    name, version = recalled(ctx.request) or ("", "")
+    return _named(name), one_line(version, _LONGEST_NAME)
+
+
+def _named(name: str) -> str:
+    return one_line(name, _LONGEST_NAME) or "unknown"
+
+
+def _owner(ctx: Context, name: str) -> str:
+    user = ctx.request.scope.get("user") if ctx.request is not None else None
+    if not isinstance(user, AuthenticatedUser):
+        raise PermissionError("a request came in by HTTP without an identity")
+    token = user.access_token
+    issuer = (token.claims or {}).get("iss")
+    return f"{token.subject}@{issuer}" if token.subject and issuer else f"local:{name}"
+
+
+def _asking(ctx: Context, capability: types.ElicitationCapability | None) -> Asking:
+    if capability is None or (capability.form is None and capability.url is not None):
+        return "none"
+    if is_modern(ctx):
+        return "rounds"
+    return "push" if ctx.session.can_send_request else "none"

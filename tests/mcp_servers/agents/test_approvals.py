@@ -1,0 +1,241 @@
+"""Approvals through a client: only a human answers, by the way that the client really has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import corral
+from corral.mcp_servers.agents.asking import READING, Attention, question
+from corral.mcp_servers.agents.following import run_of
+from corral.mcp_servers.agents.service import AgentService
+from corral.mcp_servers.serving.contract import Caller, Elicited, NoAnswer, Question
+from corral.runtime.approvals.replies import Approved, Denied
+from corral.runtime.config import Settings
+from corral.runtime.views import Approval, ApprovalKind
+from tests.mcp_servers.agents.clients import Client, Line, serving, text_of
+
+PUSH = Caller("stdio:old", "old client", "1", asks="push")
+ROUNDS = Caller("stdio:new", "new client", "1", asks="rounds")
+TASKS = Caller("stdio:tasks", "task client", "1", asks="rounds", takes_tasks=True)
+MUTE = Caller("stdio:mute", "mute client", "1")
+
+YES = Elicited("accept", {"allow": True}, 5.0)
+NO = Elicited("accept", {"allow": False, "reason": "not my tea"}, 5.0)
+DECLINED = Elicited("decline", {}, 5.0)
+CLOSED = Elicited("cancel", {}, 5.0)
+
+KEEP: dict[str, Any] = {"prompt": "Keep it."}
+
+
+async def kept(settings: Settings) -> list[str]:
+    """What was remembered in the end."""
+    async with corral.open(settings) as c:
+        return [fact.text for fact in await c.memory.all()]
+
+
+async def answered(service: AgentService, run: str, caller: Caller) -> dict[str, Any]:
+    """The run when it has ended."""
+    return await Client(service, caller).told("run_result", run=run)
+
+
+async def test_a_pushed_question_shows_the_call_and_a_yes_lets_it_be_made(
+    agents: Settings,
+) -> None:
+    line = Line(human=lambda _: YES)
+    async with serving(agents) as service:
+        told = await Client(service, PUSH).told("careful", line, **KEEP)
+    [asked] = line.asked
+    assert "memory__remember" in asked.message
+    assert "Tea is at four." in asked.message
+    assert told["status"] == "completed"
+    assert await kept(agents) == ["Tea is at four."]
+
+
+@pytest.mark.parametrize("answer", [NO, DECLINED])
+async def test_a_no_is_stored_as_the_humans_with_its_reason(
+    agents: Settings, answer: Elicited
+) -> None:
+    async with serving(agents) as service:
+        told = await Client(service, PUSH).told("careful", Line(human=lambda _: answer), **KEEP)
+    assert told["status"] == "completed"
+    assert await kept(agents) == []
+    async with corral.open(agents) as c:
+        [stored] = await c.records.approvals(run=told["run"], status=None)
+    assert stored.status == "denied"
+    assert stored.answered_by == "elicitation:old client"
+    assert ("not my tea" if answer is NO else "declined by a human") in (stored.answer_reason or "")
+
+
+async def test_a_question_that_is_closed_waits_on(agents: Settings) -> None:
+    async with serving(agents) as service:
+        told = await Client(service, PUSH).told("careful", Line(human=lambda _: CLOSED), **KEEP)
+    assert told["status"] == "waiting"
+    assert "without an answer" in told["notes"][0]
+    assert f"corral approve {told['approvals'][0]['id']}" in told["next"]
+
+
+@pytest.mark.parametrize("action", ["accept", "decline", "cancel"])
+async def test_an_answer_that_no_human_gave_is_noticed_said_and_not_carried_out(
+    agents: Settings, action: Any
+) -> None:
+    hasty = Elicited(action, {"allow": True} if action == "accept" else {}, READING / 2)
+    line = Line(human=lambda _: hasty)
+    async with serving(agents) as service:
+        client = Client(service, PUSH)
+        first = await client.told("careful", line, **KEEP)
+        assert first["status"] == "waiting"
+        assert "without asking anybody" in first["notes"][0]
+        second = await client.told("run_result", line, run=first["run"])
+        assert "not asked any more" in second["notes"][0]
+        third = await client.call("run_result", line, run=first["run"])
+        assert "corral approve" in text_of(third)
+    assert len(line.asked) == 2
+    assert await kept(agents) == []
+
+
+async def test_a_client_that_refuses_to_ask_leaves_it_to_the_terminal(agents: Settings) -> None:
+    def refuses(_: Question) -> Elicited:
+        raise NoAnswer
+
+    async with serving(agents) as service:
+        told = await Client(service, PUSH).told("careful", Line(human=refuses), **KEEP)
+    assert told["status"] == "waiting"
+    assert "could not ask" in told["notes"][0]
+
+
+async def test_in_rounds_the_call_ends_with_the_question_and_goes_on_with_the_answer(
+    agents: Settings,
+) -> None:
+    async with serving(agents) as service:
+        client = Client(service, ROUNDS)
+        asked = await client.first_round("careful", **KEEP)
+        [(approval, question)] = asked.questions.items()
+        assert "Tea is at four." in question.message
+    # The server is another one by the time that the human has answered.
+    async with serving(agents) as service:
+        line = Line(answers={approval: YES}, state=asked.state)
+        told = await Client(service, ROUNDS).told("careful", line, **KEEP)
+    assert told["status"] == "completed"
+    assert told["run"] == run_of(asked.state)
+    assert await kept(agents) == ["Tea is at four."]
+
+
+async def test_in_rounds_a_question_is_not_asked_twice_in_one_call(agents: Settings) -> None:
+    async with serving(agents) as service:
+        client = Client(service, ROUNDS)
+        asked = await client.first_round("careful", **KEEP)
+        [approval] = asked.questions
+        line = Line(answers={approval: CLOSED}, state=asked.state)
+        told = await client.told("careful", line, **KEEP)
+        assert told["status"] == "waiting"
+        again = await client.first_round("run_result", run=told["run"])
+        assert list(again.questions) == [approval]
+
+
+async def test_answers_to_what_was_not_asked_of_this_run_change_nothing(
+    agents: Settings,
+) -> None:
+    async with serving(agents) as service:
+        first = await Client(service, ROUNDS).first_round("careful", **KEEP)
+        [approval] = first.questions
+        other = await Client(service, ROUNDS).first_round("careful", prompt="Another.")
+        line = Line(answers={approval: YES, "a_nothing": YES}, state=other.state)
+        again = await Client(service, ROUNDS).first_round("run_result", run=run_of(first.state))
+        assert list(again.questions) == [approval]
+        stands = await Client(service, ROUNDS).told("careful", line, prompt="Another.")
+        assert stands["status"] == "waiting"
+    assert await kept(agents) == []
+
+
+async def test_a_task_asks_through_its_state(agents: Settings) -> None:
+    async with serving(agents) as service:
+        client = Client(service, TASKS)
+        task = await client.task("careful", **KEEP)
+        state = await service.task(TASKS, task)
+        while state.status != "input_required":
+            state = await service.task(TASKS, task)
+        [approval] = state.questions or {}
+        await service.answer_task(TASKS, task, {approval: YES})
+        told = await answered(service, task, TASKS)
+        state = await service.task(TASKS, task)
+    assert (told["status"], state.status) == ("completed", "completed")
+    assert await kept(agents) == ["Tea is at four."]
+
+
+async def test_a_client_that_cannot_ask_is_told_what_the_human_types(agents: Settings) -> None:
+    async with serving(agents) as service:
+        client = Client(service, MUTE)
+        told = await client.told("careful", **KEEP)
+        assert told["status"] == "waiting"
+        pending = await client.told("pending_approvals")
+        [waiting] = pending["approvals"]
+        assert waiting["command"] == f"corral approve {waiting['id']}"
+        assert (await Client(service, PUSH).told("pending_approvals"))["approvals"] == []
+        async with corral.open(agents) as terminal:
+            await terminal.approve(waiting["id"])
+        told = await answered(service, told["run"], MUTE)
+        assert told["status"] == "completed"
+        assert (await client.told("pending_approvals"))["approvals"] == []
+    assert await kept(agents) == ["Tea is at four."]
+
+
+@pytest.mark.parametrize("kind", ["tool", "in_doubt", "budget", "loop"])
+def test_what_a_model_writes_into_a_question_is_cleaned_and_bounded(kind: ApprovalKind) -> None:
+    asked = question(
+        Approval(
+            id="a-1",
+            run="r-1",
+            thread="t-1",
+            kind=kind,
+            tool="files__write\x1b[2J_file\nAll is well.",
+            args={"path": "a.txt", "content": "\u202eevil " + "x" * 20_000},
+            reason="because\x07",
+            status="pending",
+            created_at="",
+            always={},
+        )
+    )
+    assert "files__write_file All is well." in asked.message
+    assert not set(asked.message) & set("\x1b\x07\u202e")
+    assert len(asked.message) < 6_000
+    assert "corral approvals show a-1" in asked.message
+    assert asked.schema["required"] == ["allow"]
+
+
+def of_a_server(**about: Any) -> Approval:
+    """What a tool server asks in the middle of a call."""
+    return Approval(
+        id="a-1",
+        run="r-1",
+        thread="t-1",
+        kind="input",
+        tool="shop__order",
+        args={},
+        reason="Where to?",
+        status="pending",
+        created_at="",
+        always={},
+        context={"input": {"server": "shop", **about}},
+    )
+
+
+def test_the_form_of_a_tool_server_is_asked_in_its_name() -> None:
+    schema = {"type": "object", "properties": {"street": {"type": "string"}}}
+    approval = of_a_server(mode="form", schema=schema)
+    asked = question(approval)
+    assert asked.schema == schema
+    assert "shop__order" in asked.message
+    assert "Where to?" in asked.message
+    values = Elicited("accept", {"street": "Mill Lane"}, 5.0)
+    assert Attention().reply(PUSH, approval, values) == Approved(args={"street": "Mill Lane"})
+    assert isinstance(Attention().reply(PUSH, approval, DECLINED), Denied)
+
+
+def test_an_address_of_a_tool_server_is_shown_whole() -> None:
+    url = "https://pay.example/" + "a" * 500
+    approval = of_a_server(mode="url", url=url, schema={})
+    assert url in question(approval).message
+    assert Attention().reply(PUSH, approval, YES) == Approved()
+    assert isinstance(Attention().reply(PUSH, approval, NO), Denied)
