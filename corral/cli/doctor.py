@@ -57,11 +57,12 @@ def doctor(
         for check in checks:
             emit(check.to_json())
     else:
-        _show(checks)
+        show_checks(checks)
     return 1 if any(check.status == "fail" for check in checks) else 0
 
 
-def _show(checks: list[Check]) -> None:
+def show_checks(checks: list[Check]) -> None:
+    """Print checks, each with its fix."""
     from rich.text import Text
 
     out = console()

@@ -7,6 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from corral.cli.context import open_runtime, wait
+from corral.cli.mcp.bundling import bundle
+from corral.cli.mcp.examining import doctor
+from corral.cli.mcp.inspecting import inspect, test, trust
+from corral.cli.mcp.installing import install, uninstall
+from corral.cli.mcp.login import login, logout
+from corral.cli.mcp.managing import add, import_, remove
 from corral.cli.mcp.serving import serve
 from corral.cli.output import console, emit_all, note
 from corral.cli.render import servers_table
@@ -18,6 +24,18 @@ app = typer.Typer(
     name="mcp", help="The MCP servers that agents use, and ours for others.", rich_markup_mode=None
 )
 app.command()(serve)
+app.command()(add)
+app.command()(remove)
+app.command()(inspect)
+app.command()(test)
+app.command()(trust)
+app.command("import")(import_)
+app.command()(install)
+app.command()(uninstall)
+app.command()(doctor)
+app.command()(bundle)
+app.command()(login)
+app.command()(logout)
 
 
 @app.command("list")
@@ -31,7 +49,7 @@ def list_(
     elif servers:
         console().print(servers_table(servers))
     else:
-        note("No server is configured. Add one to corral.toml under [mcp.NAME].")
+        note("No server is configured. Add one: corral mcp add NAME -- COMMAND")
     return 1 if any(server.error for server in servers) else 0
 
 

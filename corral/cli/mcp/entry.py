@@ -1,0 +1,104 @@
+"""One entry ``[mcp.NAME]``: checked, shown to a person as what it may do, and written."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from corral.cli.context import current
+from corral.cli.mcp.clients.files import Change, ConfigFile
+from corral.cli.output import clean, one_line
+from corral.errors import ConfigError
+
+if TYPE_CHECKING:
+    from corral.jsontypes import JsonObject
+
+Where = Literal["project", "user"]
+_SECTION = "mcp"
+
+
+def config_file(where: Where) -> ConfigFile:
+    """The file that an entry is written into: that of ``--config``, the project's or the user's."""
+    from corral.runtime.config import PROJECT_FILE, user_file  # pydantic: not for --help
+
+    given = current()
+    path = given.config or (
+        user_file() if where == "user" else (given.workspace or Path.cwd()) / PROJECT_FILE
+    )
+    return ConfigFile.read(path, _SECTION, "toml")
+
+
+def checked(name: str, entry: JsonObject, where: Where) -> None:
+    """Raise ``ConfigError`` for an entry that could not be used where it is to be written."""
+    from pydantic import ValidationError
+
+    from corral.runtime.config import user_file
+    from corral.runtime.project_file import restrain
+    from corral.tools.config import ServerConfig, check_server_name
+    from corral.tools.settings import RESERVED_NAMES
+
+    check_server_name(name)
+    if name in RESERVED_NAMES:
+        raise ConfigError(
+            f"{name} is the name of a server that Corral brings.", hint="Choose another."
+        )
+    try:
+        ServerConfig.model_validate(entry)
+    except ValidationError as error:
+        why = "; ".join(
+            f"{'.'.join(map(str, one['loc']))} {one['msg'].removeprefix('Value error, ')}".strip()
+            for one in error.errors()
+        )
+        raise ConfigError(
+            f"{name} cannot be added: {why}.", hint="See: corral mcp add --help"
+        ) from None
+    if where == "project" and current().config is None:
+        users = [{_SECTION: config_file("user").entries}]
+        try:
+            restrain(config_file(where).path, {_SECTION: {name: entry}}, user_file(), users)
+        except ConfigError as error:
+            raise ConfigError(
+                error.message, hint="Add it to your own settings: --scope user"
+            ) from None
+
+
+def added(file: ConfigFile, name: str, entry: JsonObject) -> Change:
+    """The file with a new entry. Raises ``ConfigError`` when it has one of that name."""
+    if name in file.entries:
+        raise ConfigError(
+            f"{file.path} has a server named {name} already.",
+            hint=f"Remove it first: corral mcp remove {name}",
+        )
+    return file.with_entry(name, entry, [])
+
+
+def lines(name: str, entry: JsonObject) -> Iterator[tuple[str, str]]:
+    """What an entry would do, whole and cleaned, with styles; values of variables are not shown."""
+    yield clean(name), "bold"
+    if "url" in entry:
+        yield f"  reaches  {clean(str(entry['url']))}", ""
+    else:
+        command = shlex.join([str(entry.get("command", "")), *map(str, entry.get("args", ()))])
+        yield f"  starts   {clean(command)}", ""
+        yield f"  sandbox  {_sandbox(entry)}", "" if entry.get("sandbox", True) else "bold red"
+    for key, word in (("env", "env"), ("headers", "headers")):
+        if names := entry.get(key):
+            yield f"  {word:<8} {one_line(', '.join(names), 1000)}", ""
+    for key, word in (("grants", "reads"), ("writable", "changes"), ("network", "network")):
+        if values := entry.get(key):
+            yield f"  {word:<8} {clean(', '.join(map(str, values)))}", ""
+
+
+def _sandbox(entry: JsonObject) -> str:
+    """What the sandbox leaves a command, in words."""
+    if entry.get("sandbox", True) is False:
+        return "none: it can do whatever you can do"
+    files = bool(entry.get("grants") or entry.get("writable"))
+    return {
+        (True, True): "the files and hosts below, and nothing else",
+        (True, False): "no network, and of your files those below",
+        (False, True): "no files, and of the network the hosts below",
+        (False, False): "no files and no network",
+    }[files, bool(entry.get("network"))]
