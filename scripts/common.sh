@@ -58,6 +58,22 @@ find_uv() { # python; prints the path of uv
     install_uv "$1" && printf '%s\n' .uv/uv/bin/uv
 }
 
+start_heartbeat() { # python; a line every half minute where uv cannot draw its progress
+    if [ -t 2 ]; then return; fi
+    "$1" -I -c '
+import os, sys, time
+parent, start = os.getppid(), time.monotonic()
+while True:
+    for _ in range(60):
+        time.sleep(0.5)
+        if os.getppid() != parent:
+            sys.exit()
+    print(f"setup: still working ({(time.monotonic() - start) / 60:.1f} minutes)", file=sys.stderr)
+' 9>&- &
+    heartbeat=$!
+    trap 'kill "$heartbeat" 2>/dev/null || true' EXIT
+}
+
 use_writable_cache() { # uv's own default, unless the home folder cannot be written
     local default=${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}/uv
     [ -n "${UV_CACHE_DIR:-}" ] && return

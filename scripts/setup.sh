@@ -38,22 +38,6 @@ need_bubblewrap() { # the lock brings one as well, so that no root is needed
     say "  Debian, Ubuntu: sudo apt-get install bubblewrap   Fedora: sudo dnf install bubblewrap"
 }
 
-start_heartbeat() { # python; a line every half minute where uv cannot draw its progress
-    if [ -t 2 ]; then return; fi
-    "$1" -I -c '
-import os, sys, time
-parent, start = os.getppid(), time.monotonic()
-while True:
-    for _ in range(60):
-        time.sleep(0.5)
-        if os.getppid() != parent:
-            sys.exit()
-    print(f"setup: still working ({(time.monotonic() - start) / 60:.1f} minutes)", file=sys.stderr)
-' 9>&- &
-    heartbeat=$!
-    trap 'kill "$heartbeat" 2>/dev/null || true' EXIT
-}
-
 make_venv() { # uv, python; a foreign environment is kept and brought into line, a half-made one is not
     if [ -e "$unfinished" ] || ! .venv/bin/python -I -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
         : >"$unfinished"
