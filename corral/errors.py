@@ -136,9 +136,17 @@ class BudgetReached(LimitReached):
 
 
 class CheckFailed(ControlFlow):
-    """A check refused the prompt or the model's answer, or could not be made."""
+    """A check refused the prompt or the model's answer, or could not be made.
+
+    ``ends_run``: the check is there to stop the run, at any depth. What any other refuses in a
+    sub-agent is a failure of that task alone.
+    """
 
     exit_code = 4
+
+    def __init__(self, message: str, *, hint: str = "", ends_run: bool = True) -> None:
+        super().__init__(message, hint=hint)
+        self.ends_run = ends_run
 
 
 class StoppedByUser(ControlFlow):

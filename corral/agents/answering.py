@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from corral.agents.options import RunOptions
@@ -16,6 +18,7 @@ from corral.runtime.approvals.answers import Signed, spend_on
 from corral.runtime.approvals.approvers import ModelApprover, Verdict
 from corral.runtime.approvals.replies import Stopped
 from corral.runtime.budgets.prices import billed
+from corral.runtime.events import ApprovalRequested, Events
 from corral.runtime.models.contract import ChatModel
 from corral.runtime.records import Records
 from corral.runtime.stations.beside import Beside
@@ -26,6 +29,12 @@ POLL_SECONDS = 0.5
 """How often a run that waits looks for answers from elsewhere."""
 
 _CALLBACK = Signed("callback")
+
+
+def _is_held(approval: Approval, options: RunOptions) -> bool:
+    """Whether a call waits for the answer now, and there is who could give it."""
+    held = approval.context.get("input", {}).get("held")
+    return bool(held) and options.approver is not None
 
 
 @dataclass(frozen=True)
@@ -46,6 +55,24 @@ class Answering:
         if not options.wait:
             return result
         return None if await self._from_elsewhere(result.run) else await self._as_it_is(result)
+
+    async def listening(self, events: Events, options: RunOptions) -> Events:
+        """The same events; what is asked while a call is held is put to the approver at once."""
+        asking: set[asyncio.Task[None]] = set()
+        try:
+            async with aclosing(events):
+                async for event in events:
+                    if isinstance(event, ApprovalRequested) and _is_held(event.approval, options):
+                        asking.add(asyncio.create_task(self._put_at_once(options, event.approval)))
+                    yield event
+        finally:
+            for task in asking:
+                task.cancel()
+            await asyncio.gather(*asking, return_exceptions=True)
+
+    async def _put_at_once(self, options: RunOptions, approval: Approval) -> None:
+        with contextlib.suppress(ConflictError):  # answered elsewhere, or too late
+            await self._put(options, approval)
 
     async def _ask(self, options: RunOptions, asked: tuple[Approval, ...]) -> bool:
         """Put the questions to the approver; whether any is answered now."""

@@ -15,13 +15,20 @@ from langchain_core.messages import BaseMessage
 from langgraph.errors import GraphBubbleUp
 
 from corral.agents.typed_answer import FAILED, TypedAnswer
-from corral.errors import ControlFlow, CorralError, DivergenceError, LimitReached, StorageError
+from corral.errors import (
+    CheckFailed,
+    ControlFlow,
+    CorralError,
+    DivergenceError,
+    LimitReached,
+    StorageError,
+)
 from corral.jsontypes import JsonObject
 from corral.runtime.context import placed
 from corral.runtime.effects import Attempt, Effect, Guard, Outcome
 from corral.runtime.nested import invoke
 from corral.runtime.program import Program, State, with_before
-from corral.tools.contract import CallOptions, ToolResult, ToolSpec, harmless_tool
+from corral.tools.contract import SEPARATOR, CallOptions, ToolResult, ToolSpec, harmless_tool
 
 log = structlog.get_logger()
 
@@ -54,6 +61,11 @@ class SubAgent(Protocol):
     def program(self) -> Program:
         """Its graph, made anew for every task."""
         ...
+
+
+def tool_name(agent: str) -> str:
+    """The name of the tool that a sub-agent is offered as."""
+    return f"{SERVER}{SEPARATOR}{agent}"
 
 
 def as_tool(name: str, description: str) -> ToolSpec:
@@ -99,7 +111,8 @@ def delegation(to: SubAgent, task: Task, call_id: str = "") -> Effect:
     """The effect of giving a sub-agent a task; ``call_id`` as in ``Guard``.
 
     Whatever goes wrong in there, and a limit of the agent's own, is an answer to whoever gave the
-    task. What ends the run goes through: its limits, a stop, a check, a question, its storage.
+    task. What ends the run goes through: its limits, a stop, a check that is there to stop it, a
+    question, its storage.
     """
     name, args = to.spec.tool, {"task": task.text}
 
@@ -114,6 +127,10 @@ def delegation(to: SubAgent, task: Task, call_id: str = "") -> Effect:
             if reached.scope != f"{attempt.path}/":
                 raise
             given = _settled(to, reached.answer)  # the limit is this agent's own
+        except CheckFailed as refused:
+            if refused.ends_run:
+                raise
+            given = _failed(to, refused)
         except _ENDS_RUN:
             raise
         except Exception as failed:  # noqa: BLE001  the border to a graph of the caller's own
@@ -141,10 +158,12 @@ def delegation(to: SubAgent, task: Task, call_id: str = "") -> Effect:
 
 
 def _ended(to: SubAgent, state: State, answer: str) -> JsonObject:
-    if to.typed is not None:  # of which nothing but the value gets out
-        return _settled(to, answer)
     more = {name: state[name] for name in _HANDED_ON if state.get(name) is not None}
-    return {**_answer(answer), **more}
+    if to.typed is None or "handoff" not in more:
+        return {**_settled(to, answer), **more}
+    if to.typed.is_closed:  # the name of another is all that can get out beside a value
+        more["handoff"] = {**more["handoff"], "message": ""}
+    return {**_answer(""), **more}
 
 
 def _settled(to: SubAgent, answer: str) -> JsonObject:

@@ -23,7 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from corral.agents.delegation import SERVER as TEAM
 from corral.agents.delegation import Task, delegate
-from corral.agents.handoff import Handoff, handed_over
+from corral.agents.handoff import Handoff, as_tool, handed_over, handing_over
 from corral.agents.history import History, shown
 from corral.agents.react import ReactProgram
 from corral.agents.services import AgentServices
@@ -77,6 +77,7 @@ class Kit:
         """Ask the agent's model, after its instructions. Raises ``ModelError``.
 
         What is not ``aloud`` is for the graph, and not shown as the answer while it is made.
+        An agent whose answers have a type is asked again for one that does not fit.
         With ``returns``, a pydantic model or another type that pydantic validates, the answer is a
         value of it, and no tools are offered. A model that can be held to the type is. An answer
         that does not fit is asked for again with the error, ``retries`` times at most; every try is
@@ -91,14 +92,18 @@ class Kit:
             setting = await offered_for(request, messages, setting, self.services)
             setting = with_found(setting, messages)
         typed = self.agent.typed
-        ask = replace(
-            self._ask(messages, setting, typed.instructions if typed else None),
-            aloud=aloud,
-            tools=(*setting.offered, *readers(messages)) if tools else (),
-            tools_digest=setting.tools_digest if tools else "",
-            shape=typed.output if typed else None,
-        )
-        return await ask_model(ask, self.services)
+        asked: Sequence[BaseMessage] | None = messages
+        while asked is not None:
+            ask = replace(
+                self._ask(asked, setting, typed.instructions if typed else None),
+                aloud=aloud,
+                tools=(*setting.offered, *readers(messages)) if tools else (),
+                tools_digest=setting.tools_digest if tools else "",
+                shape=typed.output if typed else None,
+            )
+            answer = await ask_model(ask, self.services)
+            asked = typed.asked_again(asked, answer) if typed else None
+        return answer
 
     async def extract(
         self,
@@ -188,19 +193,27 @@ class Kit:
         task: str,
         *,
         history: Sequence[BaseMessage] = (),
-        returns: type[Any] | None = None,
+        returns: type[Any] | JsonObject | None = None,
         handoffs: Mapping[str, str] | None = None,
     ) -> Report:
         """Let a sub-agent do a task, after the messages of ``history``.
 
-        ``returns`` is the type of its answer. ``handoffs`` are the agents that it may let take
-        over, and when. Raises ``NotFoundError`` for one that is not in the team.
+        ``returns`` is the type of its answer, or that type's JSON Schema. ``handoffs`` are the
+        agents that it may let take over, and when. Raises ``NotFoundError`` for one that is not in
+        the team.
         """
         given = {"returns": None if returns is None else answer_schema(returns)}
         changed = {**(given if returns else {}), **({"handoffs": handoffs} if handoffs else {})}
         to = self.services.sub_agent(name, **changed)
         path, done = await delegate(to, Task(task, tuple(history)))
         return _report(name, path, done)
+
+    async def hand_over(self, to: str, message: str) -> Handoff | None:
+        """Let another take over, as a call of ``handoff__NAME`` does; ``None``: it was refused."""
+        spec = as_tool(to, "")
+        effect = handing_over(spec, {"message": message}, call_id="")
+        done = await perform(replace(effect, checks=self.services.checks))
+        return handed_over(spec, done.value)
 
     async def shown(
         self, history: History, messages: Sequence[BaseMessage]
@@ -209,9 +222,14 @@ class Kit:
         return await shown(history, messages, self.services.model_ref, self.services)
 
     @property
+    def untyped(self) -> Kit:
+        """The kit for what is not the agent's answer yet, and need not be of its type."""
+        return replace(self, agent=self.agent.model_copy(update={"returns": None}))
+
+    @property
     def team(self) -> tuple[Agent, ...]:
         """The agent's sub-agents."""
-        return tuple(one for one in self.agent.agents if isinstance(one, Agent))
+        return self.agent.members
 
     async def step(self, name: str, function: Callable[[], Json | Awaitable[Json]]) -> Json:
         """See ``step``."""

@@ -26,11 +26,7 @@ def agent_terms(agent: Agent, settings: Settings, limits: RunLimits | None) -> A
         name=agent.name,
         limits=replaced_limits(limits_of(agent, settings), limits),
         loops=agent.loops or settings.loops,
-        team=tuple(
-            agent_terms(member, settings, limits)
-            for member in agent.agents
-            if isinstance(member, Agent)
-        ),
+        team=tuple(agent_terms(member, settings, limits) for member in agent.members),
         own=frozenset(own),
     )
 

@@ -8,7 +8,7 @@ a summary, which leaves half of the room free, makes a new beginning.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Annotated, TypedDict
 
@@ -36,7 +36,7 @@ from corral.memory.compaction import (
     summary_request,
 )
 from corral.memory.labelled import labelled
-from corral.memory.notes import append, forgetting, is_noted, known, note, with_notes
+from corral.memory.notes import Notes, append, forgetting, is_noted, known, note
 from corral.memory.store import facts_message
 from corral.memory.view import ThreadView
 from corral.policies.provenance.labels import PUBLIC, Label
@@ -81,6 +81,14 @@ def _newest_prompt(messages: Sequence[BaseMessage]) -> BaseMessage:
 
 
 @dataclass(frozen=True)
+class Prompt:
+    """What a model is sent, and its estimated tokens without the definitions of tools."""
+
+    messages: list[BaseMessage]
+    tokens: int
+
+
+@dataclass(frozen=True)
 class Prompting:
     """The prompts of one agent in one thread; ``view`` is what its model sees of that."""
 
@@ -88,10 +96,9 @@ class Prompting:
     model: str
     services: Services
     view: ThreadView
+    notes: Notes = field(default_factory=Notes, compare=False)
 
-    async def request(
-        self, state: ReactState, setting: Setting
-    ) -> tuple[list[BaseMessage], ReactState]:
+    async def request(self, state: ReactState, setting: Setting) -> tuple[Prompt, ReactState]:
         """What the model is sent, and the state update of a compaction that it needed."""
         messages: list[BaseMessage] = list(state["messages"])
         noted = await self._noted(state.get("facts", []), messages, setting)
@@ -104,10 +111,10 @@ class Prompting:
         before = state.get("summarised_by", "")
         # A fact that was forgotten since is in no message any more, and yet in the summary.
         label = Label.from_json(state["summary_label"]) if "summary_label" in state else PUBLIC
-        thread = with_notes(messages, log, covered)
+        thread = self.notes.among(messages, log, covered)
         seen = self.view.grown(thread.messages, thread.place(covered), budget)
         if seen is not None:
-            return [system, *seen], update
+            return Prompt([system, *seen], tokens + self.view.tokens), update
         while compaction := plan(thread.messages, summary, budget, covered=thread.place(covered)):
             covered = thread.covered(compaction.covered)
             label = label.join(compaction.label)
@@ -115,9 +122,9 @@ class Prompting:
             summary, before = accept_summary(compaction, str(answer.text)), str(answer.id)
             update |= {"summary": summary, "covered": covered, "summarised_by": before}
             update["summary_label"] = label.to_json()
-            thread = with_notes(messages, log, covered)
+            thread = self.notes.among(messages, log, covered)
         seen = self.view.whole(thread.messages, summary, thread.place(covered), budget, label)
-        return [system, *seen], update
+        return Prompt([system, *seen], tokens + self.view.tokens), update
 
     async def _summarised(self, compaction: Compaction, covered: int, before: str) -> AIMessage:
         """The model's summary of the first ``covered`` messages; ``before`` names the last one."""

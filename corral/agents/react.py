@@ -35,6 +35,7 @@ from corral.runtime.asking import Ask, answered
 from corral.runtime.calls import Services, ToolUse, prepare, use_tool
 from corral.runtime.checking import admitted
 from corral.runtime.models.contract import Sampling, ToolChoice
+from corral.runtime.nested import empty_graph
 from corral.runtime.previews import Reading
 from corral.runtime.program import State, asked, last_answer
 from corral.tools.contract import SEPARATOR
@@ -55,7 +56,7 @@ class ReactOptions(Options):
         default="", description="The sub-agent that checks; the agent itself when left out."
     )
 
-    def members(self) -> Iterator[str]:
+    def roles(self) -> Iterator[str]:
         """The verifier."""
         yield from filter(None, (self.verifier,))
 
@@ -154,7 +155,7 @@ class ReactProgram:
 
     def graph(self) -> StateGraph[Any, Any, Any, Any]:
         """The run loop."""
-        graph = StateGraph(ReactState)
+        graph = empty_graph(ReactState, ToolTask)
         # LangGraph searches the code of plain functions for graphs in it, which takes milliseconds.
         last = "verify" if self.verify else END
         graph.add_node("model", partial(self._call_model), destinations=("model", "tools", last))
@@ -177,7 +178,8 @@ class ReactProgram:
         )
         ask = Ask(
             model=self.model,
-            messages=prompt,
+            messages=prompt.messages,
+            tokens=prompt.tokens,
             tools=tools,
             tools_digest=setting.tools_digest if tools else "",
             tool_choice=choice,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -36,12 +36,16 @@ from corral.runtime.models.registry import ModelOptions, open_model
 from corral.runtime.models.withholding import Withholding
 from corral.runtime.previews import preview_limit
 from corral.runtime.program import Program
+from corral.runtime.sampling import sampling_effect
 from corral.sandbox.contract import LocalBackend
 from corral.sandbox.registry import select_backend
-from corral.tools.builder import build_provider, builtin_provider
+from corral.tools.builder import Kept, build_provider, builtin_provider
 from corral.tools.code_provider import code_provider
 from corral.tools.contract import CallOptions, ToolProvider, ToolResult, ToolSpec
 from corral.tools.functions import FunctionTools
+from corral.tools.inquiry import Sample
+from corral.tools.oauth.logins import logins_folder
+from corral.tools.pin_store import DatabaseEras, DatabasePins
 from corral.tools.pool import Catalog, ToolPool
 from corral.tools.router.choice import Router, Wanted
 from corral.tools.router.finding import FIND, ToolFinder
@@ -119,11 +123,19 @@ class Shared:
             return builtin_provider(name, self.backend, settings.workspace, settings.builtin)
         if name in settings.mcp:
             config = settings.mcp[name].expanded(os.environ)
-            return build_provider(name, config, self.backend, settings.workspace)
+            return build_provider(
+                name, config, self.backend, settings.workspace, kept=self.kept_of_servers
+            )
         raise NotFoundError(
             f"There is no tool server {name!r}.",
             hint=f"The servers are: {', '.join(self.server_names)}. Add [mcp.{name}] to use it.",
         )
+
+    @cached_property
+    def kept_of_servers(self) -> Kept:
+        """What is kept of external servers between processes."""
+        pins, eras = DatabasePins(self.database), DatabaseEras(self.database)
+        return Kept(pins, eras, logins_folder(self.settings.home))
 
     @cached_property
     def backend(self) -> LocalBackend:
@@ -155,17 +167,22 @@ class Shared:
 
 
 class AgentTools:
-    """The tools that one agent may use, over the shared servers."""
+    """The tools that one agent may use, over the shared servers.
 
-    def __init__(self, shared: Shared, agent: Agent, page: Callable[[], int]) -> None:
+    It may give tasks to its ``workers``.
+    """
+
+    def __init__(
+        self, shared: Shared, agent: Agent, workers: Sequence[Agent], page: Callable[[], int]
+    ) -> None:
         self._agent = agent
         names = agent.servers if agent.servers is not None else shared.server_names
         if agent.tool_choice == "none":
             names = ()
         self.server_names = names
         providers = [self._provider(shared, name) for name in names]
-        if team := _direct(agent):
-            specs = tuple(delegating.as_tool(one.name, one.description) for one in team)
+        if workers:
+            specs = tuple(delegating.as_tool(one.name, one.description) for one in workers)
             providers.append(Delegates(specs))
         if agent.handoffs:
             providers.append(handoff.Handoffs(agent.handoffs))
@@ -225,12 +242,17 @@ class AgentTools:
 
 @dataclass(frozen=True)
 class AgentServices:
-    """``Services`` of one agent."""
+    """``Services`` of one agent.
+
+    ``roles`` are those of its sub-agents that have a part in its pattern's work. They are no tools
+    of its own, unless its ``tools`` name them.
+    """
 
     shared: Shared
     agent: Agent
     model_ref: str
     build: Callable[[AgentServices], Program]
+    roles: frozenset[str] = frozenset()
 
     @property
     def agent_name(self) -> str:
@@ -254,7 +276,13 @@ class AgentServices:
 
     @cached_property
     def _tools(self) -> AgentTools:
-        return AgentTools(self.shared, self.agent, lambda: self.preview)
+        named = self.agent.tools or ()
+        workers = [
+            one
+            for one in self.agent.members
+            if one.name not in self.roles or delegating.tool_name(one.name) in named
+        ]
+        return AgentTools(self.shared, self.agent, workers, lambda: self.preview)
 
     @property
     def memory(self) -> MemoryStore:
@@ -271,10 +299,10 @@ class AgentServices:
 
         Raises ``NotFoundError``.
         """
-        for agent in _direct(self.agent):
+        for agent in self.agent.members:
             if agent.name == name:
                 return _SubAgent(self, agent.model_copy(update=changed) if changed else agent)
-        known = ", ".join(agent.name for agent in _direct(self.agent)) or "none"
+        known = ", ".join(agent.name for agent in self.agent.members) or "none"
         raise NotFoundError(
             f"The agent {self.agent.name!r} has no sub-agent {name!r}.",
             hint=f"Its sub-agents are: {known}. Add it to Agent(agents=(…)).",
@@ -300,6 +328,10 @@ class AgentServices:
             return self
         agent = self.agent.model_copy(update={"chat_model": None})
         return replace(self, agent=agent, model_ref=model)
+
+    def sampling(self, wanted: Sample) -> Effect:
+        """See ``Services.sampling``."""
+        return sampling_effect(wanted, self)
 
     def delegation(self, spec: ToolSpec, use: ToolUse) -> Effect | None:
         """See ``Services.delegation``."""
@@ -344,8 +376,3 @@ def _offering(settings: ToolsSettings, agent: Agent) -> ToolsSettings:
     """How tools are offered to an agent, which may have its own number."""
     own = agent.offered
     return settings if own is None else settings.model_copy(update={"offered": own})
-
-
-def _direct(agent: Agent) -> list[Agent]:
-    """The agent's own sub-agents; names have been resolved by then."""
-    return [found for found in agent.agents if isinstance(found, Agent)]

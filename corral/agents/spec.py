@@ -85,12 +85,16 @@ class Agent(AgentConfig):
         """The type of its answers; ``None`` for free text."""
         return None if self.returns is None else TypedAnswer(self.returns)
 
+    @property
+    def members(self) -> tuple[Agent, ...]:
+        """Those that it may give tasks to; their names have been resolved by then."""
+        return tuple(one for one in self.agents if isinstance(one, Agent))
+
     def team(self) -> Iterator[Agent]:
         """This agent, and all that it may give tasks to, directly or not."""
         yield self
-        for agent in self.agents:
-            if isinstance(agent, Agent):
-                yield from agent.team()
+        for agent in self.members:
+            yield from agent.team()
 
     def to_spec(self) -> JsonObject:
         """Everything but the code, as JSON; ``from_spec`` reads it back."""

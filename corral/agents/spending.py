@@ -102,7 +102,7 @@ def noted(new: NewRun, options: RunOptions) -> NewRun:
 
 
 def _tree(agent: Agent) -> AgentBudget:
-    team = tuple(_tree(one) for one in agent.agents if isinstance(one, Agent))
+    team = tuple(map(_tree, agent.members))
     return AgentBudget(agent.name, agent.budget or Budget(), team)
 
 
@@ -115,6 +115,7 @@ class _Prices:
             one.model: one.chat_model for one in agent.team() if one.chat_model is not None
         }
         self._found: dict[str, Price | None] = {}
+        self._answers: dict[str, int] = {}
 
     def find(self, ref: str) -> Price | None:
         if ref not in self._found:
@@ -122,8 +123,12 @@ class _Prices:
         return self._found[ref]
 
     def answers(self, ref: str) -> int:
-        model = self._model(ref)
-        return 1 if model is None else answers_of(model)
+        if ref not in self._answers:
+            model = self._model(ref)
+            if model is None:
+                return 1
+            self._answers[ref] = answers_of(model)
+        return self._answers[ref]
 
     def _look_up(self, ref: str) -> Price | None:
         model = self._model(ref)

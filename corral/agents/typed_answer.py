@@ -91,6 +91,13 @@ class TypedAnswer:
         except NotOfType:
             return FAILED, True
 
+    def asked_again(
+        self, messages: Sequence[BaseMessage], answer: AIMessage
+    ) -> list[BaseMessage] | None:
+        """What is asked after an answer that does not fit; ``None``: it is the last, or calls."""
+        again = None if answer.tool_calls else self.again(messages, answer)
+        return None if again is None else [*messages, answer, again]
+
     def again(self, messages: Sequence[BaseMessage], answer: AIMessage) -> HumanMessage | None:
         """The message that asks for another answer; ``None``: it fits, or that was the last try."""
         if _tries(messages) >= RETRIES:

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from corral.cli.agents.completion import agent_names
 from corral.cli.budget import BudgetOption, TagOption, parse_budget
 from corral.cli.options import taking
 from corral.cli.session_rules import RulesOption, session_rules
@@ -23,7 +24,10 @@ ModelOption = Annotated[
     ),
 ]
 AgentOption = Annotated[
-    str | None, typer.Option(metavar="A", help="An agent's name, or its Markdown file.")
+    str | None,
+    typer.Option(
+        metavar="A", help="An agent's name, or its Markdown file.", autocompletion=agent_names
+    ),
 ]
 ThreadOption = Annotated[str | None, typer.Option(metavar="T", help="Go on in this conversation.")]
 PolicyOption = Annotated[

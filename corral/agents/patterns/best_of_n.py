@@ -21,12 +21,12 @@ from typing import Annotated, Any, Literal, TypedDict
 
 from langchain_core.messages import AIMessage, AnyMessage
 from langgraph.graph import END, START, StateGraph
-from langgraph.types import Command, Overwrite, Send
+from langgraph.types import Command, Send
 from pydantic import Field, model_validator
 
 from corral.agents.kit import Kit
 from corral.agents.patterns.contract import Graph, Pattern
-from corral.agents.patterns.prompts import framed, prompt
+from corral.agents.patterns.prompts import framed, prompt, task_of
 from corral.agents.patterns.roles import Role
 from corral.agents.patterns.sampling import (
     Sample,
@@ -37,8 +37,8 @@ from corral.agents.patterns.sampling import (
     sampled,
     varied,
 )
-from corral.agents.patterns.state import PatternState, gathered
-from corral.agents.patterns.verifying import Score, Verifier, VerifierOptions, shares, task_of
+from corral.agents.patterns.state import EMPTY, PatternState, gathered
+from corral.agents.patterns.verifying import Score, Verifier, VerifierOptions, shares
 
 _JUDGE = "How likely is it that this answer to the request is right? Do not answer the request."
 _JUDGE_STEPS = (
@@ -214,5 +214,5 @@ PATTERN = Pattern(
     "Verify Step by Step, arXiv:2305.20050",
     options=BestOfNOptions,
     build=build,
-    fresh={"samples": Overwrite([]), "scores": Overwrite([])},
+    fresh={"samples": EMPTY, "scores": EMPTY},
 )

@@ -70,7 +70,9 @@ class _Forcing:
         """Think, or think on."""
         options, before = self._options, state.get("thinking", [])
         left = options.most - sum(self._length(str(one.text)) for one in before)
-        kit = _limited(self._kit, left * (_TOKENS_OF_WORD if options.unit == "words" else 1))
+        kit = _limited(
+            self._kit.untyped, left * (_TOKENS_OF_WORD if options.unit == "words" else 1)
+        )
         asked = [*_thought(state), *([prompt(_WAIT)] if before else [])]
         new = await kit.ask(asked, tools=False, aloud=False)
         text = self._cut(str(new.text), left)

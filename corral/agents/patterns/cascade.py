@@ -16,25 +16,24 @@ there is none, why it failed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal, TypedDict
 
 from langchain_core.messages import AIMessage, BaseMessage
 from langgraph.graph import END, START, StateGraph
-from langgraph.types import Command, Overwrite, Send
+from langgraph.types import Command, Send
 from pydantic import BaseModel, Field, model_validator
 
 from corral.agents.history import History
-from corral.agents.kit import Kit
+from corral.agents.kit import Kit, Report
 from corral.agents.patterns.answers import AnswerOptions, Extractor, answer_in
 from corral.agents.patterns.contract import Graph, Pattern
-from corral.agents.patterns.prompts import framed, prompt
+from corral.agents.patterns.prompts import framed, prompt, task_of
 from corral.agents.patterns.roles import Role
 from corral.agents.patterns.sampling import SamplingOptions, apart
-from corral.agents.patterns.state import PatternState, gathered
+from corral.agents.patterns.state import EMPTY, PatternState, gathered
 from corral.agents.patterns.team import require_team
-from corral.agents.patterns.verifying import task_of
 from corral.agents.spec import Agent
 from corral.runtime.models.combined.confidence import JUDGE, POINTS
 
@@ -77,9 +76,13 @@ class CascadeOptions(AnswerOptions, SamplingOptions):
             raise ValueError("the judge is none of the levels")
         return self
 
+    def roles(self) -> Iterator[str]:
+        """The judge."""
+        yield from filter(None, (self.judge,))
+
     def members(self) -> Iterator[str]:
         """The levels and the judge."""
-        yield from filter(None, (*self.levels, self.judge))
+        yield from (*self.levels, *self.roles())
 
 
 class Again(TypedDict):
@@ -108,14 +111,12 @@ class CascadeState(PatternState, total=False):
     best_score: float
 
 
-_EMPTY: Any = Overwrite([])
-
 FRESH: dict[str, Any] = {
     "shown": [],
     "level": 0,
     "answer": None,
     "probability": None,
-    "samples": _EMPTY,
+    "samples": EMPTY,
     "best": None,
     "best_score": -1.0,
 }
@@ -139,14 +140,14 @@ class _Cascade:
         """Let the level answer, and have others of its answers made where they are compared."""
         level, task = state["level"], task_of(state["messages"])
         is_last = level + 1 == len(self._levels)
-        report = await self._kit.work(self._levels[level], task, history=state["shown"])
+        report = await _answer(self._kit, self._levels[level], task, state["shown"])
         if is_last or report.is_error:
             best = state["best"] if report.is_error else None
             return self._ended(best or report.message) if is_last else _escalated(state)
         update: CascadeState = {
             "answer": report.message,
             "probability": report.confidence,
-            "samples": _EMPTY,
+            "samples": EMPTY,
         }
         if self._options.confidence != "agreement":
             return Command(update=update, goto="doubt")
@@ -161,7 +162,7 @@ class _Cascade:
         name = self._levels[state["level"]]
         kit = _varied(self._kit, name, state["number"], self._options.temperature)
         async with self._limit:
-            report = await apart(lambda: kit.work(name, state["task"], history=state["history"]))
+            report = await apart(lambda: _answer(kit, name, state["task"], state["history"]))
             is_lost = report.is_error
             said = None if is_lost else await answer_in(kit, self._options, report.message)
         return {"samples": [said]}
@@ -203,6 +204,11 @@ class Verdict(BaseModel):
     """What a judge gives for an answer."""
 
     score: int = Field(ge=0, le=POINTS, description="Points.")
+
+
+async def _answer(kit: Kit, name: str, task: str, shown: Sequence[BaseMessage]) -> Report:
+    """The answer of a level, which has the type of the agent's."""
+    return await kit.work(name, task, history=shown, returns=kit.agent.returns)
 
 
 def _escalated(state: CascadeState, **more: Any) -> Command[Any]:

@@ -19,7 +19,7 @@ from typing import Annotated, Any, TypedDict, cast
 
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 from langgraph.graph import END, START, StateGraph
-from langgraph.types import Command, Overwrite, Send
+from langgraph.types import Command, Send
 from pydantic import BaseModel, Field, create_model, model_validator
 
 from corral.agents.kit import Kit
@@ -35,7 +35,7 @@ from corral.agents.patterns.sampling import (
     sampled,
     varied,
 )
-from corral.agents.patterns.state import PatternState, gathered
+from corral.agents.patterns.state import EMPTY, PatternState, gathered
 
 _OPEN = "Answer the request."
 _REPLY = (
@@ -72,7 +72,7 @@ class DebateOptions(AnswerOptions, SamplingOptions):
             raise ValueError("a debate is among two or more different debaters")
         return self
 
-    def members(self) -> Iterator[str]:
+    def roles(self) -> Iterator[str]:
         """The debaters and the judge."""
         yield from filter(None, (*self.debaters, self.judge))
 
@@ -146,7 +146,8 @@ class _Debate:
         name = self._options.debaters[turn["debater"]]
         data = [framed("you", str(own.text), tokens=LONGEST)] if own else []
         task = f"{request(messages)}\n\n{_reply(turn, *data).text}"
-        report = await apart(lambda: self._kit.work(name, task))
+        returns = self._kit.agent.returns
+        report = await apart(lambda: self._kit.work(name, task, returns=returns))
         return Sample(message=None if report.is_error else report.message)
 
     async def judge(self, state: State) -> State:
@@ -226,5 +227,5 @@ PATTERN = Pattern(
     "arXiv:1805.00899",
     options=DebateOptions,
     build=build,
-    fresh={"speeches": Overwrite([])},
+    fresh={"speeches": EMPTY},
 )

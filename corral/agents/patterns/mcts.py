@@ -22,12 +22,13 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from langgraph.graph import END, START, StateGraph
-from langgraph.types import Command, Overwrite
+from langgraph.types import Command
 from pydantic import Field
 
 from corral.agents.kit import Kit
 from corral.agents.patterns.contract import Graph, Pattern
 from corral.agents.patterns.searching import FRESH, Searching, SearchState
+from corral.agents.patterns.state import EMPTY
 from corral.agents.patterns.thoughts import (
     SearchOptions,
     Task,
@@ -97,7 +98,7 @@ class _Search(Searching[MctsOptions]):
     async def backup(self, state: State) -> dict[str, Any]:
         """Let all thoughts above know what was found."""
         tree = backed_up(_tree(state), state["leaf"], [one["thought"] for one in state["valued"]])
-        return {"tree": tree, "proposed": Overwrite([]), "valued": Overwrite([])}
+        return {"tree": tree, "proposed": EMPTY, "valued": EMPTY}
 
     async def answer(self, state: State) -> State:
         """The answer along the path that stands out."""

@@ -8,8 +8,8 @@ stays active; AutoGen (Wu et al. 2023, arXiv:2308.08155) for conversations among
 A handoff is LangGraph's ``Command``: who is to go on, and what they are told. ``routes`` says who
 may hand over to whom. It ends when somebody answers. After ``handoffs`` of them in one run the
 active one has nobody to hand over to, and must answer. Who fails gives back to the one it came
-from; where there is none, why it failed is the answer. A member of another pattern than ``react``,
-``supervisor`` or ``hierarchical`` takes over and answers, and hands over to nobody.
+from; where there is none, why it failed is the answer. A member whose pattern has no place for a
+handoff decides before it begins (``corral.agents.patterns.takeover``).
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Protocol, cast
 
-from langchain_core.messages import AnyMessage, BaseMessage, HumanMessage
+from langchain_core.messages import AnyMessage, BaseMessage
 from langgraph.graph import END, START, StateGraph
-from langgraph.types import Command, Overwrite
+from langgraph.types import Command
 from pydantic import Field
 
 from corral.agents.history import History
 from corral.agents.kit import Kit, Report
 from corral.agents.patterns.contract import Graph, Pattern
 from corral.agents.patterns.options import Options
-from corral.agents.patterns.state import PatternState, gathered
+from corral.agents.patterns.prompts import task_of
+from corral.agents.patterns.state import EMPTY, PatternState, gathered
 from corral.agents.patterns.team import require_team, without_tools
 from corral.agents.spec import Agent
 from corral.errors import ConfigError
@@ -109,9 +110,11 @@ class _Network:
         async def act(state: NetworkState) -> Command[Any]:
             left = state["handoffs"] < self._options.handoffs
             may = self.may_follow(name) if left else {}
-            task = state["task"] or _request(state["messages"])
+            task = state["task"] or task_of(state["messages"])
             history = await self._history(state)
-            report = await self._kit.work(name, task, history=history, handoffs=may)
+            report = await self._kit.work(
+                name, task, history=history, returns=self._kit.agent.returns, handoffs=may
+            )
             handoff = report.handoff
             if handoff is not None and handoff.to in may:
                 return self._over(state, report, handoff.to, handoff.message)
@@ -129,7 +132,7 @@ class _Network:
         said = [report.message] if report.text and not report.is_error else []
         update: NetworkState = {
             "talk": cast("list[AnyMessage]", said),
-            "task": told if told.strip() else _request(state["messages"]),
+            "task": told if told.strip() else task_of(state["messages"]),
             "came_from": report.agent if not report.is_error else "",
             "handoffs": state["handoffs"] + 1,
         }
@@ -142,11 +145,6 @@ class _Network:
             return await self._kit.shown(history, [*messages, *state["talk"]])
         before = messages[:-1]
         return await self._kit.shown(history, before) if before and history != "task" else ()
-
-
-def _request(messages: Sequence[BaseMessage]) -> str:
-    newest = next(m for m in reversed(messages) if isinstance(m, HumanMessage))
-    return str(newest.text)
 
 
 def build(kit: Kit, options: NetworkOptions) -> Graph:
@@ -183,6 +181,6 @@ PATTERN = Pattern(
     source="OpenAI 2024, Swarm; LangGraph's swarm; Wu et al. 2023, AutoGen, arXiv:2308.08155",
     options=NetworkOptions,
     build=build,
-    fresh={"talk": Overwrite([]), "task": "", "came_from": "", "handoffs": 0},
+    fresh={"talk": EMPTY, "task": "", "came_from": "", "handoffs": 0},
     equip=equip,
 )

@@ -12,6 +12,13 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    def members(self) -> Iterator[str]:
-        """The sub-agents that the options name."""
+    def roles(self) -> Iterator[str]:
+        """The sub-agents that have a part in the pattern's work: a critic, a judge, a planner.
+
+        The agent gives them no tasks of its own.
+        """
         return iter(())
+
+    def members(self) -> Iterator[str]:
+        """All sub-agents that the options name."""
+        return self.roles()

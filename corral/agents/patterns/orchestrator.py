@@ -12,55 +12,37 @@ be read the request itself is the one subtask.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 from langchain_core.messages import AIMessage
 from langgraph.graph import END, START, StateGraph
-from langgraph.types import Overwrite, Send
+from langgraph.types import Send
 from pydantic import BaseModel, Field
 
-from corral.agents.history import History
 from corral.agents.kit import Kit
 from corral.agents.patterns.contract import Graph, Pattern
-from corral.agents.patterns.options import Options
-from corral.agents.patterns.prompts import framed, prompt
-from corral.agents.patterns.roles import Role
-from corral.agents.patterns.state import PatternState, gathered
-from corral.agents.patterns.tasks import (
-    Assigned,
-    Done,
-    Task,
-    bounded,
-    done,
-    reported,
-    sources,
-    who_can,
-)
+from corral.agents.patterns.prompts import framed, prompt, task_of
+from corral.agents.patterns.state import EMPTY, PatternState, gathered
+from corral.agents.patterns.tasks import Assigned, Crew, Done, Task, TaskOptions
 
 _TAKE_APART = (
     "Take the request apart into at most {most} subtasks that can be done at the same time, "
     "without one another. Do not answer it. Each makes sense by itself."
 )
 _WORK = "Do this one part of the request, and report what came of it."
-_ANSWER = "Answer the request from these results. Say so where something failed or is missing."
 
 
-class OrchestratorOptions(Options):
+class OrchestratorOptions(TaskOptions):
     """The options of an orchestrator."""
 
     subtasks: int = Field(default=6, ge=1, le=100, description="Subtasks at most.")
-    parallel: int = Field(default=4, ge=1, le=64, description="Subtasks at the same time at most.")
     orchestrator: str = Field(
         default="",
         description="The sub-agent that makes the list; the agent itself when left out.",
     )
-    history: History = Field(
-        default="nothing", description="What sub-agents see of the conversation."
-    )
 
-    def members(self) -> Iterator[str]:
+    def roles(self) -> Iterator[str]:
         """The orchestrator."""
         yield from filter(None, (self.orchestrator,))
 
@@ -105,24 +87,19 @@ class _Orchestrator:
     """The nodes of the graph."""
 
     def __init__(self, kit: Kit, options: OrchestratorOptions) -> None:
-        self._kit = kit
-        self._options = options
-        self._workers = [one.name for one in kit.team if one.name != options.orchestrator]
-        self._who = who_can(kit, self._workers)
-        named = [*self._workers, kit.agent.name] if self._workers else []
-        self._subtasks = bounded(Subtasks, Task, options.subtasks, named)
-        self._limit = asyncio.Semaphore(options.parallel)
+        self._crew = Crew(kit, options.orchestrator, options)
+        self._most = options.subtasks
+        self._subtasks = self._crew.bounded(Subtasks, Task, options.subtasks)
 
     async def orchestrate(self, state: OrchestratorState) -> OrchestratorState:
         """Make the list."""
-        most, messages = self._options.subtasks, state["messages"]
-        asked = prompt(_TAKE_APART.format(most=most), self._who)
-        role = Role(self._kit, self._options.orchestrator, self._options.history)
-        given = await role.extract(messages, asked, self._subtasks)
-        whole = Assigned(number=1, task=str(messages[-1].text), worker="")
+        messages = state["messages"]
+        asked = prompt(_TAKE_APART.format(most=self._most), self._crew.who_can())
+        given = await self._crew.head.extract(messages, asked, self._subtasks)
+        whole = Assigned(number=1, task=task_of(messages), worker="")
         if given is None:
             return {"subtasks": [whole]}
-        subtasks = assigned(given.value.tasks, self._workers, most)
+        subtasks = assigned(given.value.tasks, self._crew.workers, self._most)
         return {"subtasks": subtasks or [whole], "listed": given.message}
 
     def fan_out(self, state: OrchestratorState) -> list[Send]:
@@ -134,20 +111,13 @@ class _Orchestrator:
 
     async def work(self, state: WorkTask) -> OrchestratorState:
         """Do one subtask."""
-        subtask = state["subtask"]
-        async with self._limit:
-            worker = Role(self._kit, subtask["worker"], self._options.history)
-            asked = prompt(
-                _WORK, framed("part", subtask["task"]), of=filter(None, (state["listed"],))
-            )
-            report = await worker.write(state["messages"], asked)
-        return {"results": [done(subtask, report)]}
+        subtask, listed = state["subtask"], state["listed"]
+        asked = prompt(_WORK, framed("part", subtask["task"]), of=filter(None, (listed,)))
+        return {"results": [await self._crew.do(subtask, state["messages"], asked)]}
 
     async def synthesise(self, state: OrchestratorState) -> OrchestratorState:
         """Make the answer of the results."""
-        messages, results = state["messages"], state["results"]
-        asked = prompt(_ANSWER, reported(results), of=sources(results))
-        return {"messages": [await self._kit.ask([*messages, asked], tools=False)]}
+        return {"messages": [await self._crew.answer(state["messages"], state["results"])]}
 
 
 def build(kit: Kit, options: OrchestratorOptions) -> Graph:
@@ -170,5 +140,5 @@ PATTERN = Pattern(
     source='Anthropic 2024, "Building effective agents"',
     options=OrchestratorOptions,
     build=build,
-    fresh={"subtasks": [], "listed": None, "results": Overwrite([])},
+    fresh={"subtasks": [], "listed": None, "results": EMPTY},
 )

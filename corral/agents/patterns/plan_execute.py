@@ -15,31 +15,26 @@ be read the plan goes on.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Literal
 
 from langchain_core.messages import AIMessage
 from langgraph.graph import END, START, StateGraph
-from langgraph.types import Command, Overwrite, Send
+from langgraph.types import Command, Send
 from pydantic import BaseModel, Field
 
-from corral.agents.history import History
 from corral.agents.kit import Kit
 from corral.agents.patterns.contract import Graph, Pattern
-from corral.agents.patterns.options import Options
-from corral.agents.patterns.prompts import framed, prompt
-from corral.agents.patterns.roles import Role
-from corral.agents.patterns.state import PatternState, gathered
+from corral.agents.patterns.prompts import framed, prompt, task_of
+from corral.agents.patterns.state import EMPTY, PatternState, gathered
 from corral.agents.patterns.tasks import (
     Assigned,
+    Crew,
     Done,
     Task,
-    bounded,
-    done,
+    TaskOptions,
     reported,
     sources,
-    who_can,
 )
 from corral.runtime.models.structured import Extracted
 
@@ -54,24 +49,19 @@ _REVIEW = (
     "steps that are left; `replan`, and give at most {most} steps to do instead, numbered from 1; "
     "or `finish`, when the results are enough to answer the request."
 )
-_ANSWER = "Answer the request from these results. Say so where something failed or is missing."
 
 
-class PlanExecuteOptions(Options):
+class PlanExecuteOptions(TaskOptions):
     """The options of plan and execute."""
 
     plan_length: int = Field(default=8, ge=1, le=50, description="Steps of one plan at most.")
     steps: int = Field(default=16, ge=1, le=200, description="Steps in all at most.")
     replans: int = Field(default=2, ge=0, le=20, description="New plans at most.")
-    parallel: int = Field(default=4, ge=1, le=64, description="Steps at the same time at most.")
     planner: str = Field(
         default="", description="The sub-agent that plans; the agent itself when left out."
     )
-    history: History = Field(
-        default="nothing", description="What sub-agents see of the conversation."
-    )
 
-    def members(self) -> Iterator[str]:
+    def roles(self) -> Iterator[str]:
         """The planner."""
         yield from filter(None, (self.planner,))
 
@@ -159,22 +149,17 @@ class _PlanExecute:
     """The nodes of the graph."""
 
     def __init__(self, kit: Kit, options: PlanExecuteOptions) -> None:
-        self._kit = kit
         self._options = options
-        self._workers = [one.name for one in kit.team if one.name != options.planner]
-        self._planner = Role(kit, options.planner, options.history)
-        self._limit = asyncio.Semaphore(options.parallel)
-        self._who = who_can(kit, self._workers)
-        named = [*self._workers, kit.agent.name] if self._workers else []
-        self._plan = bounded(Plan, PlannedStep, options.plan_length, named)
-        self._review = bounded(Review, PlannedStep, options.plan_length, named)
+        self._crew = Crew(kit, options.planner, options)
+        self._plan = self._crew.bounded(Plan, PlannedStep, options.plan_length)
+        self._review = self._crew.bounded(Review, PlannedStep, options.plan_length)
 
     async def plan(self, state: PlanState) -> Command[str]:
         """Make the plan, and begin."""
         messages = state["messages"]
-        asked = prompt(_PLAN.format(most=self._options.plan_length), self._who)
-        plan = await self._planner.extract(messages, asked, self._plan)
-        request = Step(number=1, task=str(messages[-1].text), worker="", after=[])
+        asked = prompt(_PLAN.format(most=self._options.plan_length), self._crew.who_can())
+        plan = await self._crew.head.extract(messages, asked, self._plan)
+        request = Step(number=1, task=task_of(messages), worker="", after=[])
         if plan is None:
             return self._next({**state, "plan": [request]})
         steps = self._steps(plan.value.tasks, 1)
@@ -182,14 +167,10 @@ class _PlanExecute:
 
     async def step(self, state: StepTask) -> PlanState:
         """Do one step."""
-        step, messages, results = state["step"], state["messages"], state["results"]
+        step, results = state["step"], state["results"]
         data = reported(results), framed("step", step["task"])
         asked = prompt(_STEP, *data, of=filter(None, (*sources(results), state["planned"])))
-        async with self._limit:
-            worker = Role(self._kit, step["worker"], self._options.history)
-            report = await worker.write(messages, asked)
-        assigned = Assigned(number=step["number"], task=step["task"], worker=step["worker"])
-        return {"results": [done(assigned, report)]}
+        return {"results": [await self._crew.do(step, state["messages"], asked)]}
 
     async def review(self, state: PlanState) -> Command[str]:
         """Go on with the plan, change it, or be done with it."""
@@ -219,15 +200,15 @@ class _PlanExecute:
         left = "\n".join(f"{step['number']}. {step['task']}" for step in _left(state))
         asked = prompt(
             _REVIEW.format(most=self._options.plan_length),
-            self._who,
+            self._crew.who_can(),
             reported(state["results"]),
             framed("left", left),
             of=sources(state["results"]),
         )
-        return await self._planner.extract(messages, asked, self._review)
+        return await self._crew.head.extract(messages, asked, self._review)
 
     def _steps(self, tasks: Sequence[PlannedStep], begin: int) -> list[Step]:
-        return numbered(tasks[: self._options.plan_length], self._workers, begin)
+        return numbered(tasks[: self._options.plan_length], self._crew.workers, begin)
 
     def _next(self, state: PlanState) -> Command[str]:
         """The steps that can begin; the answer, when there are none or there were enough."""
@@ -249,9 +230,7 @@ class _PlanExecute:
 
     async def answer(self, state: PlanState) -> PlanState:
         """Answer from the results."""
-        messages, results = state["messages"], state["results"]
-        asked = prompt(_ANSWER, reported(results), of=sources(results))
-        return {"messages": [await self._kit.ask([*messages, asked], tools=False)]}
+        return {"messages": [await self._crew.answer(state["messages"], state["results"])]}
 
 
 def _finished(state: PlanState) -> set[int]:
@@ -284,5 +263,5 @@ PATTERN = Pattern(
     'Agents"',
     options=PlanExecuteOptions,
     build=build,
-    fresh={"plan": [], "planned": None, "results": Overwrite([]), "replans": 0},
+    fresh={"plan": [], "planned": None, "results": EMPTY, "replans": 0},
 )

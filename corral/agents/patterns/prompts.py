@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from langchain_core.messages import BaseMessage, HumanMessage
 
@@ -11,6 +11,9 @@ from corral.memory.tokens import shorten
 
 LONGEST = 2000
 """Tokens of one piece of data in a prompt that has many."""
+
+ELSE = "everything else"
+"""What the agent itself is for, beside its team."""
 
 
 def prompt(instruction: str, *data: str, of: Iterable[BaseMessage] = ()) -> HumanMessage:
@@ -31,10 +34,20 @@ def framed(tag: str, text: str, *, tokens: int | None = None) -> str:
     return f"<{tag}>\n{inside}\n</{tag}>" if inside else ""
 
 
-def request(messages: Sequence[BaseMessage]) -> str:
-    """What the user has asked for, for an agent that does not see the conversation."""
+def task_of(messages: Sequence[BaseMessage]) -> str:
+    """What the user has asked for, or whoever gave the task."""
     newest = next((m for m in reversed(messages) if isinstance(m, HumanMessage)), None)
-    return framed("request", str(newest.text)) if newest else ""
+    return str(newest.text) if newest else ""
+
+
+def request(messages: Sequence[BaseMessage]) -> str:
+    """The task in a prompt, for an agent that does not see the conversation."""
+    return framed("request", task_of(messages))
+
+
+def described(names: Mapping[str, str]) -> str:
+    """Names with what each is for, where that is said, as ``listed``."""
+    return listed([f"{name}: {what}" if what else name for name, what in names.items()])
 
 
 def listed(items: Sequence[str]) -> str:

@@ -27,4 +27,5 @@ PATTERN = Pattern(
     source="Yao et al. 2023, ReAct: Synergizing Reasoning and Acting, arXiv:2210.03629",
     options=ReactOptions,
     build=build,
+    hands_over=True,
 )

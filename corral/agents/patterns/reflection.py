@@ -65,7 +65,7 @@ class ReflectionOptions(Options):
         default="nothing", description="What these sub-agents see of the conversation."
     )
 
-    def members(self) -> Iterator[str]:
+    def roles(self) -> Iterator[str]:
         """The critic and the generator."""
         yield from filter(None, (self.critic, self.generator))
 

@@ -29,6 +29,7 @@ from corral.agents.patterns.contract import Graph, Pattern
 from corral.agents.patterns.options import Options
 from corral.agents.patterns.state import PatternState
 from corral.agents.patterns.supervisor.pattern import HIERARCHICAL, SUPERVISOR
+from corral.agents.services import AgentServices
 from corral.agents.spec import Agent
 from corral.errors import ConfigError
 from corral.jsontypes import Json
@@ -121,9 +122,20 @@ def pattern_graph(kit: Kit, name: str, **options: Json) -> Graph:
 
 def equipped(kit: Kit, pattern: Pattern, options: Options) -> Kit:
     """The kit of an agent with what its pattern needs, and no handoffs that it could not make."""
-    able = kit.agent if pattern.hands_over else kit.agent.model_copy(update={"handoffs": {}})
+    able = kit.agent if pattern.hands_over else _without_handoffs(kit.agent)
     agent = pattern.equip(able, options)
-    return replace(kit, agent=agent, services=replace(kit.services, agent=agent))
+    services = replace(kit.services, agent=agent, roles=frozenset(options.roles()))
+    return Kit(agent, services)
+
+
+def own_kit(agent: Agent, services: AgentServices) -> Kit:
+    """The kit of an agent with a graph of its own, which makes no handoffs on its way."""
+    alone = _without_handoffs(agent)
+    return Kit(alone, replace(services, agent=alone, roles=frozenset()))
+
+
+def _without_handoffs(agent: Agent) -> Agent:
+    return agent.model_copy(update={"handoffs": {}})
 
 
 def _about_options(error: ValidationError, known: Sequence[str]) -> str:

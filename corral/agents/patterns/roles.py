@@ -29,9 +29,12 @@ class Role:
     history: History = "nothing"
 
     async def write(self, messages: Sequence[BaseMessage], asked: HumanMessage) -> Report:
-        """A text for the pattern, made with tools. ``asked`` comes after the conversation."""
+        """An answer, or a draft of one, made with tools. ``asked`` comes after the conversation.
+
+        It has the type of the agent's answers, if those have one.
+        """
         if self.name:
-            return await self._work(messages, asked)
+            return await self._work(messages, asked, self.kit.agent.returns)
         message = await self.kit.solve([*messages, asked], aloud=False)
         return Report(self.kit.agent.name, is_error=False, message=message)
 
@@ -60,7 +63,7 @@ class Role:
             return None
 
     async def _work(
-        self, messages: Sequence[BaseMessage], asked: HumanMessage, returns: type[Any] | None = None
+        self, messages: Sequence[BaseMessage], asked: HumanMessage, returns: Any
     ) -> Report:
         history = await self.kit.shown(self.history, messages)
         task = f"{request(messages)}\n\n{asked.text}"

@@ -12,24 +12,22 @@ in, once. Why that fails too is the answer.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal, cast
 
 from langchain_core.messages import AIMessage, AnyMessage
 from langgraph.graph import END, START, StateGraph
-from pydantic import BaseModel, Field, create_model
+from pydantic import BaseModel, Field
 
 from corral.agents.history import History
 from corral.agents.kit import Kit
+from corral.agents.patterns.choice import one_of
 from corral.agents.patterns.contract import Graph, Pattern
 from corral.agents.patterns.options import Options
-from corral.agents.patterns.prompts import listed, prompt
+from corral.agents.patterns.prompts import ELSE, described, prompt, task_of
 from corral.agents.patterns.state import PatternState
 from corral.agents.patterns.team import require_team
-from corral.agents.patterns.verifying import task_of
 from corral.agents.spec import Agent
 
 _WHO = "Decide who answers the request. Do not answer it. Give the name of the one who fits best."
-_ELSE = "everything else"
 _ITSELF = ""
 
 
@@ -64,15 +62,14 @@ class _Router:
         self._kit = kit
         self._options = options
         self._team = {one.name: one.description for one in require_team(kit.agent)}
-        self._known = {**({kit.agent.name: _ELSE} if options.itself else {}), **self._team}
+        self._known = {**({kit.agent.name: ELSE} if options.itself else {}), **self._team}
 
     async def route(self, state: RouterState) -> RouterState:
         """Decide who answers, where there is a choice."""
         if len(self._known) == 1:
             return {"chosen": next(iter(self._known))}
-        lines = [f"{name}: {what}" if what else name for name, what in self._known.items()]
-        messages = [*state["messages"], prompt(_WHO, listed(lines))]
-        route = await self._kit.decide(messages, _route(tuple(self._known)))
+        messages = [*state["messages"], prompt(_WHO, described(self._known))]
+        route = await self._kit.decide(messages, one_of(Route, "agent", self._known))
         if route is None:
             return {"chosen": self._options.default}
         return {"chosen": route.agent if route.agent in self._team else _ITSELF}
@@ -85,7 +82,8 @@ class _Router:
         if chosen == _ITSELF:
             return await self._kit.solve(messages)
         history = await self._kit.shown(self._options.history, messages[:-1])
-        report = await self._kit.work(chosen, task_of(messages), history=history)
+        returns = self._kit.agent.returns
+        report = await self._kit.work(chosen, task_of(messages), history=history, returns=returns)
         if report.is_error and chosen != self._options.default:
             return await self._answered(self._options.default, messages)
         return report.message
@@ -95,12 +93,6 @@ class Route(BaseModel):
     """Who answers."""
 
     agent: str
-
-
-def _route(names: tuple[str, ...]) -> type[Route]:
-    """A decision for one of the names, which a grammar can hold a model to."""
-    agent: Any = (cast("Any", Literal)[names], ...)
-    return create_model("Route", __base__=Route, agent=agent)
 
 
 def build(kit: Kit, options: RouterOptions) -> Graph:

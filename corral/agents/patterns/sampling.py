@@ -7,13 +7,13 @@ from dataclasses import replace
 from typing import Any, TypedDict, TypeVar
 
 from langchain_core.messages import AIMessage, AnyMessage, BaseMessage
-from langgraph.graph import START, StateGraph
+from langgraph.graph import START
 from pydantic import Field
 
 from corral.agents.kit import Kit
 from corral.agents.patterns.options import Options
-from corral.errors import ModelError, SandboxError, ToolServerError
-from corral.runtime.nested import subgraph
+from corral.errors import CheckFailed, ModelError, SandboxError, ToolServerError
+from corral.runtime.nested import empty_graph, subgraph
 
 T = TypeVar("T")
 
@@ -52,10 +52,18 @@ def varied(kit: Kit, index: int, temperature: float | None) -> Kit:
 
 
 async def sampled(kit: Kit, messages: Sequence[BaseMessage]) -> Sample:
-    """Let the agent solve it. A model or a tool server that fails costs this try alone."""
+    """Let the agent solve it.
+
+    A model, a tool server or an answer that fails costs this try alone, unless a check says that
+    it ends the run.
+    """
     try:
         return Sample(message=await kit.solve(messages, aloud=False))
     except (ModelError, ToolServerError, SandboxError):
+        return Sample(message=None)
+    except CheckFailed as refused:
+        if refused.ends_run:
+            raise
         return Sample(message=None)
 
 
@@ -84,7 +92,7 @@ async def apart(work: Callable[[], Awaitable[T]]) -> T:
         del state
         return {"given": await work()}
 
-    graph = StateGraph(_Apart)
+    graph = empty_graph(_Apart)
     graph.add_node("work", node)
     graph.add_edge(START, "work")
     given: T = (await subgraph(graph, {"given": None}))["given"]

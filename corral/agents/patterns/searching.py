@@ -10,7 +10,7 @@ from typing import Annotated, Any, Generic, TypeVar
 from langgraph.types import Overwrite, Send
 
 from corral.agents.kit import Kit
-from corral.agents.patterns.state import PatternState, gathered
+from corral.agents.patterns.state import EMPTY, PatternState, gathered
 from corral.agents.patterns.thoughts import (
     Proposed,
     SearchOptions,
@@ -38,8 +38,8 @@ class SearchState(PatternState, total=False):
 
 
 FRESH: dict[str, Any] = {
-    "proposed": Overwrite([]),
-    "valued": Overwrite([]),
+    "proposed": EMPTY,
+    "valued": EMPTY,
     "calls": Overwrite(0),
 }
 """What a search begins each run with."""

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 from langchain_core.messages import AIMessage
 from langgraph.graph import END, START, StateGraph
-from langgraph.types import Command, Overwrite, Send
+from langgraph.types import Command, Send
 from pydantic import Field
 
 from corral.agents.kit import Kit
@@ -31,7 +31,7 @@ from corral.agents.patterns.sampling import (
     sampled,
     varied,
 )
-from corral.agents.patterns.state import PatternState, gathered
+from corral.agents.patterns.state import EMPTY, PatternState, gathered
 
 
 class SelfConsistencyOptions(AnswerOptions, SamplingOptions):
@@ -105,5 +105,5 @@ PATTERN = Pattern(
     source="Wang et al. 2022, Self-Consistency, arXiv:2203.11171",
     options=SelfConsistencyOptions,
     build=build,
-    fresh={"votes": Overwrite([])},
+    fresh={"votes": EMPTY},
 )

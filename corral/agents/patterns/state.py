@@ -6,6 +6,7 @@ from typing import Annotated, Any, TypedDict
 
 from langchain_core.messages import AnyMessage
 from langgraph.channels.delta import DeltaChannel
+from langgraph.types import Overwrite
 
 from corral.agents.reducer import SNAPSHOT_EVERY, add_messages
 
@@ -21,6 +22,10 @@ class PatternState(TypedDict, total=False):
 def gathered(kept: list[Any], new: list[Any]) -> list[Any]:
     """The reducer of what parallel branches give: all of it, in the order of the branches.
 
-    ``Overwrite([])`` empties it.
+    ``EMPTY`` empties it.
     """
     return [*kept, *new]
+
+
+EMPTY: Any = Overwrite([])
+"""What empties a channel that is gathered."""

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any, TypedDict, TypeVar, cast
 
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 from pydantic import BaseModel, Field, create_model
 from pydantic.json_schema import SkipJsonSchema
 
-from corral.agents.kit import Kit, Report
-from corral.agents.patterns.prompts import LONGEST, framed
+from corral.agents.history import History
+from corral.agents.kit import Kit
+from corral.agents.patterns.options import Options
+from corral.agents.patterns.prompts import ELSE, LONGEST, described, framed, prompt
+from corral.agents.patterns.roles import Role
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
+
+_ANSWER = "Answer the request from these results. Say so where something failed or is missing."
+
+
+class TaskOptions(Options):
+    """How tasks are done."""
+
+    parallel: int = Field(default=4, ge=1, le=64, description="Tasks at the same time at most.")
+    history: History = Field(
+        default="nothing", description="What sub-agents see of the conversation."
+    )
 
 
 class Task(BaseModel):
@@ -37,33 +52,59 @@ class Done(Assigned):
     message: AIMessage
 
 
-def bounded(
-    answer: type[AnswerT], item: type[Task], most: int, workers: Sequence[str]
-) -> type[AnswerT]:
-    """An answer with ``tasks``, of which its schema wants no more, each for one of the workers.
+class Crew:
+    """Who gives tasks, does them, and answers from what came of them.
 
-    A model that a schema holds can give nothing else; of another that gives more, or other
-    workers, the answer is valid, and the caller takes what it can use.
+    The sub-agent ``head`` gives them, the others of the team are the ``workers``. The agent itself
+    stands in for the head where there is none, does what is nobody's, and answers.
     """
-    who = Field(default="", description="Who does it.", json_schema_extra={"enum": [*workers]})
-    worker: Any = (str, who) if workers else (SkipJsonSchema[str], "")
-    kind: Any = cast("Any", create_model)(item.__name__, __base__=item, worker=worker)
-    default: Any = ... if answer.model_fields["tasks"].is_required() else []
-    tasks = (list[kind], Field(default, json_schema_extra={"maxItems": most}))
-    model: Any = cast("Any", create_model)(answer.__name__, __base__=answer, tasks=tasks)
-    return cast("type[AnswerT]", model)
 
+    def __init__(self, kit: Kit, head: str, options: TaskOptions) -> None:
+        self._kit = kit
+        self._history = options.history
+        self._limit = asyncio.Semaphore(options.parallel)
+        self.head = Role(kit, head, options.history)
+        self.workers = [one.name for one in kit.team if one.name != head]
 
-def who_can(kit: Kit, workers: Sequence[str]) -> str:
-    """The workers and what they are for, as lines of a prompt; empty where there are none."""
-    lines = [f"- {one.name}: {one.description}" for one in kit.team if one.name in workers]
-    lines.append(f"- {kit.agent.name}: everything else")
-    return "Workers:\n" + "\n".join(lines) if workers else ""
+    def who_can(self) -> str:
+        """The workers and what they are for, as lines of a prompt; empty where there are none."""
+        if not self.workers:
+            return ""
+        team = {one.name: one.description for one in self._kit.team if one.name in self.workers}
+        return f"Workers:\n{described({**team, self._kit.agent.name: ELSE})}"
 
+    def bounded(self, answer: type[AnswerT], item: type[Task], most: int) -> type[AnswerT]:
+        """An answer with ``tasks``, of which its schema wants no more, each for one of the workers.
 
-def done(task: Assigned, report: Report) -> Done:
-    """A task with the report of it."""
-    return Done(**task, is_error=report.is_error, message=report.message)
+        A model that a schema holds can give nothing else; of another that gives more, or other
+        workers, the answer is valid, and the caller takes what it can use.
+        """
+        named = [*self.workers, self._kit.agent.name] if self.workers else []
+        who = Field(default="", description="Who does it.", json_schema_extra={"enum": [*named]})
+        worker: Any = (str, who) if named else (SkipJsonSchema[str], "")
+        kind: Any = cast("Any", create_model)(item.__name__, __base__=item, worker=worker)
+        default: Any = ... if answer.model_fields["tasks"].is_required() else []
+        tasks = (list[kind], Field(default, json_schema_extra={"maxItems": most}))
+        model: Any = cast("Any", create_model)(answer.__name__, __base__=answer, tasks=tasks)
+        return cast("type[AnswerT]", model)
+
+    async def do(self, task: Assigned, messages: Sequence[AnyMessage], asked: HumanMessage) -> Done:
+        """Have a task done, which ``asked`` is about, after the conversation."""
+        worker = Role(self._kit.untyped, task["worker"], self._history)
+        async with self._limit:
+            report = await worker.write(messages, asked)
+        return Done(
+            number=task["number"],
+            task=task["task"],
+            worker=task["worker"],
+            is_error=report.is_error,
+            message=report.message,
+        )
+
+    async def answer(self, messages: Sequence[AnyMessage], results: Sequence[Done]) -> AIMessage:
+        """The answer to the request."""
+        asked = prompt(_ANSWER, reported(results), of=sources(results))
+        return await self._kit.ask([*messages, asked], tools=False)
 
 
 def sources(results: Sequence[Done]) -> list[AIMessage]:

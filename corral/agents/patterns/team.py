@@ -8,11 +8,6 @@ from corral.agents.spec import Agent
 from corral.errors import ConfigError
 
 
-def members_of(agent: Agent) -> tuple[Agent, ...]:
-    """The agent's own sub-agents; their names have been resolved by then."""
-    return tuple(one for one in agent.agents if isinstance(one, Agent))
-
-
 def require_team(agent: Agent, least: int = 1) -> tuple[Agent, ...]:
     """The agent's own sub-agents. Raises ``ConfigError`` when there are fewer than ``least``."""
     if len(agent.agents) < least:
@@ -21,7 +16,7 @@ def require_team(agent: Agent, least: int = 1) -> tuple[Agent, ...]:
             f"{len(agent.agents) or 'no'} sub-agents: it needs {least} or more.",
             hint="Name them in its `agents`.",
         )
-    return members_of(agent)
+    return agent.members
 
 
 def without_tools(agent: Agent) -> Agent:

@@ -15,10 +15,10 @@ from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMes
 from pydantic import BaseModel, Field, create_model
 
 from corral.agents.kit import Kit
-from corral.agents.patterns.prompts import framed, prompt
+from corral.agents.patterns.prompts import framed, prompt, task_of
 from corral.agents.patterns.roles import Role
 from corral.agents.patterns.sampling import SamplingOptions, apart, varied
-from corral.agents.patterns.verifying import Score, Verifier, VerifierOptions, task_of
+from corral.agents.patterns.verifying import Score, Verifier, VerifierOptions
 from corral.errors import InvalidAnswer
 from corral.runtime.models.structured import RETRIES, Shape
 

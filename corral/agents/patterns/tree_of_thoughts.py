@@ -20,12 +20,13 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from langgraph.graph import END, START, StateGraph
-from langgraph.types import Command, Overwrite, Send
+from langgraph.types import Command, Send
 from pydantic import Field
 
 from corral.agents.kit import Kit
 from corral.agents.patterns.contract import Graph, Pattern
 from corral.agents.patterns.searching import FRESH, Searching, SearchState
+from corral.agents.patterns.state import EMPTY
 from corral.agents.patterns.thoughts import (
     SearchOptions,
     Task,
@@ -76,8 +77,8 @@ class _Search(Searching[TreeOptions]):
         update = {
             "tree": tree,
             "open": waiting[1:] if is_dfs else [],
-            "proposed": Overwrite([]),
-            "valued": Overwrite([]),
+            "proposed": EMPTY,
+            "valued": EMPTY,
         }
         if left < 1 or not chosen or self._is_solved(tree):
             return Command(update=update, goto="answer")

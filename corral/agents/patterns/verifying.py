@@ -7,11 +7,10 @@ policy, the journal and replay like any other call.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from langchain_core.messages import BaseMessage, HumanMessage
 from pydantic import BaseModel, Field
 
 from corral.agents.kit import Kit
@@ -35,7 +34,7 @@ class VerifierOptions(Options):
         default="", description="The sub-agent that judges; the agent itself when left out."
     )
 
-    def members(self) -> Iterator[str]:
+    def roles(self) -> Iterator[str]:
         """The critic."""
         yield from filter(None, (self.critic,))
 
@@ -79,12 +78,6 @@ class Verifier:
                 hint="Give it a text argument of that name, and `task` if it needs the request.",
             )
         return {"answer": answer, **({"task": task} if "task" in takes else {})}
-
-
-def task_of(messages: Sequence[BaseMessage]) -> str:
-    """What the user has asked for, as a verifier gets it."""
-    newest = next((m for m in reversed(messages) if isinstance(m, HumanMessage)), None)
-    return str(newest.text) if newest else ""
 
 
 def score_in(text: str) -> float:

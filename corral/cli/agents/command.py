@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from corral.cli.agents.completion import agent_names, pattern_names
 from corral.cli.agents.drawing import in_plain
 from corral.cli.context import current, wait
 from corral.cli.inspection import JsonOption
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
     from corral.runtime.config import Settings
 
 NameArgument = Annotated[
-    str, typer.Argument(metavar="NAME", help="An agent's name, or its Markdown file.")
+    str,
+    typer.Argument(
+        metavar="NAME", help="An agent's name, or its Markdown file.", autocompletion=agent_names
+    ),
 ]
 
 app = typer.Typer(
@@ -76,7 +80,11 @@ def show(
 def check(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME|FILE]...", help="Agents, or their Markdown files; else all."),
+        typer.Argument(
+            metavar="[NAME|FILE]...",
+            help="Agents, or their Markdown files; else all.",
+            autocompletion=agent_names,
+        ),
     ] = None,
     json: JsonOption = False,
 ) -> int:
@@ -106,7 +114,12 @@ def new(
         str, typer.Argument(metavar="[NAME]", help="Its name; with --from, else the file's own.")
     ] = "",
     pattern: Annotated[
-        str | None, typer.Option(metavar="P", help="How it works: see `corral agents patterns`.")
+        str | None,
+        typer.Option(
+            metavar="P",
+            help="How it works: see `corral agents patterns`.",
+            autocompletion=pattern_names,
+        ),
     ] = None,
     source: Annotated[
         Path | None,
@@ -142,7 +155,7 @@ def graph(
     """Draw the graph of an agent, and the team below it."""
     from corral.cli.agents.graph import shape_of
     from corral.cli.agents.opening import effective
-    from corral.cli.agents.teams import members, team_lines
+    from corral.cli.agents.teams import team_lines
 
     settings = current().settings()
     agent = effective(name, settings)
@@ -153,7 +166,7 @@ def graph(
     lines = [f"{agent.name}: {agent.pattern}", "", *map(clean, shape.lines())]
     if any(edge.chosen for edge in shape.edges):
         lines += ["", "dotted: one of these ways, by what the node finds"]
-    if members(agent):
+    if agent.members:
         lines += ["", "team:", *(f"  {line}" for line in team_lines(agent))]
     _print(lines)
 

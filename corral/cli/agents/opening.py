@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from corral.agents.patterns.registry import read_options
 from corral.agents.programs import build_program
 from corral.agents.roster import Roster
 from corral.agents.services import AgentServices, Shared
@@ -28,6 +29,7 @@ async def open_services(agent: Agent, settings: Settings) -> AsyncIterator[Agent
         shared = Shared(settings, MemoryStore(records.database), records.database)
         try:
             model = agent.model or settings.model
-            yield AgentServices(shared, agent, model, build_program)
+            roles = frozenset(read_options(agent).roles())
+            yield AgentServices(shared, agent, model, build_program, roles)
         finally:
             await shared.aclose()

@@ -12,11 +12,6 @@ if TYPE_CHECKING:
     from corral.jsontypes import JsonObject
 
 
-def members(agent: Agent) -> list[Agent]:
-    """Those that an agent may give tasks to. The team is complete."""
-    return [member for member in agent.agents if not isinstance(member, str)]
-
-
 def team_lines(agent: Agent) -> Iterator[str]:
     """The tree: each agent with its pattern, its model and what it is for."""
     yield _told(agent)
@@ -30,14 +25,13 @@ def team_json(agent: Agent) -> JsonObject:
         "pattern": agent.pattern,
         "model": agent.model,
         "description": agent.description,
-        "agents": [team_json(member) for member in members(agent)],
+        "agents": [team_json(member) for member in agent.members],
     }
 
 
 def _below(agent: Agent, indent: str) -> Iterator[str]:
-    team = members(agent)
-    for member in team:
-        is_last = member is team[-1]
+    for member in agent.members:
+        is_last = member is agent.members[-1]
         yield f"{indent}{'└── ' if is_last else '├── '}{_told(member)}"
         yield from _below(member, indent + ("    " if is_last else "│   "))
 

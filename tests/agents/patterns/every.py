@@ -141,10 +141,10 @@ def sane(request: ModelRequest) -> Turn | str:
     if request.messages[-1].type == "tool":
         return "It is done: 7"
     offered = [tool.name for tool in request.tools]
-    if "functions__pay" in offered:
-        return calling(function("pay", amount=5))
     team = [name for name in offered if name.startswith("agents__")]
     calls = [task(name.removeprefix("agents__"), "Do it.") for name in team]
+    if "functions__pay" in offered:
+        calls.append(function("pay", amount=5))
     return calling(*calls) if calls else "It is 7"
 
 

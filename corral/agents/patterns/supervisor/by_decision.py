@@ -6,17 +6,19 @@ For models that are bad at calling tools: the decision is held to the names of t
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, Literal, TypedDict, cast
+from typing import Any, TypedDict
 
 from langchain_core.messages import AnyMessage, BaseMessage
 from langgraph.graph import END
 from langgraph.types import Command, Send
-from pydantic import BaseModel, Field, create_model
+from pydantic import BaseModel, Field
 
 from corral.agents.kit import Kit
-from corral.agents.patterns.prompts import framed, listed, prompt
+from corral.agents.patterns.choice import one_of
+from corral.agents.patterns.prompts import described, framed, prompt
+from corral.agents.patterns.state import EMPTY
 from corral.agents.patterns.supervisor.coordinator import concluded, coordinating
-from corral.agents.patterns.supervisor.options import EMPTY, SupervisorOptions, SupervisorState
+from corral.agents.patterns.supervisor.options import SupervisorOptions, SupervisorState
 
 FINISH = "finish"
 """What is decided when nobody is to work any more."""
@@ -36,7 +38,7 @@ class Assigned(TypedDict):
     history: list[BaseMessage]
 
 
-class Decision(BaseModel):
+class Next(BaseModel):
     """Who works next, and on what."""
 
     worker: str
@@ -47,18 +49,13 @@ class ByDecision:
     """The nodes of the graph."""
 
     def __init__(self, kit: Kit, options: SupervisorOptions) -> None:
-        members = [
-            f"{one.name}: {one.description}" if one.description else one.name for one in kit.team
-        ]
-        self._kit = coordinating(kit, f"Your team:\n{listed(members)}")
+        members = described({one.name: one.description for one in kit.team})
+        self._kit = coordinating(kit, f"Your team:\n{members}")
         self._options = options
 
     @cached_property
-    def _decision(self) -> type[Decision]:
-        """A decision for one of the team, which a grammar can hold a model to."""
-        names = (*(member.name for member in self._kit.team), FINISH)
-        worker: Any = (cast("Any", Literal)[names], ...)
-        return create_model("Next", __base__=Decision, worker=worker)
+    def _next(self) -> type[Next]:
+        return one_of(Next, "worker", (*(member.name for member in self._kit.team), FINISH))
 
     async def coordinate(self, state: SupervisorState) -> Command[Any]:
         """Decide who works next; the same task is not given twice in a row."""
@@ -77,13 +74,13 @@ class ByDecision:
         work = Assigned(worker=decided.worker, task=decided.task, history=list(history))
         return Command(update=update, goto=Send("work", work))
 
-    async def _decided(self, state: SupervisorState) -> Decision | None:
+    async def _decided(self, state: SupervisorState) -> Next | None:
         """Who works next; ``None``: it is done."""
         options = self._options
         if state["round"] + 1 >= options.rounds or state["tasks"] >= options.tasks:
             return None
         messages: list[AnyMessage] = [*state["messages"], *state["talk"], prompt(_NEXT)]
-        decided = await self._kit.decide(messages, self._decision)
+        decided = await self._kit.decide(messages, self._next)
         if decided is None or decided.worker == FINISH:
             return None
         if not decided.task.strip() or [decided.worker, decided.task] == state["asked"]:

@@ -15,8 +15,9 @@ from corral.agents.delegation import SERVER as TEAM
 from corral.agents.handoff import SERVER as HANDOFF
 from corral.agents.handoff import Handoff
 from corral.agents.kit import Kit
+from corral.agents.patterns.state import EMPTY
 from corral.agents.patterns.supervisor.coordinator import concluded, coordinating, final
-from corral.agents.patterns.supervisor.options import EMPTY, SupervisorOptions, SupervisorState
+from corral.agents.patterns.supervisor.options import SupervisorOptions, SupervisorState
 from corral.memory.labelled import labelled
 from corral.policies.provenance.labels import PUBLIC
 from corral.tools.contract import SEPARATOR
@@ -115,7 +116,8 @@ class ByTools:
         self, handoff: Handoff, message: ToolMessage, history: Sequence[BaseMessage]
     ) -> SupervisorState:
         """Let a worker answer the user. If it cannot, the coordinator is told and goes on."""
-        report = await self._kit.work(handoff.to, handoff.message, history=history)
+        returns = self._kit.agent.returns
+        report = await self._kit.work(handoff.to, handoff.message, history=history, returns=returns)
         if not report.is_error:
             return {"talk": [message], "answered": report.message}
         told = message.model_copy(update={"content": report.text, "status": "error"})

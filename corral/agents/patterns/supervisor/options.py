@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from langchain_core.messages import AIMessage, AnyMessage
-from langgraph.types import Overwrite
 from pydantic import Field
 
 from corral.agents.handoff import first
 from corral.agents.history import History
 from corral.agents.patterns.options import Options
-from corral.agents.patterns.state import PatternState, gathered
+from corral.agents.patterns.state import EMPTY, PatternState, gathered
 from corral.jsontypes import JsonObject
 from corral.runtime.engine import PARALLEL_TASKS
 
@@ -56,9 +55,6 @@ class SupervisorState(PatternState, total=False):
     round: int
     tasks: int
 
-
-EMPTY: Any = Overwrite([])
-"""What empties a channel that gathers."""
 
 FRESH: dict[str, Any] = {
     "talk": EMPTY,

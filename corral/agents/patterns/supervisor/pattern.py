@@ -49,8 +49,11 @@ def build(kit: Kit, options: SupervisorOptions) -> Graph:
 
 
 def equip(agent: Agent, options: SupervisorOptions) -> Agent:
-    """The agent, whose workers may take over where the options say so."""
+    """The agent, whose workers may take over or answer for it where the options say so."""
     team = require_team(agent)
+    if options.answer == "worker" and agent.returns is not None:
+        team = tuple(one.model_copy(update={"returns": agent.returns}) for one in team)
+        agent = agent.model_copy(update={"agents": team})
     if options.routing == "decision" and any(one.name == FINISH for one in team):
         raise ConfigError(
             f"A sub-agent of {agent.name!r} is called {FINISH!r}, which its coordinator decides "
