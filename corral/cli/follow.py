@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from corral.cli.approvals import ways_to_answer
 from corral.cli.context import closing, current, open_runtime, wait, warn_if_unconfined
+from corral.cli.input_form import is_held
 from corral.cli.narrator import Narrator
 from corral.cli.output import clean, console, emit, note, report
 from corral.cli.question import question
@@ -83,7 +84,7 @@ class _Watch:
             self.result = event.result
         if self._narrator:
             self._narrator.tell(event)
-            if self._waits and isinstance(event, ApprovalRequested):
+            if isinstance(event, ApprovalRequested) and (self._waits or is_held(event.approval)):
                 self.close()
                 _show(event.approval, current().settings().workspace)
         else:
@@ -166,10 +167,12 @@ def _show(approval: Approval, workspace: Path) -> None:
 
 def _counted(result: RunResult) -> str:
     kinds = Counter(approval.kind for approval in result.approvals)
-    calls, doubts, others = kinds["tool"], kinds["in_doubt"], kinds["budget"] + kinds["loop"]
+    calls, doubts, asked = kinds["tool"], kinds["in_doubt"], kinds["input"]
+    others = kinds["budget"] + kinds["loop"]
     counted = (
         (calls, f"call{_s(calls)} wait{'s' if calls == 1 else ''} for your approval"),
         (doubts, f"call{_s(doubts)} in doubt"),
+        (asked, f"question{_s(asked)} of a tool's server"),
         (others, f"question{_s(others)} about how to go on"),
     )
     return ", ".join(f"{count} {words}" for count, words in counted if count)

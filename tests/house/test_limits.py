@@ -24,6 +24,7 @@ TREE_CHECKS: dict[str, Callable[[ast.AST], Iterator[rules.Found]]] = {
 
 MAY_IMPORT_LATE = {
     "corral/runtime/approvals/answers.py": "jsonschema",
+    "corral/runtime/approvals/inputs.py": "jsonschema",
     "corral/runtime/export/importer.py": "langgraph",
     "corral/runtime/models/embeddings.py": "llama_cpp",
     "corral/runtime/models/hosted/model.py": "langchain_openai",

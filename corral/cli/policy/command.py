@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from corral.cli.agents.completion import agent_names
 from corral.cli.context import current, open_records, wait
 from corral.cli.options import taking
 from corral.cli.output import emit, note
@@ -42,7 +43,10 @@ class CheckOptions:
     """The facts of a call, and the policy that it is decided by."""
 
     args: Annotated[str, typer.Option(metavar="JSON", help="The call's arguments.")] = "{}"
-    agent: Annotated[str | None, typer.Option(metavar="A", help="The agent that asks.")] = None
+    agent: Annotated[
+        str | None,
+        typer.Option(metavar="A", help="The agent that asks.", autocompletion=agent_names),
+    ] = None
     depth: Annotated[int, typer.Option(min=0, metavar="N", help="Agents above it.")] = 0
     untrusted: Annotated[bool, typer.Option(help="Untrusted content was read.")] = False
     private: Annotated[bool, typer.Option(help="Private content was read.")] = False
