@@ -92,8 +92,8 @@ class Kit:
             setting = await offered_for(request, messages, setting, self.services)
             setting = with_found(setting, messages)
         typed = self.agent.typed
-        asked: Sequence[BaseMessage] | None = messages
-        while asked is not None:
+        asked = messages
+        while True:
             ask = replace(
                 self._ask(asked, setting, typed.instructions if typed else None),
                 aloud=aloud,
@@ -102,8 +102,10 @@ class Kit:
                 shape=typed.output if typed else None,
             )
             answer = await ask_model(ask, self.services)
-            asked = typed.asked_again(asked, answer) if typed else None
-        return answer
+            again = typed.asked_again(asked, answer) if typed else None
+            if again is None:
+                return answer
+            asked = again
 
     async def extract(
         self,

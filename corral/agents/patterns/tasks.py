@@ -61,7 +61,7 @@ class Crew:
 
     def __init__(self, kit: Kit, head: str, options: TaskOptions) -> None:
         self._kit = kit
-        self._history = options.history
+        self._history: History = options.history
         self._limit = asyncio.Semaphore(options.parallel)
         self.head = Role(kit, head, options.history)
         self.workers = [one.name for one in kit.team if one.name != head]
