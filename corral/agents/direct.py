@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -134,14 +135,20 @@ class CallProgram:
                 current_run.get().emit(Notice(problem))
             found = catalog.find(self.call.tool)
             tools = [found.to_json()] if found else []
-            return Outcome({"tools": tools, "problems": list(catalog.problems)})
+            others = [] if found else [tool.tool for tool in catalog.tools]
+            problems = list(catalog.problems)
+            return Outcome({"tools": tools, "others": others, "problems": problems})
 
         request = {"agent": self.name, "tool": self.call.tool}
         value = (await perform(Effect("prepare", self.name, request, execute))).value
         tools = tuple(ToolSpec.from_json(spec) for spec in value["tools"])
-        if not tools and value["problems"]:
-            raise RunError("\n".join(value["problems"]))
+        if not tools:
+            raise RunError("\n".join(value["problems"]) or self._missing(value["others"]))
         return Setting(tools=tools, context_window=0)
+
+    def _missing(self, others: Sequence[str]) -> str:
+        names = ", ".join(others) or "none"
+        return f"There is no tool {self.call.tool!r}. The tools of {self.call.server} are: {names}."
 
     def initial(self, prompt: str, run: str) -> State:
         """See ``Program.initial``."""

@@ -44,7 +44,6 @@ from corral.tools.code_provider import code_provider
 from corral.tools.contract import CallOptions, ToolProvider, ToolResult, ToolSpec
 from corral.tools.functions import FunctionTools
 from corral.tools.inquiry import Sample
-from corral.tools.oauth.logins import logins_folder
 from corral.tools.pin_store import DatabaseEras, DatabasePins
 from corral.tools.pool import Catalog, ToolPool
 from corral.tools.router.choice import Router, Wanted
@@ -135,7 +134,7 @@ class Shared:
     def kept_of_servers(self) -> Kept:
         """What is kept of external servers between processes."""
         pins, eras = DatabasePins(self.database), DatabaseEras(self.database)
-        return Kept(pins, eras, logins_folder(self.settings.home))
+        return Kept(pins, eras, self.settings.home)
 
     @cached_property
     def backend(self) -> LocalBackend:

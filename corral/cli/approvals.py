@@ -283,17 +283,17 @@ def read_result(said: str) -> str:
 
 
 def parse_arguments(text: str) -> JsonObject:
-    """Edited arguments as an object. Raises ``UsageError`` that shows where they break."""
+    """A call's arguments as an object. Raises ``UsageError`` that shows where they break."""
     try:
         value = jsonlib.loads(text)
     except jsonlib.JSONDecodeError as error:
         raise UsageError(
-            f"The edited arguments are not JSON: {error.msg} at character {error.pos + 1}.",
+            f"The arguments are not JSON: {error.msg} at character {error.pos + 1}.",
             hint='Give one JSON object, for example \'{"path": "notes.txt"}\'.',
         ) from error
     if not isinstance(value, dict):
         raise UsageError(
-            f"The edited arguments are {type(value).__name__}, not an object.",
+            f"The arguments are {type(value).__name__}, not an object.",
             hint='Give one JSON object, for example \'{"path": "notes.txt"}\'.',
         )
     return value

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from corral.cli.by_hand import tell_whoever_typed
 from corral.mcp_servers.served import BRIDGED, REMEMBERED
 
 _OPTIONS = ("--home", "--workspace", "--config")
@@ -56,6 +57,7 @@ def main() -> None:
         return
     from corral.mcp_servers.bridge import serve
 
+    tell_whoever_typed(order.what)
     try:
         code = serve(*order)
     except BaseException as error:  # noqa: BLE001  # told as every command's errors are
@@ -72,5 +74,6 @@ def _become(order: Serving) -> None:
 
     start = kept(find_place(order.home, order.workspace, order.config), order.what)
     if start is not None:
+        tell_whoever_typed(order.what)
         with contextlib.suppress(OSError):
             os.execve(start.argv[0], start.argv, start.env)  # noqa: S606  # no shell, on purpose

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from corral.cli.output import one_line
 from corral.errors import UsageError
+from corral.tools.inquiry import secret_field
 
 if TYPE_CHECKING:
     from corral.jsontypes import JsonObject
     from corral.runtime.views import Approval
-
-_SECRET = ("password", "passwd", "secret", "token", "api_key", "apikey", "credential", "pin")
 
 
 def is_held(approval: Approval) -> bool:
@@ -52,8 +51,7 @@ def field_line(name: str, field: Any, *, is_needed: bool) -> str:
 
 def asks_a_secret(approval: Approval) -> str | None:
     """The first field that looks as if a secret was to be typed into it, which no form may ask."""
-    names = (name for name in fields_of(approval))
-    return next((n for n in names if any(word in n.lower() for word in _SECRET)), None)
+    return secret_field({"properties": fields_of(approval)})
 
 
 def parse_values(given: Iterable[str], approval: Approval) -> JsonObject:

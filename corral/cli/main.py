@@ -171,11 +171,15 @@ def told(error: BaseException, args: Sequence[str]) -> int:
 
 
 def _usage_hint(args: Sequence[str]) -> str:
-    words = [word for word in args if not word.startswith("-")]
-    known = {command.name for command in app.registered_commands}
-    known |= {group.name for group in app.registered_groups}
-    named = f" {words[0]}" if words and words[0] in known else ""
-    return f"See: corral{named} --help"
+    """The help of the command that was meant, as far as the words name one."""
+    found: object = typer.main.get_command(app)
+    named = ["corral"]
+    for word in (word for word in args if not word.startswith("-")):
+        found = getattr(found, "commands", {}).get(word)
+        if found is None:
+            break
+        named.append(word)
+    return f"See: {' '.join(named)} --help"
 
 
 def _trace(error: Exception) -> None:

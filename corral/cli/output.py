@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, TextIO
+
+from corral.tools.text import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -14,27 +15,14 @@ if TYPE_CHECKING:
     from corral.jsontypes import Json
     from corral.runtime.views import Record
 
-# C0 without tab and newline, DEL and C1 move the cursor or start escape sequences; bidirectional
-# controls reorder what is read; spaces without width, fillers and tag characters are invisible; a
-# line separator is no newline; lone surrogates cannot be encoded. Joiners stay: scripts need them.
-_UNSAFE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u115f\u1160\u180e\u200b\u200e\u200f\u2028-\u202e"
-    "\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e007f\ud800-\udfff]"
-)
-
 
 def clean(text: str) -> str:
     """``text`` with every character that could deceive a terminal or its reader written out.
 
     Model output, tool results, file contents and server definitions are untrusted: an escape
-    sequence in them could hide what an approval asks for. A carriage return before a newline
-    is dropped; anything else that is unsafe becomes ``\\x1b`` or the like.
+    sequence in them could hide what an approval asks for. See ``visible``.
     """
-    return _UNSAFE.sub(_written_out, text.replace("\r\n", "\n"))
-
-
-def _written_out(match: re.Match[str]) -> str:
-    return match.group().encode("unicode_escape", "surrogatepass").decode("ascii")
+    return visible(text)
 
 
 def one_line(text: str, width: int = 100) -> str:

@@ -50,7 +50,12 @@ def keep(
 
 
 def kept(place: Place, name: str) -> Start | None:
-    """The start that is remembered and still holds."""
+    """The start that is remembered and still holds.
+
+    None where the home is, or may be, in the workspace: what runs in there could have written it.
+    """
+    if place.workspace is None or place.home.resolve().is_relative_to(place.workspace.resolve()):
+        return None
     try:
         found = _read(_file(place, name))
         states: dict[str, Any] = found["states"]

@@ -32,6 +32,7 @@ _CAPABILITIES_KEY = _PREFIX + "clientCapabilities"
 _CAPABILITIES: JsonObject = {"tools": {"listChanged": False}}
 _CONCURRENT_CALLS = 16
 _MOST_CALLS = 256
+_IDLE_SECONDS = 1.0
 
 
 class RequestError(Exception):
@@ -58,19 +59,21 @@ class Identity(NamedTuple):
 class _Crew:
     """Threads that do what there is to do, a few at a time and the rest in turn.
 
-    A thread that has nothing to do ends: what it would cost to keep it is memory.
+    A thread that has had nothing to do for a while ends: what it would cost to keep it is memory.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
         self._waiting: deque[Callable[[], None]] = deque()
         self._working = 0
+        self._idle = 0
 
     def do(self, work: Callable[[], None]) -> None:
         """Begin with ``work``, or put it behind what waits."""
-        with self._lock:
-            if self._working >= _CONCURRENT_CALLS:
+        with self._changed:
+            if self._working >= _CONCURRENT_CALLS or len(self._waiting) < self._idle:
                 self._waiting.append(work)
+                self._changed.notify()
                 return
             self._working += 1
         threading.Thread(target=self._work, args=[work], daemon=True).start()
@@ -81,9 +84,16 @@ class _Crew:
                 work()
             except Exception:  # noqa: BLE001 -- what waits is done all the same
                 traceback.print_exc(file=sys.stderr)
-            with self._lock:
-                work = self._waiting.popleft() if self._waiting else None
+            with self._changed:
+                work = self._next()
                 self._working -= work is None
+
+    def _next(self) -> Callable[[], None] | None:
+        if not self._waiting:
+            self._idle += 1
+            self._changed.wait(_IDLE_SECONDS)
+            self._idle -= 1
+        return self._waiting.popleft() if self._waiting else None
 
 
 class Server:

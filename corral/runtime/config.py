@@ -227,6 +227,7 @@ class Settings(BaseSettings):
             git=self.git,
             limits=self.sandbox_limits,
             packages_home=self.home / "packages",
+            home=self.home,
         )
 
     @property

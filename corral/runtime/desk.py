@@ -22,6 +22,7 @@ class CallDesk:
     attempt: Attempt
     spec: ToolSpec
     sampling: Callable[[Sample], Effect]
+    run: str = field(default_factory=lambda: current_run.get().run)
     _stopped: StoppedByUser | None = None
     _unanswered: list[str] = field(default_factory=list)
 

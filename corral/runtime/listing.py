@@ -6,14 +6,15 @@ import json
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, func, select
+from sqlalchemy import Connection, Row, Select, bindparam, func, select
 
 from corral.errors import StorageError
 from corral.jsontypes import Json
 from corral.runtime import blobs
 from corral.runtime.entries import journal_rows
 from corral.runtime.paths import BESIDE, asked_about
-from corral.runtime.tables import effects
+from corral.runtime.statements import Query
+from corral.runtime.tables import effects, runs
 from corral.runtime.views import Approval, EffectView, RunView, Totals
 
 _HOW_IT_WENT = (
@@ -31,17 +32,30 @@ def run_views(connection: Connection, query: Select[Any]) -> list[RunView]:
     return [_run_view(row, *totals.get(row.id, (0, Totals()))) for row in rows]
 
 
+def run_view(connection: Connection, run: str) -> RunView | None:
+    """One run, with what it used; ``None``: there is none."""
+    row = _RUN.first(connection, {"run": run})
+    if row is None:
+        return None
+    if row.parent_run is not None:
+        return _run_view(row, *_sum(journal_rows(connection, run)))
+    used = _USED_BY.first(connection, {"run": run})
+    return _run_view(row, *((0, Totals()) if used is None else (used.steps, Totals.of([used]))))
+
+
+_USED = select(
+    effects.c.run_id,
+    *(func.sum(effects.c[name]).label(name) for name in vars(Totals())),
+    func.count()
+    .filter((effects.c.kind == "model") & (effects.c.status == "finished"))
+    .label("steps"),
+).group_by(effects.c.run_id)
+_USED_BY = Query(_USED.where(effects.c.run_id == bindparam("run")))
+_RUN = Query(select(runs).where(runs.c.id == bindparam("run")))
+
+
 def _sums(connection: Connection, wanted: list[str]) -> dict[str, tuple[int, Totals]]:
-    answered = (effects.c.kind == "model") & (effects.c.status == "finished")
-    query = (
-        select(
-            effects.c.run_id,
-            *(func.sum(effects.c[name]).label(name) for name in vars(Totals())),
-            func.count().filter(answered).label("steps"),
-        )
-        .where(effects.c.run_id.in_(wanted))
-        .group_by(effects.c.run_id)
-    )
+    query = _USED.where(effects.c.run_id.in_(wanted))
     return {row.run_id: (row.steps, Totals.of([row])) for row in connection.execute(query)}
 
 
@@ -86,9 +100,16 @@ def effects_at(connection: Connection, run: str, paths: Collection[str]) -> list
 
 def latest_effects(connection: Connection, run: str, count: int) -> list[EffectView]:
     """The newest ``count`` entries that a run made itself, by ``seq``."""
-    query = select(effects).where(effects.c.run_id == run).order_by(effects.c.seq.desc())
-    rows = connection.execute(query.limit(count)).all()
+    rows = _LATEST.all(connection, {"run": run, "count": count})
     return [_effect_view(connection, row) for row in reversed(rows)]
+
+
+_LATEST = Query(
+    select(effects)
+    .where(effects.c.run_id == bindparam("run"))
+    .order_by(effects.c.seq.desc())
+    .limit(bindparam("count"))
+)
 
 
 def with_questions(connection: Connection, run: str, paths: Collection[str]) -> list[EffectView]:

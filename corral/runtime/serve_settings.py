@@ -28,6 +28,11 @@ class OAuthSettings(BaseModel):
     def checked(cls, url: str) -> str:
         """``url``, if what is sent there is encrypted or stays here. Raises ``ConfigError``."""
         parts = urlsplit(url)
+        if "#" in url or "@" in parts.netloc:
+            raise ConfigError(
+                f"[serve.oauth]: {parts.hostname} is named with a user or a fragment (#).",
+                hint="Write the address without them (RFC 8414, RFC 8707).",
+            )
         if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK):
             return url
         raise ConfigError(

@@ -22,7 +22,7 @@ from corral.tools.config import ServerConfig, check_server_name
 from corral.tools.contract import ToolProvider
 from corral.tools.http import HttpServer
 from corral.tools.networked import Networked, Sandboxed, confined
-from corral.tools.oauth.logins import Login
+from corral.tools.oauth.logins import Login, logins_folder
 from corral.tools.pinning import Pinning
 from corral.tools.pins import PinStore
 from corral.tools.protection import check_inside, protected_in
@@ -44,13 +44,18 @@ _HINT = (
 
 @dataclass(frozen=True)
 class Kept:
-    """What is kept of servers between processes: what is trusted of them, which speak an older
-    protocol, and the folder of the logins at them. Without one nothing is kept.
+    """What is kept of servers between processes: what is trusted of them, and which speak an older
+    protocol; ``home`` is Corral's own folder, where the logins at them are.
     """
 
     pins: PinStore | None = None
     eras: EraStore | None = None
-    logins: Path | None = None
+    home: Path | None = None
+
+    @property
+    def logins(self) -> Path | None:
+        """The folder of the logins."""
+        return None if self.home is None else logins_folder(self.home)
 
 
 def builtin_provider(
@@ -67,7 +72,8 @@ def builtin_provider(
     def launch() -> Launch | Networked:
         return confined(sandbox, builtin_server(name, workspace, settings))
 
-    server = StdioServer(name, launch, standing=Standing(trusted=True))
+    command = Command(launch, is_ours=True)
+    server = StdioServer(name, command, standing=Standing(trusted=True))
     return PythonProvider(server, settings, sandbox) if name == "python" else server
 
 
@@ -90,7 +96,7 @@ def build_provider(
     entry = config if environ is None else config.expanded(environ)
     environ = os.environ if environ is None else environ
     timing = Timing(startup=entry.startup_timeout, call=entry.timeout)
-    starter = _Starter(name, entry, sandbox, workspace, environ)
+    starter = _Starter(name, entry, sandbox, workspace, environ, kept.home)
     standing = Standing(
         trusted=entry.trust,
         pinning=None if kept.pins is None else Pinning(name, kept.pins),
@@ -116,6 +122,7 @@ class _Starter:
     sandbox: LocalBackend
     workspace: Path
     environ: Mapping[str, str]
+    home: Path | None
 
     def launch(self) -> Launch | Networked:
         """The command line. Raises ``ToolServerError`` and ``SandboxError``."""
@@ -169,7 +176,7 @@ class _Starter:
                 folder = self._folder(text)
                 check_inside(folder, self._folder("."), f"[mcp.{self.name}]")
                 grants[folder] = Grant(folder, writable)
-        return (*grants.values(), *protected_in(grants.values()))
+        return (*grants.values(), *protected_in(grants.values(), self.home))
 
     def _folder(self, text: str) -> Path:
         home = self.environ.get("HOME")

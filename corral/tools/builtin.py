@@ -64,7 +64,7 @@ def builtin_server(name: str, workspace: Path, settings: BuiltinSettings = _DEFA
     added = _added(name, folder, settings)
     changed = [] if added.alone else [Grant(folder, writable=True)]
     changed += [grant for grant in added.grants if grant.writable]
-    grants = [*changed, Grant(_SERVERS), Grant(_GUEST), *protected_in(changed)]
+    grants = [*changed, Grant(_SERVERS), Grant(_GUEST), *protected_in(changed, settings.home)]
     grants += [grant for grant in added.grants if not grant.writable]
     base = getattr(sys, "_base_executable", "") or sys.executable
     command: tuple[str, ...] = (

@@ -45,11 +45,13 @@ def check_tools(server: str, declared: Iterable[Declared], *, trusted: bool) -> 
     """Turn what ``server`` declared into specs; a tool that cannot be used becomes a problem."""
     specs: dict[str, ToolSpec] = {}
     problems: list[str] = []
+    seen: set[str] = set()
     for tool in declared:
         shown = one_line(tool.name, 80)
         try:
-            if tool.name in specs:
-                raise UnusableSchemaError("the server declares it twice; the first one is used")
+            if tool.name in seen:  # it is the first one that is pinned, even if it is of no use
+                raise UnusableSchemaError("the server declares it twice; the first one counts")
+            seen.add(tool.name)
             if len(specs) >= MAX_TOOLS:
                 raise UnusableSchemaError(f"only the first {MAX_TOOLS} tools are used")
             specs[tool.name] = _spec(server, tool, trusted=trusted)

@@ -5,6 +5,7 @@ Source: elicitation and sampling of the MCP specification, and its multi round-t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -110,8 +111,29 @@ class Sampled:
     stop_reason: str = "endTurn"
 
 
+_SECRET = re.compile(
+    r"passw|passphrase|secret|token|api[ _-]?key|credential|(?<![a-z])(?:pin|cvv|cvc)(?![a-z])",
+    re.IGNORECASE,
+)
+
+
+def secret_field(schema: Mapping[str, Any]) -> str | None:
+    """The first field that looks as if a secret was to be typed into it, which no form may ask."""
+    fields = schema.get("properties")
+    for name, given in fields.items() if isinstance(fields, dict) else ():
+        about = (given.get("title"), given.get("description")) if isinstance(given, dict) else ()
+        if any(_SECRET.search(str(text)) for text in (name, *about)):
+            return str(name)
+    return None
+
+
 class Desk(Protocol):
     """Where a server's questions go while its call is under way."""
+
+    @property
+    def run(self) -> str:
+        """The run that the call is of."""
+        ...
 
     async def ask(self, inquiry: Inquiry, seconds: float) -> Reply:
         """Ask the user and wait for the answer, so many seconds at most."""

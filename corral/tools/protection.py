@@ -16,10 +16,16 @@ PROTECTED = (".git", "corral.toml", ".corral")
 """What stays read-only at the top of a writable folder, unless it is granted by itself."""
 
 
-def protected_in(grants: Iterable[Grant]) -> list[Grant]:
-    """What in the writable ones of these is granted for reading only."""
+def protected_in(grants: Iterable[Grant], home: Path | None = None) -> list[Grant]:
+    """What in the writable ones of these is granted for reading only.
+
+    ``home`` is Corral's own folder: who writes there answers questions in a human's place.
+    """
     given = {grant.path: grant for grant in grants}
-    found = [grant.path / name for grant in given.values() if grant.writable for name in PROTECTED]
+    writable = [grant.path for grant in given.values() if grant.writable]
+    found = [path / name for path in writable for name in PROTECTED]
+    if home is not None and any(home.is_relative_to(path) for path in writable):
+        found.append(home)
     return [Grant(path) for path in found if path not in given and _is_real(path)]
 
 

@@ -180,11 +180,29 @@ def _fits_plainly(schema: JsonObject, args: JsonObject) -> bool:
 
 
 def _is_plainly(schema: Any, value: Json) -> bool:
-    if not isinstance(schema, dict) or schema.keys() - {"type", "title", "description", "default"}:
+    if not isinstance(schema, dict) or schema.keys() - _PLAIN_KEYWORDS:
         return False
     kind = schema.get("type")
-    types = _PLAIN_TYPES.get(kind, ()) if isinstance(kind, str) else ()
-    return type(value) in types
+    if not isinstance(kind, str) or type(value) not in _PLAIN_TYPES.get(kind, ()):
+        return False
+    if isinstance(value, str):
+        return _is_between(len(value), schema.get("minLength"), schema.get("maxLength"))
+    return isinstance(value, bool) or _is_between(
+        value, schema.get("minimum"), schema.get("maximum")
+    )
+
+
+def _is_between(value: Any, least: Any, most: Any) -> bool:
+    """Whether both bounds are plain numbers or missing, and hold."""
+    return all(one is None or type(one) in (int, float) for one in (least, most)) and (
+        (least is None or value >= least) and (most is None or value <= most)
+    )
+
+
+_PLAIN_KEYWORDS = {"type", "title", "description", "default"} | {
+    *("minimum", "maximum"),
+    *("minLength", "maxLength"),
+}
 
 
 def _message(error: ValidationError) -> str:

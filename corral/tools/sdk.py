@@ -7,7 +7,6 @@ raises on a result that breaks the tool's own schema, which here becomes a resul
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -16,16 +15,15 @@ from functools import partial
 from typing import Final, TypeVar, cast
 
 import mcp_types as types
-import structlog
 from mcp import Client, MCPError
 from mcp.client import Transport
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from pydantic import TypeAdapter, ValidationError
 
 from corral.tools import sdk_host
-from corral.tools.contract import Progress
 from corral.tools.images import Images
 from corral.tools.inquiry import MAX_QUESTIONS, Answers, Round
+from corral.tools.relay import Relay
 from corral.tools.sdk_host import Callbacks
 from corral.tools.text import one_line
 from corral.tools.wire import (
@@ -43,7 +41,6 @@ from corral.version import VERSION
 
 logging.getLogger("mcp").addHandler(logging.NullHandler())  # else its warnings hit the terminal
 
-_log = structlog.get_logger(__name__)
 _PARSE_ERROR: Final = -32700
 _MAX_BLOCKS: Final = 1000
 _MAX_ROUNDS: Final = 10
@@ -106,14 +103,14 @@ class SdkSession:
 
     async def call(self, request: Request) -> Answer | Round | Refusal:
         """Call a tool."""
-        relay = _Relay(request.progress) if request.progress else None
+        relay = Relay(request.progress) if request.progress else None
         try:
             return await self._rounds(request, relay)
         finally:
             if relay:
                 await relay.finish()
 
-    async def _rounds(self, request: Request, relay: _Relay | None) -> Answer | Round | Refusal:
+    async def _rounds(self, request: Request, relay: Relay | None) -> Answer | Round | Refusal:
         """Call, and again for as long as the server asks what needs no user."""
         for _ in range(_MAX_ROUNDS):
             result = await _answered(partial(self._send, self._message(request), relay))
@@ -128,10 +125,14 @@ class SdkSession:
         return _stuck(f"it asked {_MAX_ROUNDS} times for more")
 
     async def _send(
-        self, message: types.CallToolRequest, relay: _Relay | None
+        self, message: types.CallToolRequest, relay: Relay | None
     ) -> types.CallToolResult | types.InputRequiredResult:
-        session, progress = self._client.session, relay.send if relay else None
-        return await session.send_request(message, _RESULT, progress_callback=progress)
+        async def tell(progress: float, total: float | None, message: str | None) -> None:
+            assert relay is not None
+            relay.tell(progress, total, message)
+
+        told = tell if relay else None
+        return await self._client.session.send_request(message, _RESULT, progress_callback=told)
 
     def _message(self, request: Request) -> types.CallToolRequest:
         params = types.CallToolRequestParams(
@@ -152,38 +153,6 @@ class SdkSession:
         if isinstance(asked, str):
             return _stuck(asked)
         return replace(asked, state=result.request_state)
-
-
-class _Relay:
-    """Hands progress to the caller in the caller's context, the latest only while it is busy."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._context = contextvars.copy_context()
-        self._latest: tuple[float, float | None, str] | None = None
-        self._busy: asyncio.Task[None] | None = None
-
-    async def send(
-        self, progress: float, total: float | None = None, message: str | None = None
-    ) -> None:
-        """What the SDK calls, in a task of its own."""
-        self._latest = (progress, total, one_line(message or ""))
-        if self._busy is None or self._busy.done():
-            self._busy = asyncio.create_task(self._pass_on(), context=self._context)
-
-    async def finish(self) -> None:
-        """No more is to come; waits for a report that is under way."""
-        if self._busy:
-            await asyncio.wait({self._busy}, timeout=1.0)
-            if not self._busy.done():
-                self._busy.cancel()
-            elif not self._busy.cancelled() and (error := self._busy.exception()):
-                _log.warning("progress callback failed", error=repr(error))
-
-    async def _pass_on(self) -> None:
-        while self._latest:
-            latest, self._latest = self._latest, None
-            await self._progress(*latest)
 
 
 T = TypeVar("T")

@@ -16,7 +16,7 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from pydantic import FileUrl
 
 from corral.jsontypes import JsonObject
-from corral.tools.inquiry import MAX_MESSAGE, Inquiry, Reply, Round, Sample, Sampled
+from corral.tools.inquiry import MAX_MESSAGE, MAX_QUESTIONS, Inquiry, Reply, Round, Sample, Sampled
 from corral.tools.schemas import UnusableSchemaError, checked_schema
 from corral.tools.text import clean, one_line
 from corral.tools.wire import Host, Refusal
@@ -92,16 +92,26 @@ def inquiry(params: types.ElicitRequestParams) -> Inquiry | None:
     """A question to the user as it can be put to one; ``None`` when it cannot."""
     message = clean(params.message[: 2 * MAX_MESSAGE])[:MAX_MESSAGE]
     if isinstance(params, types.ElicitRequestURLParams):
-        parts = urlsplit(params.url)
-        usable = parts.scheme in ("http", "https") and parts.hostname and params.url.isascii()
-        if not usable or not params.url.isprintable() or len(params.url) > _MAX_URL:
-            return None
-        return Inquiry("url", message, url=params.url)
+        return Inquiry("url", message, url=params.url) if _is_plain(params.url) else None
     try:
         schema = checked_schema(_plain(params.requested_schema), of_object=True)
     except UnusableSchemaError:
         return None
     return Inquiry("form", message, schema, fields=tuple(schema.get("properties", ())))
+
+
+def _is_plain(url: str) -> bool:
+    """Whether a person who reads an address sees where it leads.
+
+    A browser takes what is before an ``@`` for a user's name, and a backslash for a slash.
+    """
+    if len(url) > _MAX_URL or not url.isascii() or not url.isprintable() or "\\" in url:
+        return False
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # such as an address of IPv6 that does not end
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
 
 
 def _plain(schema: Any) -> JsonObject:
@@ -182,7 +192,7 @@ def to_open(refusal: Refusal) -> Round | None:
     if refusal.code != URL_NEEDED or not isinstance(refusal.data, dict):
         return None
     listed = refusal.data.get("elicitations")
-    found = _addresses(listed if isinstance(listed, list) else [])
+    found = _addresses(listed[:MAX_QUESTIONS] if isinstance(listed, list) else [])
     return Round(found) if found else None
 
 

@@ -137,7 +137,7 @@ class GitSettings(_Section):
 
 class BuiltinSettings(_Section):
     """Everything that our own servers are made with. ``packages_home`` holds the layers of
-    Python packages; ``None``: there are none.
+    Python packages; ``None``: there are none. ``home`` is Corral's own folder.
     """
 
     python: PythonSettings = PythonSettings()
@@ -147,3 +147,4 @@ class BuiltinSettings(_Section):
     git: GitSettings = GitSettings()
     limits: SandboxLimits = SandboxLimits()
     packages_home: Path | None = None
+    home: Path | None = None

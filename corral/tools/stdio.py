@@ -17,14 +17,15 @@ from corral.tools.attribution import Attribution
 from corral.tools.connection import Connection, Lost
 from corral.tools.contract import CallOptions
 from corral.tools.networked import Networked
+from corral.tools.own_session import open_own
 from corral.tools.process import ServerProcess
 from corral.tools.restarts import Restarts
 from corral.tools.server import STRANGER, McpServer, Standing, Timing
 from corral.tools.text import clean, one_line
 from corral.tools.wire import Refusal, Session
 
-_SHOWN_LINES = 5
-_SHOWN_CHARACTERS = 1000
+_SHOWN_LINES = 16  # Node writes the reason above its stack
+_SHOWN_CHARACTERS = 2000
 
 
 class EraStore(Protocol):
@@ -56,13 +57,14 @@ class Command:
 
     ``launch`` is asked anew for every start and may raise ``SandboxError``; a proxy for what it
     may reach lives and dies with its process. ``hint`` is what to tell a user whose server does
-    not start.
+    not start. ``is_ours``: it is one of our own servers, which is spoken to without the SDK.
     """
 
     launch: Callable[[], Launch | Networked]
     cwd: Path | None = None
     hint: str = "Run its command by hand to see what it needs."
     known: Known = Known()
+    is_ours: bool = False
 
 
 class StdioServer(McpServer):
@@ -85,7 +87,7 @@ class StdioServer(McpServer):
         self._attribution = Attribution(name)
         self._restarts = Restarts()
         self._process: ServerProcess | None = None
-        self._mode = "auto"
+        self._mode = "modern" if self._command.is_ours else "auto"
 
     @property
     def pid(self) -> int | None:
@@ -155,6 +157,11 @@ class StdioServer(McpServer):
     async def _session(
         self, process: ServerProcess, mode: str, lost: Lost, belongings: AsyncExitStack
     ) -> AsyncIterator[Session]:
+        if self._command.is_ours:
+            opened = open_own(process, lost, self._timing.grace)
+            async with belongings, opened as session:
+                yield session
+            return
         # in a thread: the SDK takes most of a second to import, and the server starts meanwhile
         await asyncio.to_thread(importlib.import_module, "corral.tools.stdio_transport")
         from corral.tools.stdio_transport import Ends, open_stdio

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -32,13 +31,10 @@ from mcp_types import (
 )
 
 from corral.tools.connection import Lost
+from corral.tools.guard import BrokenProtocolError, Guard
 from corral.tools.process import MAX_LINE, LineTooLongError, ServerProcess
 from corral.tools.sdk import open_session
 from corral.tools.wire import Host, Session
-
-_MAX_NOISE = 1000
-_MAX_UNANSWERED = 64
-_MAX_NOTIFICATIONS = 1000
 
 
 @dataclass(frozen=True)
@@ -61,17 +57,13 @@ async def open_stdio(
         await process.stop(ends.grace)
 
 
-class _BrokenProtocolError(Exception):
-    """The server does something that no MCP server may; the message says what."""
-
-
 class _Pipes:
     """The transport: two tasks between the process's pipes and the SDK's streams."""
 
     def __init__(self, process: ServerProcess, lost: Lost) -> None:
         self._process = process
         self._lost = lost
-        self._guard = _Guard()
+        self._guard = Guard()
         self._tasks: list[asyncio.Task[None]] = []
         self._closing = contextlib.ExitStack()
 
@@ -103,14 +95,14 @@ class _Pipes:
             while line := await self._process.read_line():
                 message = _parse(line) if not line.isspace() else None
                 if message is not None:
-                    await self._guard.admit(message)
+                    await self._admit(message)
                     await inbound.send(SessionMessage(message))
                 elif not line.isspace():
                     self._process.remember(line)
                     self._guard.noise()
         except LineTooLongError:
             reason = f"sent a message of more than {MAX_LINE // 2**20} MiB and was stopped"
-        except _BrokenProtocolError as broken:
+        except BrokenProtocolError as broken:
             reason = f"{broken} and was stopped"
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
             return  # the session was left
@@ -121,48 +113,19 @@ class _Pipes:
         self._lost(reason or self._process.fate())
         inbound.close()
 
+    async def _admit(self, message: JSONRPCMessage) -> None:
+        if isinstance(message, JSONRPCRequest):
+            self._guard.asked()
+        elif isinstance(message, JSONRPCNotification):
+            await self._guard.notified()
+
     async def _send(self, outbound: MemoryObjectReceiveStream[SessionMessage]) -> None:
         async for item in outbound:
-            self._guard.answered(item.message)
+            if isinstance(item.message, JSONRPCResponse | JSONRPCError):
+                self._guard.answered()
             text = item.message.model_dump_json(by_alias=True, exclude_unset=True)
             with contextlib.suppress(BrokenPipeError):  # the end of its output tells the session
                 await self._process.write(text.encode() + b"\n")
-
-
-class _Guard:
-    """Counts what a server sends of its own accord, so that none of it can pile up here."""
-
-    def __init__(self) -> None:
-        self._noise = 0
-        self._unanswered = 0
-        self._notifications = 0
-        self._second = 0.0
-
-    def noise(self) -> None:
-        """A line that is no message: a stray print is harmless, an endless stream is not."""
-        self._noise += 1
-        if self._noise > _MAX_NOISE:
-            raise _BrokenProtocolError("keeps writing what is not MCP to its output")
-
-    async def admit(self, message: JSONRPCMessage) -> None:
-        """Let a message in; notifications at a rate that leaves time for everything else."""
-        if isinstance(message, JSONRPCRequest):
-            self._unanswered += 1
-            if self._unanswered > _MAX_UNANSWERED:
-                raise _BrokenProtocolError("asks more than it reads answers for")
-        if not isinstance(message, JSONRPCNotification):
-            return
-        now = time.monotonic()
-        if now - self._second >= 1:
-            self._second, self._notifications = now, 0
-        self._notifications += 1
-        if self._notifications > _MAX_NOTIFICATIONS:
-            await asyncio.sleep(self._second + 1 - now)
-
-    def answered(self, message: JSONRPCMessage) -> None:
-        """A message goes out."""
-        if isinstance(message, JSONRPCResponse | JSONRPCError):
-            self._unanswered -= 1
 
 
 def _parse(line: bytes) -> JSONRPCMessage | None:

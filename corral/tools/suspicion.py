@@ -8,12 +8,14 @@ Invariant Labs, "MCP tool poisoning"; OWASP MCP Top 10, MCP03.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator
 
 _HIDDEN = re.compile(
     "[\u200b\u200e\u200f\u2060-\u2064\u00ad\ufeff"  # no width: they split words, or carry bits
-    "\u202a-\u202e\u2066-\u2069"  # bidirectional: text that reads otherwise than it is
-    "\u180b-\u180f\U000e0000-\U000e01ef"  # tags and selectors: ASCII that no screen shows
+    "\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0"  # fillers, likewise
+    "\u061c\u202a-\u202e\u2066-\u2069"  # bidirectional: text that reads otherwise than it is
+    "\u180b-\u180f\ufe00-\ufe0d\U000e0000-\U000e01ef"  # tags and selectors: no screen shows them
     "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]"  # control characters and escapes
 )
 _INSTRUCTIONS = re.compile(
@@ -44,7 +46,9 @@ def suspicions(texts: Iterable[str]) -> tuple[str, ...]:
 def _of(text: str) -> Iterator[str]:
     if found := _HIDDEN.search(text):
         yield f"holds a character that is not shown (U+{ord(found[0]):04X})"
-    if found := _INSTRUCTIONS.search(text):
+    # However it is spaced, and in whatever letters that look the same to a model.
+    plain = " ".join(unicodedata.normalize("NFKC", text).split())
+    if found := _INSTRUCTIONS.search(plain):
         yield f"speaks to the model: {_quoted(found[0])}"
     if found := _SECRETS.search(text):
         yield f"names a place of secrets: {_quoted(found[0])}"

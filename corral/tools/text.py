@@ -22,6 +22,29 @@ _INVISIBLE = re.compile(
 )
 
 
+# Of what ``visible`` writes out: C0 without tab and newline, DEL and C1 move the cursor or start
+# escape sequences; bidirectional controls reorder what is read; spaces without width, fillers and
+# tag characters are invisible; a line separator is no newline; lone surrogates cannot be encoded.
+# Joiners stay: scripts need them.
+_UNSAFE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u115f\u1160\u180e\u200b\u200e\u200f\u2028-\u202e"
+    "\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e007f\ud800-\udfff]"
+)
+
+
+def visible(text: str) -> str:
+    """``text`` with every character that could deceive a terminal or its reader written out.
+
+    What a person decides about must show all that is in it. A carriage return before a newline is
+    dropped; anything else that is unsafe becomes ``\\x1b`` or the like.
+    """
+    return _UNSAFE.sub(_written_out, text.replace("\r\n", "\n"))
+
+
+def _written_out(match: re.Match[str]) -> str:
+    return match.group().encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
 def clean(text: str) -> str:
     """``text`` without escape sequences, control and invisible characters; newlines are ``\\n``."""
     return _INVISIBLE.sub("", _NEWLINES.sub("\n", _ESCAPES.sub("", text)))

@@ -1,7 +1,7 @@
 """The calls of one server that are under way, and whose a question of the server is.
 
-Before 2026-07-28 a server's question names no call. It belongs to the call that began last: with
-one under way that is exact.
+Before 2026-07-28 a server's question names no call. It belongs to the call that began last, as long
+as all are of one run: two runs may be of two people, and neither is shown what the other's asks.
 """
 
 from __future__ import annotations
@@ -12,12 +12,16 @@ from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
+import structlog
+
 from corral.errors import CorralError
 from corral.tools.contract import CallOptions
 from corral.tools.inquiry import MAX_QUESTIONS, Desk, Inquiry, Reply, Sample, Sampled
 from corral.tools.wire import Refusal
 
 T = TypeVar("T")
+
+_log = structlog.get_logger(__name__)
 
 _NOT_NOW = Refusal(-32600, "no call is under way for which a model could be asked")
 
@@ -40,15 +44,17 @@ class UnderWay:
                 return
             call = _Call(options.desk, limit, seconds)
             self._calls.append(call)
+            own = _own.set(call)
             try:
                 yield
             finally:
+                _own.reset(own)
                 self._calls.remove(call)
                 call.end()
 
     async def asked(self, inquiry: Inquiry) -> Reply:
         """What the user answers to a question of the server's."""
-        call = self._calls[-1] if self._calls else None
+        call = self._asking()
         if call is None or not call.may_ask():
             return Reply("cancel")
         with call.held():
@@ -56,13 +62,23 @@ class UnderWay:
 
     async def sampled(self, wanted: Sample) -> Sampled | Refusal:
         """What a model answers for the server."""
-        call = self._calls[-1] if self._calls else None
+        call = self._asking()
         if call is None or not call.may_ask():
             return _NOT_NOW
         try:
             return await call.of_its_own(call.desk.sample(wanted))
         except CorralError as error:
             return Refusal(_NOT_NOW.code, error.message)
+
+    def _asking(self) -> _Call | None:
+        """The call that a question is about; ``None`` where that cannot be known."""
+        own = _own.get()
+        if own in self._calls:
+            return own
+        if len({call.desk.run for call in self._calls}) > 1:
+            _log.warning("question_of_one_of_several_runs", calls=len(self._calls))
+            return None
+        return self._calls[-1] if self._calls else None
 
 
 class _Call:
@@ -115,3 +131,7 @@ class _Call:
         self._is_over = True
         for task in tuple(self._tasks):
             task.cancel()
+
+
+_own: contextvars.ContextVar[_Call | None] = contextvars.ContextVar("corral_call", default=None)
+"""The call that the current task makes: a server of 2026-07-28 asks in its answer to it."""

@@ -50,7 +50,7 @@ async def test_a_call_that_fails_is_a_run_that_fails(settings: Settings) -> None
         for tool, args, said in (
             ("files__read_file", {"path": "missing.txt"}, "missing.txt"),
             ("files__read_file", {"file": "a.txt"}, "path"),
-            ("files__nothing", {}, "There is no tool 'files__nothing'"),
+            ("files__nothing", {}, "The tools of files are: list_directory, "),
             ("python__run_code", CODE, "not today"),
         ):
             failed = await c.call_tool(tool, args, corral.RunOptions(approver=deny))

@@ -44,6 +44,12 @@ def test_a_mistyped_command_is_guessed(place: Place) -> None:
     assert "files" in place.corral("mcp", "serve", "fils").err
 
 
+def test_the_help_of_the_command_that_was_meant_is_named(place: Place) -> None:
+    assert "See: corral mcp serve --help" in place.corral("mcp", "serve").err
+    assert "See: corral approve --help" in place.corral("approve").err
+    assert "See: corral --help" in place.corral("--nope").err
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from corral.cli.mcp import bundle_start
+from corral.mcp_servers.serving.announcing import Listening, announced
 from corral.version import VERSION
 from tests.cli.place import Place
 
@@ -144,6 +145,28 @@ def test_a_client_without_an_entry_is_told_how_to_get_one(place: Place, user: Pa
     assert (broken.code, "line 1, column 2" in broken.err) == (2, True)
 
 
+def test_what_a_folder_brings_is_not_started_unless_it_is_what_install_writes(
+    place: Place, user: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever made the folder could have written it, for whoever asks the doctor there."""
+    monkeypatch.chdir(place.workspace)
+    ran = place.workspace / "ran"
+    entry = {"command": "/bin/sh", "args": ["-c", f"touch {ran}; exit 1", "mcp", "serve"]}
+    file = place.workspace / ".mcp.json"
+    file.write_text(json.dumps({"mcpServers": {"it": entry}}))
+    assert checks(place, "claude-code")["entry"][0] == "fail"
+    assert not ran.exists()
+
+    options = ("claude-code", "files", "--scope", "project", "--name", "it", "--yes")
+    file.unlink()
+    assert place.corral("mcp", "install", *options).code == 0
+    assert checks(place, "claude-code")["start"][0] == "ok"
+    written = json.loads(file.read_text())
+    written["mcpServers"]["it"]["env"] = {"PYTHONPATH": str(place.workspace)}
+    file.write_text(json.dumps(written))
+    assert checks(place, "claude-code")["entry"][0] == "fail"
+
+
 class _Remote(BaseHTTPRequestHandler):
     """A streamable HTTP server of one tool that wants a token."""
 
@@ -198,9 +221,32 @@ def test_a_server_at_an_address_is_asked_with_the_clients_token(
     assert checks(place, "codex")["tools"] == ("ok", "1: reach")
 
 
+def test_what_a_folder_brings_gets_no_variable_but_the_servers_token(
+    place: Place, user: Path, remote: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place.workspace)
+    monkeypatch.setenv("IT_TOKEN", "right")
+    entry = {"url": remote, "headers": {"Authorization": "Bearer ${IT_TOKEN}"}}
+    (place.workspace / ".mcp.json").write_text(json.dumps({"mcpServers": {"it": entry}}))
+    assert set(checks(place, "claude-code")) == {"entry"}
+    monkeypatch.setenv("CORRAL_SERVE__TOKEN_ENV", "IT_TOKEN")
+    assert checks(place, "claude-code")["tools"] == ("ok", "1: reach")
+
+
 def test_an_address_where_nobody_listens_is_said(place: Place, user: Path) -> None:
     claude_code(user, {"url": "http://127.0.0.1:9/mcp"})
     assert "cannot be reached" in checks(place, "claude-code")["reach"][1]
+
+
+def test_an_address_where_nothing_is_is_held_against_what_runs(place: Place, user: Path) -> None:
+    claude_code(user, {"url": "http://127.0.0.1:9/mcp"})
+    place.home.mkdir(exist_ok=True)
+    here = "http://127.0.0.1:8931/mcp"
+    with announced(place.home, Listening(here, "secret", "agents", os.getpid())):
+        told = place.corral("mcp", "doctor", "claude-code", "--name", "it")
+    assert f"What runs here: {here}" in told.out
+    assert "secret" not in told.out + told.err
+    assert "Is it running?" in place.corral("mcp", "doctor", "claude-code", "--name", "it").out
 
 
 def test_a_bundle_asks_for_what_it_needs_and_holds_no_secret(
@@ -229,6 +275,9 @@ def test_a_bundle_asks_for_what_it_needs_and_holds_no_secret(
 
     assert place.corral("mcp", "bundle", "files", "--server-json", "corral").code == 2
     assert place.corral("mcp", "bundle", "files", "-e", "A=b").code == 2
+    assert "There is: agents" in place.corral("mcp", "bundle", "fils").err
+    nowhere = place.corral("mcp", "bundle", "files", "-o", str(place.home / "none" / "x.mcpb"))
+    assert (nowhere.code, "x.mcpb cannot be written: No such" in nowhere.err) == (2, True)
 
 
 def test_what_a_bundle_starts_is_the_corral_that_is_there(tmp_path: Path) -> None:

@@ -121,7 +121,8 @@ def test_a_call_by_hand_goes_through_policy(place: Place, add: Add) -> None:
     done = place.corral(*call, "--policy", str(rules))
     assert done.code == 0, done.err
     assert "well hello" in done.out
-    assert place.corral("mcp", "test", "echo", "echo", "--args", "{").code == 2
+    broken = place.corral("mcp", "test", "echo", "echo", "--args", "{")
+    assert (broken.code, "error: The arguments are not JSON" in broken.err) == (2, True)
     assert "corral mcp inspect echo" in place.corral("mcp", "test", "echo").err
     assert place.corral("mcp", "test", "echo", "none", "--policy", str(rules)).code == 1
 
@@ -179,7 +180,17 @@ def test_a_name_of_the_users_own_is_not_given_to_a_projects_server(
     own.write_text('[mcp.mine]\ncommand = "x"\n')
     done = place.corral("mcp", "add", "mine", "--yes", "--", "ls")
     assert (done.code, "a server of your own" in done.err) == (2, True)
+    assert "corral mcp remove mine" in done.err
     assert project(place) == ""
+
+
+def test_a_projects_name_is_not_given_to_a_server_of_the_users_own(
+    place: Place, tmp_path: Path
+) -> None:
+    (place.workspace / "corral.toml").write_text('[mcp.theirs]\ncommand = "x"\n')
+    done = place.corral("mcp", "add", "theirs", "--scope", "user", "--yes", "--", "ls")
+    assert (done.code, "a server of this folder's" in done.err) == (2, True)
+    assert not (tmp_path / "config" / "corral" / "config.toml").exists()
 
 
 def test_it_asks_before_it_writes_or_starts_anything(
@@ -192,9 +203,10 @@ def test_it_asks_before_it_writes_or_starts_anything(
     child.expect_exact("Add it?")
     assert project(place) == ""
     child.sendline("n")
+    child.expect_exact("No: nothing was added or started.")
     child.expect(pexpect.EOF)
     child.close()
-    assert child.exitstatus != 0
+    assert child.exitstatus == 1
     assert project(place) == ""
 
 
@@ -285,5 +297,18 @@ def test_servers_of_other_clients_are_taken_over(
         },
     }
     assert "has one of that name" in place.corral("mcp", "import", "codex", "--yes").err
-    assert place.corral("mcp", "import", "./none.json").code == 2
+    assert "There is no file none.json" in place.corral("mcp", "import", "none.json").err
     assert "There is no server" in place.corral("mcp", "import", "claude-desktop", "--yes").err
+    reserved = next(line for line in cursor.err.splitlines() if line.startswith("files: left out"))
+    assert reserved.endswith("Add it by another name: corral mcp add NAME")
+
+
+def test_an_import_shows_which_variables_of_yours_go_where(place: Place, tmp_path: Path) -> None:
+    near = {"command": "x", "args": ["a\n  sandbox  none"], "env": {"K\nL": "${AWS_KEY}", "M": "m"}}
+    far = {"url": "https://far.example/mcp", "headers": {"X-Trace": "id-${env:GH_TOKEN}"}}
+    shared = tmp_path / "mcp.json"
+    shared.write_text(json.dumps({"mcpServers": {"near": near, "far": far}}))
+    shown = place.corral("mcp", "import", str(shared), "--yes").out.splitlines()
+    assert "  starts   x 'a\\n  sandbox  none'" in shown
+    assert "  env      K\\nL (your AWS_KEY), M" in shown
+    assert "  headers  X-Trace (your GH_TOKEN)" in shown

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import pexpect
 import pytest
 from mcp import Client, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
@@ -153,6 +154,20 @@ def test_settings_that_are_wrong_are_told_on_standard_error(served: Place) -> No
     assert ran.stdout == ""
     assert "modle" in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+def test_a_person_who_starts_it_by_hand_is_told_what_it_waits_for(served: Place) -> None:
+    (served.workspace / "corral.toml").write_text("modle = 1\n")  # so that it ends by itself
+    for what in ("agents", "files"):
+        argv = served.command("mcp", "serve", what)
+        child = pexpect.spawn(
+            argv[0], argv[1:], env=served.env, cwd=str(served.workspace), timeout=60
+        )
+        child.expect_exact(f"serving {what} on standard input and output")
+        child.expect_exact("corral mcp install CLIENT")
+        child.expect_exact("modle")
+        child.expect(pexpect.EOF)
+        child.close()
 
 
 @contextmanager

@@ -63,6 +63,8 @@ class Scenario:
 class Yes:
     """Accepts every form with the values that it suggests, and opens every address."""
 
+    run = "r-1"
+
     async def ask(self, inquiry: Inquiry, seconds: float) -> Reply:
         del seconds
         return Reply("accept", suggested(inquiry) if inquiry.mode == "form" else None)

@@ -16,10 +16,12 @@ import pytest
 from corral.errors import ConfigError, ToolServerError
 from corral.sandbox.contract import Grant, Launch, Profile
 from corral.sandbox.registry import select_backend
-from corral.tools.builder import build_provider, builtin_provider
+from corral.tools.builder import Kept, build_provider, builtin_provider
+from corral.tools.builtin import builtin_command
 from corral.tools.config import ServerConfig
 from corral.tools.contract import ToolProvider
 from corral.tools.http import HttpServer
+from corral.tools.settings import BuiltinSettings
 from corral.tools.stdio import StdioServer
 from tests.tools.support import OPTIONS, SERVERS, alive
 
@@ -239,3 +241,24 @@ def test_a_url_and_a_missing_variable(build: Build) -> None:
     assert isinstance(build(entry, KEY="x"), HttpServer)
     with pytest.raises(ConfigError, match="KEY"):
         build(entry)
+
+
+async def test_corrals_own_folder_is_read_only_where_the_workspace_holds_it(
+    program: Path, tmp_path: Path
+) -> None:
+    work = tmp_path / "work"
+    home = work / ".local" / "corral"
+    home.mkdir(parents=True)
+    _, ours = builtin_command("files", work, BuiltinSettings(home=home))
+    _, other = builtin_command("files", tmp_path, BuiltinSettings(home=tmp_path.parent / "home"))
+    assert {Grant(work, writable=True), Grant(home)} <= set(ours.grants)
+    assert {grant.path for grant in other.grants if grant.writable} == {tmp_path}
+
+    sandbox: Any = Recorder()
+    entry = ServerConfig(command=str(program), args=("plain",), writable=(".",))
+    server = build_provider("lean", entry, sandbox, work, kept=Kept(home=home))
+    try:
+        await server.list_tools()
+    finally:
+        await server.aclose()
+    assert {Grant(work, writable=True), Grant(home)} <= set(sandbox.profile.grants)

@@ -64,6 +64,13 @@ class TestListing:
         assert gone.is_error
         assert "has no tool 'old'" in gone.text
 
+    def test_of_two_of_a_name_the_first_counts_even_if_it_cannot_be_used(self) -> None:
+        """Its pin is of the first one: the second could say anything, and change it at will."""
+        useless = Declared("t", "", {"type": "strnig"})
+        listing = check_tools("srv", [useless, Declared("t", "", {"type": "object"})], trusted=True)
+        assert listing.specs == ()
+        assert "declares it twice" in listing.problems[1]
+
     def test_more_tools_than_are_taken(self) -> None:
         many = [Declared(f"t{number}", "", {"type": "object"}) for number in range(600)]
         listing = check_tools("srv", many, trusted=False)

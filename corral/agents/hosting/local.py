@@ -132,7 +132,8 @@ class LocalRuns:
         """An owner's order, which from now on is worked on here if nobody else can."""
         served = await self._database.read(lambda c: orders.find(c, owner, run))
         if served.account != self._account and not await self._is_served(served.account):
-            await self._database.write(lambda c: orders.adopt(c, run, self._account))
+            workspace = str(self._corral.settings.workspace)
+            await self._database.write(lambda c: orders.adopt(c, run, self._account, workspace))
             self._look.set()
         return served
 

@@ -11,7 +11,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, delete, func, insert, or_, select, true, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, or_, select, true, update
 
 from corral.agents.hosting.contract import Order
 from corral.errors import ConflictError, NotFoundError
@@ -19,6 +19,7 @@ from corral.jsontypes import canonical
 from corral.runtime.approvals import answers
 from corral.runtime.clock import now
 from corral.runtime.lease import is_held
+from corral.runtime.statements import Query
 from corral.runtime.tables import approvals, effects, runs, served_runs, threads, vault
 
 ATTEMPTS = 3
@@ -141,11 +142,17 @@ def _count_open(connection: Connection, owner: str) -> int:
 
 def find(connection: Connection, owner: str, run: str) -> Served:
     """An owner's order. Raises ``NotFoundError``, for another's exactly as for none."""
-    mine = (served_runs.c.run_id == run, served_runs.c.owner == owner)
-    row = connection.execute(select(served_runs).where(*mine)).first()
+    row = _MINE.first(connection, {"run": run, "owner": owner})
     if row is None:
         raise _unknown("run", run)
     return _served(row)
+
+
+_MINE = Query(
+    select(served_runs).where(
+        served_runs.c.run_id == bindparam("run"), served_runs.c.owner == bindparam("owner")
+    )
+)
 
 
 def find_thread(connection: Connection, owner: str, thread: str) -> None:
@@ -174,9 +181,15 @@ def _unknown(what: str, name: str) -> NotFoundError:
 
 def newest(connection: Connection, owner: str, limit: int) -> list[Served]:
     """An owner's orders, the newest first."""
-    query = select(served_runs).where(served_runs.c.owner == owner)
-    rows = connection.execute(query.order_by(served_runs.c.number.desc()).limit(limit))
-    return [_served(row) for row in rows]
+    return [_served(row) for row in _NEWEST.all(connection, {"owner": owner, "count": limit})]
+
+
+_NEWEST = Query(
+    select(served_runs)
+    .where(served_runs.c.owner == bindparam("owner"))
+    .order_by(served_runs.c.number.desc())
+    .limit(bindparam("count"))
+)
 
 
 def forget(connection: Connection, run: str) -> None:
@@ -194,10 +207,14 @@ def forget(connection: Connection, run: str) -> None:
     connection.execute(delete(threads).where(threads.c.id == row.thread_id))
 
 
-def adopt(connection: Connection, run: str, account: str) -> None:
-    """Go on with a run under other keys than those that it was ordered with."""
-    mine = served_runs.c.run_id == run
-    connection.execute(update(served_runs).where(mine).values(account=account))
+def adopt(connection: Connection, run: str, account: str, workspace: str) -> None:
+    """Go on with a run under other keys than those that it was ordered with.
+
+    One of another folder is left alone: nobody can go on with it but there.
+    """
+    here = select(threads.c.id).where(threads.c.workspace == workspace)
+    mine = (served_runs.c.run_id == run, served_runs.c.thread_id.in_(here))
+    connection.execute(update(served_runs).where(*mine).values(account=account))
 
 
 def mark(connection: Connection, run: str, state: State, error: str | None = None) -> None:

@@ -42,6 +42,7 @@ _PAUSE = 0.02
 _KEYS = re.compile(
     r"CORRAL_\w+|\w+_API_KEY|\w+_BASE_URL|(?:HTTPS?|NO|ALL)_PROXY|SSL_CERT_\w+", re.IGNORECASE
 )
+_NAMES_WORKSPACE = re.compile(r"^\s*[\"']?workspace\b", re.MULTILINE)
 _NAMED = re.compile(r"[A-Za-z_][A-Za-z0-9_]{2,99}")
 
 # The host is nobody's child, so that a client that ends its bridge with all children spares it.
@@ -53,9 +54,11 @@ class Place:
     """Where a host is. ``flags`` are what it is started with; ``account`` is whose keys it uses.
 
     Hosts of one account can go on with each other's runs. ``name`` is that of this one.
+    ``workspace`` is the folder that is worked in; ``None``: a configuration file says which.
     """
 
     home: Path
+    workspace: Path | None
     folder: Path
     account: str
     name: str
@@ -94,6 +97,7 @@ def find_place(
     given = ((flag, str(_absolute(path))) for flag, path in options.items() if path)
     return Place(
         home=root,
+        workspace=None if any(_NAMES_WORKSPACE.search(_text(file)) for file in files) else folder,
         folder=_short(root / "run"),
         account=account,
         name=f"{account}-{_digest([str(projects), *map(_state, files)])[:8]}",

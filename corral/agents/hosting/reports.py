@@ -6,13 +6,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from corral.agents.hosting import steps
 from corral.agents.hosting.contract import HostedStatus, Report
 from corral.agents.hosting.orders import Served
 from corral.jsontypes import Json, JsonObject
-from corral.runtime.listing import approval_view, latest_effects, run_views
+from corral.runtime.listing import approval_view, latest_effects, run_view
+from corral.runtime.statements import Query
 from corral.runtime.tables import approvals, runs
 from corral.runtime.views import Approval, EffectView, RunView
 
@@ -31,19 +32,20 @@ def report(connection: Connection, served: Served) -> Report:
 
 def reports(connection: Connection, orders: Sequence[Served]) -> list[Report]:
     """How orders stand; what has ``happened`` in them is left out."""
-    ids = [served.run for served in orders]
-    views = {
-        view.run: view for view in run_views(connection, select(runs).where(runs.c.id.in_(ids)))
-    }
-    pending = (approvals.c.run_id.in_(ids), approvals.c.status == "pending")
-    query = select(approvals).where(*pending).order_by(approvals.c.created_at, approvals.c.id)
-    asked: dict[str, list[Approval]] = {}
-    for row in connection.execute(query):
-        asked.setdefault(row.run_id, []).append(approval_view(row))
-    return [
-        _Standing(served, views.get(served.run), tuple(asked.get(served.run, ()))).report()
-        for served in orders
-    ]
+    return [_standing(connection, served).report() for served in orders]
+
+
+def _standing(connection: Connection, served: Served) -> _Standing:
+    run = {"run": served.run}
+    asked = tuple(map(approval_view, _ASKED.all(connection, run)))
+    return _Standing(served, run_view(connection, served.run), asked)
+
+
+_ASKED = Query(
+    select(approvals)
+    .where(approvals.c.run_id == bindparam("run"), approvals.c.status == "pending")
+    .order_by(approvals.c.created_at, approvals.c.id)
+)
 
 
 @dataclass(frozen=True)
@@ -108,8 +110,7 @@ def _value(connection: Connection, served: Served, found: Report) -> Json:
         return None
     if served.order.tool is not None:
         return _structured(latest_effects(connection, served.run, _READ))
-    query = select(runs.c.spec).where(runs.c.id == served.run)
-    spec: JsonObject = json.loads(connection.execute(query).scalar_one())
+    spec: JsonObject = json.loads(_SPEC.one(connection, {"run": served.run}).spec)
     if spec["agent"].get("returns") is None:
         return None
     try:
@@ -117,6 +118,9 @@ def _value(connection: Connection, served: Served, found: Report) -> Json:
     except ValueError:  # the answer says that there is none of the type
         return None
     return value
+
+
+_SPEC = Query(select(runs.c.spec).where(runs.c.id == bindparam("run")))
 
 
 def _structured(entries: Sequence[EffectView]) -> Json:

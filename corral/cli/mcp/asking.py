@@ -6,17 +6,29 @@ import sys
 
 import typer
 
+from corral.cli.output import note
 from corral.errors import UsageError
 
 
 def confirm(question: str, *, yes: bool, undone: str) -> None:
     """Ask on a terminal, unless the answer is ``yes`` already.
 
-    ``undone`` says what was not done, where nobody can answer. Raises ``UsageError`` there, and
-    ``typer.Abort`` for a no.
+    ``undone`` says what is not done then. Raises ``UsageError`` where nobody can answer,
+    ``typer.Exit`` with 1 for a no, and ``typer.Abort`` for Ctrl-C.
     """
     if yes:
         return
     if not sys.stdin.isatty():
         raise UsageError("Nobody is here to be asked.", hint=f"Add --yes to answer yes; {undone}.")
-    typer.confirm(question, abort=True, err=True)
+    if not agrees(question):
+        note(f"No: {undone}.")
+        raise typer.Exit(1)
+
+
+def agrees(question: str) -> bool:
+    """Ask for a yes or a no. What follows a Ctrl-C begins on a line of its own."""
+    try:
+        return typer.confirm(question, err=True)
+    except typer.Abort:
+        note("")
+        raise

@@ -15,7 +15,7 @@ import typer
 
 from corral.cli.context import wait
 from corral.cli.mcp.command_line import AGENTS, program, serve_command
-from corral.cli.mcp.installing import WhatArgument
+from corral.cli.mcp.installing import WhatArgument, require_ours
 from corral.cli.options import taking
 from corral.cli.output import note, one_line
 from corral.errors import UsageError
@@ -61,12 +61,14 @@ class BundleOptions:
 
 @taking(BundleOptions)
 def bundle(what: WhatArgument = AGENTS, options: BundleOptions = BundleOptions()) -> None:
-    """Make an .mcpb file, which clients such as Claude Desktop install by a double click.
+    """Make an .mcpb file, which clients install by a double click.
 
-    It holds no copy of Corral: it starts the Corral that is installed where it is opened.
+    Claude Desktop is such a client. A bundle holds no copy of Corral: it starts the one that is
+    installed where it is opened.
     """
     from corral.cli.mcp.probe import meet_command  # asyncio: not needed for --help
 
+    require_ours(what)
     names = options.env or ()
     for name in names:
         if not _VARIABLE.fullmatch(name):
@@ -83,13 +85,19 @@ def bundle(what: WhatArgument = AGENTS, options: BundleOptions = BundleOptions()
     path = options.out or Path(f"{'corral' if what == AGENTS else f'corral-{what}'}.mcpb")
     here = program()
     shared = options.server_json is not None or len(here) > 1
-    _write(path, manifest(what, met, names, "corral" if shared else " ".join(here)))
-    note(f"Wrote {path}: {len(met.tools)} tools. Open it with Claude Desktop to install it.")
-    if options.server_json is not None:
-        beside = path.with_name("server.json")
-        data = registry_entry(options.server_json, what, options.url, path)
-        beside.write_text(json.dumps(data, indent=2) + "\n", "utf-8")
-        note(f"Wrote {beside}.")
+    try:
+        _write(path, manifest(what, met, names, "corral" if shared else " ".join(here)))
+        note(f"Wrote {path}: {len(met.tools)} tools. Open it with Claude Desktop to install it.")
+        if options.server_json is not None:
+            beside = path.with_name("server.json")
+            data = registry_entry(options.server_json, what, options.url, path)
+            beside.write_text(json.dumps(data, indent=2) + "\n", "utf-8")
+            note(f"Wrote {beside}.")
+    except OSError as error:
+        raise UsageError(
+            f"{error.filename or path} cannot be written: {error.strerror}.",
+            hint="Name another place: --out FILE",
+        ) from error
 
 
 def manifest(what: str, met: Met, secrets: Sequence[str], start: str) -> JsonObject:

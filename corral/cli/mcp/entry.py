@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator
+from itertools import starmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from corral.cli.context import current
 from corral.cli.mcp.clients.files import Change, ConfigFile
-from corral.cli.output import clean, one_line
+from corral.cli.output import clean
 from corral.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 Where = Literal["project", "user"]
 _SECTION = "mcp"
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)")
 
 
 def config_file(where: Where) -> ConfigFile:
@@ -42,7 +45,8 @@ def checked(name: str, entry: JsonObject, where: Where) -> None:
     check_server_name(name)
     if name in RESERVED_NAMES:
         raise ConfigError(
-            f"{name} is the name of a server that Corral brings.", hint="Choose another."
+            f"{name} is the name of a server that Corral brings.",
+            hint="Add it by another name: corral mcp add NAME",
         )
     try:
         ServerConfig.model_validate(entry)
@@ -54,6 +58,7 @@ def checked(name: str, entry: JsonObject, where: Where) -> None:
         raise ConfigError(
             f"{name} cannot be added: {why}.", hint="See: corral mcp add --help"
         ) from None
+    _require_no_other(name, where)
     if where == "project" and current().config is None:
         users = [{_SECTION: config_file("user").entries}]
         try:
@@ -62,6 +67,17 @@ def checked(name: str, entry: JsonObject, where: Where) -> None:
             raise ConfigError(
                 error.message, hint="Add it to your own settings: --scope user"
             ) from None
+
+
+def _require_no_other(name: str, where: Where) -> None:
+    """Raise ``ConfigError`` where the other file has that name: nothing would run any more."""
+    other = config_file("user" if where == "project" else "project")
+    if current().config is None and name in other.entries:
+        whose = "of your own" if where == "project" else "of this folder's"
+        raise ConfigError(
+            f"{name} is a server {whose} already: {other.path}.",
+            hint=f"Choose another name, or remove that one: corral mcp remove {name}",
+        )
 
 
 def added(file: ConfigFile, name: str, entry: JsonObject) -> Change:
@@ -75,20 +91,33 @@ def added(file: ConfigFile, name: str, entry: JsonObject) -> Change:
 
 
 def lines(name: str, entry: JsonObject) -> Iterator[tuple[str, str]]:
-    """What an entry would do, whole and cleaned, with styles; values of variables are not shown."""
-    yield clean(name), "bold"
+    """What an entry would do, whole and cleaned, with styles. Of values only that is shown which
+    variables of the user's go into them.
+    """
+    yield _whole(name), "bold"
     if "url" in entry:
-        yield f"  reaches  {clean(str(entry['url']))}", ""
+        yield f"  reaches  {_whole(str(entry['url']))}", ""
     else:
         command = shlex.join([str(entry.get("command", "")), *map(str, entry.get("args", ()))])
-        yield f"  starts   {clean(command)}", ""
+        yield f"  starts   {_whole(command)}", ""
         yield f"  sandbox  {_sandbox(entry)}", "" if entry.get("sandbox", True) else "bold red"
     for key, word in (("env", "env"), ("headers", "headers")):
-        if names := entry.get(key):
-            yield f"  {word:<8} {one_line(', '.join(names), 1000)}", ""
+        if values := entry.get(key):
+            yield f"  {word:<8} {_whole(', '.join(starmap(_named, values.items())))}", ""
     for key, word in (("grants", "reads"), ("writable", "changes"), ("network", "network")):
         if values := entry.get(key):
-            yield f"  {word:<8} {clean(', '.join(map(str, values)))}", ""
+            yield f"  {word:<8} {_whole(', '.join(map(str, values)))}", ""
+
+
+def _named(name: str, value: object) -> str:
+    """A variable or a header of the server's, with the user's variables that it is made of."""
+    mine = ", ".join(_VARIABLE.findall(str(value)))
+    return f"{name} (your {mine})" if mine else name
+
+
+def _whole(text: str) -> str:
+    """All of a text on one line, so that none of it looks like a line of ours."""
+    return clean(text).replace("\n", "\\n")
 
 
 def _sandbox(entry: JsonObject) -> str:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +15,7 @@ import typer
 
 from corral.cli.context import current, wait
 from corral.cli.doctor import Check, show_checks
-from corral.cli.mcp.command_line import is_ours, program
+from corral.cli.mcp.command_line import is_ours, program, serve_command
 from corral.cli.mcp.installing import ClientArgument, places
 from corral.cli.output import emit
 from corral.jsontypes import JsonObject
@@ -26,18 +27,20 @@ if TYPE_CHECKING:
     from corral.cli.mcp.probe import Met
 
 _PLACE = re.compile(r"\$\{(?:env:|input:)?([A-Za-z_][A-Za-z0-9_]*)\}")
+_LOOPBACK = re.compile(r"https?://(?:127\.0\.0\.1|localhost|\[::1\])(?::[0-9]+)?/")
 _BARE_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 _FEW = ("HOME", "LANG", "LC_ALL", "LOGNAME", "SHELL", "TERM", "TMPDIR", "TZ", "USER")
 
 
 @dataclass(frozen=True)
 class Found:
-    """One entry of ours in a client's file."""
+    """One entry of ours in a client's file: the user's own, or that of this folder."""
 
     client: Client
     file: ConfigFile
     name: str
     entry: JsonObject
+    scope: Scope = "user"
 
 
 def doctor(
@@ -47,9 +50,10 @@ def doctor(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> int:
-    """Start or reach Corral exactly as an MCP client would, and say what is wrong.
+    """Say whether an MCP client would reach Corral.
 
-    Exits 1 when the client would not reach it.
+    Starts or reaches it exactly as that client would, and says what is wrong. Exits 1 when
+    the client would not reach it.
     """
     from corral.cli.mcp.clients.known import find_client
 
@@ -78,7 +82,7 @@ def find_entries(client: Client, name: str | None) -> Iterator[Found]:
         local = file.entries_in(places().workspace) if scope == "user" else {}
         for called, entry in (*file.entries.items(), *local.items()):
             if called == name or (name is None and (is_ours(entry) or called == "corral")):
-                yield Found(client, file, called, entry)
+                yield Found(client, file, called, entry, scope)
 
 
 async def examine(found: Found) -> list[Check]:
@@ -87,9 +91,30 @@ async def examine(found: Found) -> list[Check]:
     if found.entry.get("disabled") is True or found.entry.get("enabled") is False:
         checks.append(Check("entry", "fail", "It is switched off there.", "Switch it on again."))
         return checks
+    if found.scope == "project" and not _is_as_installed(found.entry):
+        said = "This folder brings it, and `corral mcp install` writes another one: not tried."
+        fix = "Look at what it does. If you want it, start it yourself, or install ours instead."
+        return [*checks, Check("entry", "fail", said, fix)]
     if "url" in found.entry:
         return checks + await _reached(found)
     return checks + await _started(found)
+
+
+def _is_as_installed(entry: JsonObject) -> bool:
+    """Whether an entry does no more than ``install`` would write here.
+
+    Whoever made a folder can have written its file, and what is started or sent has your rights
+    and your variables.
+    """
+    if "url" in entry:
+        named = {*_PLACE.findall(dumps(entry)), entry.get("bearer_token_env_var")} - {None}
+        to_this_machine = bool(_LOOPBACK.match(str(entry["url"])))
+        return not named or (to_this_machine and named == {current().settings().serve.token_env})
+    args, env = entry.get("args"), entry.get("env")
+    argv = (entry.get("command"), *(args if isinstance(args, list) else ()))
+    values = env.values() if isinstance(env, dict) else ()
+    is_handed_on = all(_PLACE.fullmatch(str(value)) for value in values)
+    return argv == serve_command(str(argv[-1])) and is_handed_on
 
 
 async def _started(found: Found) -> list[Check]:
@@ -179,9 +204,17 @@ async def _reached(found: Found) -> list[Check]:
     try:
         met = await meet_url(str(entry["url"]), headers, limit, modern=found.client.modern)
     except ProbeError as error:
-        fix = f"Is it running? {current().command('mcp', 'serve', 'agents', '--http')}"
-        return [Check("reach", "fail", error.message, error.hint or fix)]
+        return [Check("reach", "fail", error.message, error.hint or _where_else())]
     return _met(met, limit)
+
+
+def _where_else() -> str:
+    """Which servers run here, or how one is started."""
+    from corral.mcp_servers.serving.announcing import running
+
+    if here := ", ".join(one.url for one in running(current().settings().home)):
+        return f"What runs here: {here}. Install that address."
+    return f"Is it running? {current().command('mcp', 'serve', 'agents', '--http')}"
 
 
 def _met(met: Met, limit: float) -> list[Check]:

@@ -28,9 +28,9 @@ def inspect(
     name: ServerArgument,
     json: JsonOption = False,
 ) -> None:
-    """Start a server and show all that it declares: tools, schemas, hints, instructions.
+    """Start a server and show all that it declares.
 
-    Nothing is trusted or pinned by it.
+    Its tools, their schemas and hints, and its instructions. Nothing is trusted or pinned by it.
     """
     from corral.cli.mcp.looking import show
 
@@ -45,7 +45,10 @@ def trust(
     name: ServerArgument,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Show how a server's tools differ from those that you trust, and trust them as they are."""
+    """Show how a server's tools have changed, and trust them.
+
+    They are compared with those that you trusted. It asks before it trusts them as they are now.
+    """
     wait(_trust(name, yes=yes))
 
 
@@ -66,9 +69,10 @@ class TrialOptions:
 
 @taking(TrialOptions)
 def test(name: ServerArgument, options: TrialOptions) -> int:
-    """Call one tool of a server, as a run: with policy, approval, journal and trace.
+    """Call one tool of a server, as a run of its own.
 
-    Exits 0 when it answered, 1 when it failed, 3 when the call waits for approval.
+    With policy, approval, journal and trace. Exits 0 when it answered, 1 when it failed, 3 when the
+    call waits for approval.
     """
     if not options.tool:
         raise UsageError(

@@ -49,7 +49,7 @@ ClientArgument = Annotated[
     ),
 ]
 WhatArgument = Annotated[
-    str, typer.Argument(metavar="[agents|all|NAME]", help="What it is to offer.")
+    str, typer.Argument(metavar="agents|all|NAME", help="What it is to offer.")
 ]
 ScopeOption = Annotated[
     Literal["user", "project"],
@@ -99,9 +99,10 @@ class InstallOptions:
 
 @taking(InstallOptions)
 def install(client: ClientArgument, options: InstallOptions) -> None:
-    """Let an MCP client use Corral: write an entry into the client's own file.
+    """Let an MCP client use Corral.
 
-    Shows the change and asks. What else is in the file stays as it is, and a backup is kept.
+    Writes an entry into the client's own file. Shows the change and asks. What else is in the file
+    stays as it is, and a backup is kept.
     """
     from corral.cli.mcp.clients.known import find_client
 
@@ -145,7 +146,9 @@ def uninstall(
         there = [each for each, one in file.entries.items() if is_ours(one)]
         raise NotFoundError(
             f"{file.path} has no server named {called}.",
-            hint=f"Of ours there is: {', '.join(there) or 'none'}. Name one with --name.",
+            hint=f"Of ours there is: {', '.join(there)}. Name one with --name."
+            if there
+            else "There is nothing of ours in it.",
         )
     if not is_ours(entry) and "url" not in entry:
         raise UsageError(
@@ -171,8 +174,8 @@ def _name(what: str) -> str:
     return "corral" if what == AGENTS else f"corral-{what}"
 
 
-def _local(what: str, env: Sequence[str]) -> Served:
-    from corral.cli.mcp.clients.known import Served
+def require_ours(what: str) -> None:
+    """Raise ``NotFoundError`` for what Corral does not serve."""
     from corral.tools.settings import BUILTIN_SERVERS  # pydantic: not needed for --help
 
     known = (AGENTS, "all", *BUILTIN_SERVERS, "memory")
@@ -181,6 +184,12 @@ def _local(what: str, env: Sequence[str]) -> Served:
             f"There is nothing of ours named {what} to serve.",
             hint=f"There is: {', '.join(known)}.",
         )
+
+
+def _local(what: str, env: Sequence[str]) -> Served:
+    from corral.cli.mcp.clients.known import Served
+
+    require_ours(what)
     values, names = split_variables(env)
     return Served(serve_command(what), values, names)
 

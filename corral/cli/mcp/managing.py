@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from corral.cli.context import current, wait
-from corral.cli.mcp.asking import confirm
+from corral.cli.mcp.asking import agrees, confirm
 from corral.cli.mcp.command_line import is_ours, split_variables
 from corral.cli.mcp.installing import places, show_diff
 from corral.cli.options import taking
@@ -86,7 +86,9 @@ class AddOptions:
 
 @taking(AddOptions)
 def add(name: NameArgument, options: AddOptions) -> int:
-    """Add an MCP server: corral mcp add NAME -- COMMAND..., or corral mcp add NAME --url URL.
+    """Add an MCP server that agents use.
+
+    corral mcp add NAME -- COMMAND..., or corral mcp add NAME --url URL.
 
     Shows what it would do and asks; then starts it in the sandbox and shows its tools.
     """
@@ -136,7 +138,10 @@ def import_(
     scope: WhereOption = "user",
     yes: YesOption = False,
 ) -> None:
-    """Take servers over from an MCP client's configuration. Shows each, and asks for each."""
+    """Take servers over from an MCP client's configuration.
+
+    Shows each, and asks for each.
+    """
     found = list(_found(source))
     if not (yes or sys.stdin.isatty()):
         raise UsageError(
@@ -166,12 +171,12 @@ def _offer(one: Taken, scope: Where, *, yes: bool) -> bool:
     try:
         entries.checked(one.name, one.entry, scope)
     except ConfigError as error:
-        note(f"{one.name}: left out: {error.message}")
+        note(f"{one.name}: left out: {error.message} {error.hint}".rstrip())
         return False
     _show(one.name, one.entry)
     for words in one.notes:
         note(f"  ! {words}")
-    if not yes and not typer.confirm(f"Add {one.name}?", err=True):
+    if not yes and not agrees(f"Add {one.name}?"):
         return False
     entries.added(file, one.name, one.entry).make()
     return True
@@ -182,7 +187,7 @@ def _found(source: str) -> Iterator[Taken]:
     from corral.cli.mcp.clients.files import ConfigFile
     from corral.cli.mcp.clients.known import find_client
 
-    if "/" in source or Path(source).is_file():
+    if "/" in source or Path(source).suffix or Path(source).is_file():
         yield from _of_file(Path(source))
         return
     client = find_client(source)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from corral.cli.by_hand import tell_whoever_typed
 from corral.cli.context import current, quiet_logs, wait, warn_if_unconfined
 from corral.cli.output import note
 from corral.errors import NotFoundError, SandboxError
@@ -61,6 +62,7 @@ def serve(
         )
     if http:
         return _over_http(name, host, port, workers)
+    tell_whoever_typed(name)
     if name in BRIDGED:
         from corral.mcp_servers import bridge
 

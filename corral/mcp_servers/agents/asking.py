@@ -15,7 +15,8 @@ from corral.mcp_servers.agents.outcome import command_for
 from corral.mcp_servers.serving.contract import Caller, Elicited, Question
 from corral.runtime.approvals.replies import Approved, Denied, Reply
 from corral.runtime.views import Approval, ApprovalKind
-from corral.tools.text import clean, one_line
+from corral.tools.inquiry import secret_field
+from corral.tools.text import clean, one_line, visible
 
 READING: Final = 1.0
 """Seconds within which no human reads a question and answers it."""
@@ -28,17 +29,21 @@ _SHOWN = 4_000
 
 
 def question(approval: Approval) -> Question:
-    """The form for one question. What a model or a server has written is shown as it is, cleaned.
+    """The form for one question. What a model or a server has written is shown as it is, with what
+    no screen shows written out.
 
     What a tool server asks for (kind ``input``) is that server's own form.
     """
     asked = approval.context.get("input", {}) if approval.kind == "input" else {}
     if asked.get("mode") == "form":
-        return Question("\n\n".join(_of_a_server(approval)), asked["schema"])
+        lines = _of_a_server(approval)
+        if (secret := secret_field(asked["schema"])) is not None:
+            lines.append(f"{one_line(secret, 80)} looks like a secret: no form may ask for one.")
+        return Question("\n\n".join(lines), asked["schema"])
     if asked:
         url = clean(str(asked.get("url", "")))
         return _yes_or_no([*_of_a_server(approval), url], "I open this address")
-    args = clean(json.dumps(approval.args, ensure_ascii=False, indent=2))
+    args = visible(json.dumps(approval.args, ensure_ascii=False, indent=2))
     asks, allows = _WORDS.get(approval.kind, _WORDS["tool"])
     lines = [asks.format(tool=one_line(approval.tool, 120)), args[:_SHOWN]]
     if len(args) > _SHOWN:

@@ -19,6 +19,8 @@ from corral.runtime.events import AgentStarted, Event, Notice, ToolFinished, Too
 from corral.runtime.views import Approval
 from corral.tools.text import one_line
 
+_LOOK_SECONDS = 0.5
+
 
 @dataclass(frozen=True)
 class Followed:
@@ -66,6 +68,25 @@ class Follower:
                 notes.append("Your client is asking its user; the answer is not there yet.")
                 return Followed(report, tuple(notes))
             notes += said
+
+    async def until_answered(self, caller: Caller, run: str, seconds: float) -> float:
+        """Wait while a run waits for the same answers, which this client cannot bring.
+
+        Returns how many of the ``seconds`` are left. Without it a model that looks again and again
+        would do so without a pause.
+        """
+        if self._attention.asks(caller):
+            return seconds
+        until = time.monotonic() + seconds
+        found = await self._runs.report(caller.owner, run)
+        asked = found.approvals
+        while found.status == "waiting" and found.approvals == asked:
+            left = until - time.monotonic()
+            if left <= 0:
+                return 0.0
+            await asyncio.sleep(min(left, _LOOK_SECONDS))
+            found = await self._runs.report(caller.owner, run)
+        return max(0.0, until - time.monotonic())
 
     async def carry(self, caller: Caller, run: str, answers: Mapping[str, Elicited]) -> list[str]:
         """Carry a human's answers to the questions of one run; what is to be said of the others.

@@ -41,7 +41,7 @@ def structured(report: Report, notes: Sequence[str] = ()) -> JsonObject:
         "thread": report.thread,
         "agent": report.agent,
         "status": report.status,
-        "answer": report.answer,
+        "answer": report.answer if report.status == "completed" else "",
         "error": report.error,
         "happened": list(report.happened),
         "approvals": [waiting(approval) for approval in report.approvals],

@@ -55,7 +55,8 @@ class ProvidedTools:
         exchange: Exchange,
     ) -> types.CallToolResult:
         """Call a tool."""
-        options = CallOptions(secrets.token_hex(16), self._timeout, exchange.progress)
+        progress = exchange.progress if exchange.followed else None
+        options = CallOptions(secrets.token_hex(16), self._timeout, progress)
         return _result(await self._provider.call(tool, args, options))
 
     async def task(self, caller: Caller, task: str) -> TaskState:  # noqa: ARG002  # as the protocol names it

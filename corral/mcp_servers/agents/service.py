@@ -218,7 +218,8 @@ class AgentService:
             case _ if tool == STATUS:
                 return _told(await self._runs.report(owner, args["run"]))
             case _ if tool == RESULT:
-                followed = await self._follower.follow(caller, args["run"], wait, exchange)
+                left = await self._follower.until_answered(caller, args["run"], wait)
+                followed = await self._follower.follow(caller, args["run"], left, exchange)
                 return run_result(followed.report, followed.notes)
             case _ if tool == CANCEL:
                 return _told(await self._runs.cancel(owner, args["run"]))

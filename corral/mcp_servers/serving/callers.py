@@ -7,6 +7,7 @@ apart.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Literal
 
 import mcp_types as types
@@ -27,6 +28,8 @@ TASKS = "io.modelcontextprotocol/tasks"
 Context = ServerRequestContext[Any, Any]
 
 _LONGEST_NAME = 80
+_READ = 4 * _LONGEST_NAME
+"""Characters of what a client says of itself that are looked at."""
 
 
 def caller_of(ctx: Context, door: Door) -> Caller:
@@ -52,13 +55,18 @@ def _client(ctx: Context) -> tuple[str, str]:
     params = ctx.session.client_params
     if params is not None:
         info = params.client_info
-        return _named(info.name), one_line(info.version, _LONGEST_NAME)
+        return _named(info.name), _shown(info.version[:_READ])
     name, version = recalled(ctx.request) or ("", "")
-    return _named(name), one_line(version, _LONGEST_NAME)
+    return _named(name), _shown(version[:_READ])
 
 
 def _named(name: str) -> str:
-    return one_line(name, _LONGEST_NAME) or "unknown"
+    return _shown(name[:_READ]) or "unknown"
+
+
+@lru_cache(maxsize=256)
+def _shown(text: str) -> str:
+    return one_line(text, _LONGEST_NAME)
 
 
 def _owner(ctx: Context, name: str) -> str:
@@ -67,7 +75,8 @@ def _owner(ctx: Context, name: str) -> str:
         raise PermissionError("a request came in by HTTP without an identity")
     token = user.access_token
     issuer = (token.claims or {}).get("iss")
-    return f"{token.subject}@{issuer}" if token.subject and issuer else f"local:{name}"
+    # An issuer has no fragment (RFC 8414), so that no two subjects of two issuers are the same.
+    return f"oauth:{issuer}#{token.subject}" if token.subject and issuer else f"local:{name}"
 
 
 def _asking(ctx: Context, capability: types.ElicitationCapability | None) -> Asking:

@@ -96,6 +96,11 @@ class Exchange(Protocol):
         """
         ...
 
+    @property
+    def followed(self) -> bool:
+        """Whether the client has asked to hear of its progress."""
+        ...
+
     async def progress(self, done: float, total: float | None, message: str) -> None:
         """Tell the client how far it is, if it has asked to hear of it."""
         ...

@@ -36,6 +36,11 @@ class Call:
         """Whether the client has cancelled this call."""
         return self.is_cancelled
 
+    @property
+    def followed(self) -> bool:
+        """Whether the client has asked to hear of its progress."""
+        return "progress_token" in (self._ctx.meta or {})
+
     async def progress(self, done: float, total: float | None, message: str) -> None:
         """Tell the client; progress that does not increase is not told, as the protocol wants."""
         if done > self._told:

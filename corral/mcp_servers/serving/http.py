@@ -16,12 +16,13 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from mcp.server.auth.middleware.auth_context import AuthContextMiddleware
 from mcp.server.auth.middleware.bearer_auth import BearerAuthBackend, RequireAuthMiddleware
 from mcp.server.auth.routes import build_resource_metadata_url, create_protected_resource_routes
 from mcp.server.request_state import AESGCMRequestStateCodec
-from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, StreamableHTTPSessionManager
+from mcp.server.streamable_http_manager import StreamableHTTPASGIApp
 from pydantic import AnyHttpUrl
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -48,6 +49,7 @@ from corral.mcp_servers.serving.security import (
     shared_key,
 )
 from corral.mcp_servers.serving.sessions import SealedSessions
+from corral.mcp_servers.serving.streams import Sessions
 from corral.mcp_servers.serving.work import Work
 from corral.runtime.serve_settings import OAuthSettings, ServeSettings
 
@@ -174,7 +176,7 @@ async def _open(
     key = shared_key(plan.home)
     async with opening() as service:
         served = Layer(service, key, plan.settings.calls).served("http")
-        manager = StreamableHTTPSessionManager(
+        manager = Sessions(
             served.server,
             stateless=plan.workers > 1,
             max_request_body_size=plan.settings.body,
@@ -192,7 +194,8 @@ def _middleware(plan: HttpPlan) -> list[Middleware]:
     settings = plan.settings
     hosts = names_of(plan.host, plan.port, settings.hosts)
     if settings.oauth is not None:
-        hosts.append(AnyHttpUrl(settings.oauth.audience).host or "")
+        known = urlsplit(settings.oauth.audience)
+        hosts += [known.netloc, known.hostname or known.netloc]
     origins = list(settings.origins)
     verifier = IssuedToken(settings.oauth) if settings.oauth else plan.token
     assert verifier is not None

@@ -107,7 +107,7 @@ class IssuedToken:
         except PyJWTError as error:
             _log.info("a token was refused", reason=type(error).__name__)
             return None
-        if claims is None:
+        if claims is None or not claims["sub"]:
             return None
         return AccessToken(
             token="",

@@ -9,6 +9,11 @@ from __future__ import annotations
 import httpx2
 from mcp.client.auth import OAuthClientProvider, OAuthFlowError
 
+from corral.sandbox.network.addresses import (
+    RefusedAddressError,
+    checked_addresses,
+    system_resolve,
+)
 from corral.tools.text import one_line
 
 _MAX_BODY = 1024 * 1024
@@ -58,7 +63,7 @@ class Authorized(httpx2.AsyncBaseTransport):
     async def _send(self, request: httpx2.Request, *, is_own: bool) -> httpx2.Response:
         if is_own:
             return await self._inner.handle_async_request(request)
-        self._check(request.url)
+        await self._check(request.url)
         request.headers["accept-encoding"] = "identity"
         response = await self._inner.handle_async_request(request)
         body = bytearray()
@@ -73,12 +78,26 @@ class Authorized(httpx2.AsyncBaseTransport):
             response.status_code, headers=response.headers, content=bytes(body), request=request
         )
 
-    def _check(self, url: httpx2.URL) -> None:
-        """What a server names as its login is its own word: it gets no secret in the clear."""
-        if is_private(url):
+    async def _check(self, url: httpx2.URL) -> None:
+        """What a server names as its login is its own word: it gets no secret in the clear, and
+        one on the internet reaches nothing of this machine or its network by it.
+        """
+        if (url.host, url.port) == (self._origin.host, self._origin.port):
             return
-        if (url.host, url.port) != (self._origin.host, self._origin.port):
+        if not is_private(url):
             raise OAuthFlowError(f"its login is at {url.host} without encryption")
+        if not await _is_public(url) and await _is_public(self._origin):
+            raise OAuthFlowError(f"its login is at {url.host}, where only this network leads")
+
+
+async def _is_public(url: httpx2.URL) -> bool:
+    try:
+        await checked_addresses(url.host, url.port or 443, system_resolve, private=False)
+    except RefusedAddressError:
+        return False
+    except OSError:  # nobody is there at all
+        return True
+    return True
 
 
 def is_private(url: httpx2.URL) -> bool:

@@ -9,7 +9,8 @@ import pytest
 from sqlalchemy import update
 
 import corral
-from corral.agents.hosting.contract import Order
+from corral.agents.hosting.contract import ENDED, Order
+from corral.agents.hosting.local import LocalRuns
 from corral.agents.hosting.orders import ATTEMPTS
 from corral.runtime.tables import served_runs
 from tests import forked
@@ -120,6 +121,23 @@ async def test_the_runs_of_another_account_are_left_until_their_owner_asks(house
         done = await ended(runs, run)
         assert done.status == "completed"
         assert len(await c.records.runs()) == 2
+
+
+async def test_a_run_that_is_looked_at_from_another_folder_waits_for_a_host_of_its_own(
+    house: House,
+) -> None:
+    """A client has one name in all folders, and sees all of its runs."""
+    house.agent("worker", says("Done."), servers=[])
+    run = await killed(house, "started")
+    elsewhere = corral.load_settings(
+        {"home": house.root / "home", "workspace": house.root, "config": house.config}
+    )
+    async with corral.open(elsewhere) as c, LocalRuns.open(c, "theirs") as runs:
+        assert (await runs.report(ME, run)).status not in ENDED
+        await runs.look()
+        assert not runs.is_busy
+    async with house.open() as (_, runs):
+        assert (await ended(runs, run)).status == "completed"
 
 
 async def test_what_a_person_goes_on_with_in_a_terminal_goes_on_here_afterwards(

@@ -87,6 +87,7 @@ class Line:
     answers: dict[str, Elicited] = field(default_factory=dict)
     state: str | None = None
     cancelled: bool = False
+    followed: bool = True
     progressed: list[str] = field(default_factory=list)
     heard: asyncio.Event = field(default_factory=asyncio.Event)
     asked: list[Question] = field(default_factory=list)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -72,6 +74,7 @@ async def test_a_question_that_is_closed_waits_on(agents: Settings) -> None:
     async with serving(agents) as service:
         told = await Client(service, PUSH).told("careful", Line(human=lambda _: CLOSED), **KEEP)
     assert told["status"] == "waiting"
+    assert "answer" not in told  # what it has said so far is none
     assert "without an answer" in told["notes"][0]
     assert f"corral approve {told['approvals'][0]['id']}" in told["next"]
 
@@ -89,7 +92,7 @@ async def test_an_answer_that_no_human_gave_is_noticed_said_and_not_carried_out(
         assert "without asking anybody" in first["notes"][0]
         second = await client.told("run_result", line, run=first["run"])
         assert "not asked any more" in second["notes"][0]
-        third = await client.call("run_result", line, run=first["run"])
+        third = await client.call("run_result", line, run=first["run"], wait_seconds=0)
         assert "corral approve" in text_of(third)
     assert len(line.asked) == 2
     assert await kept(agents) == []
@@ -103,6 +106,20 @@ async def test_a_client_that_refuses_to_ask_leaves_it_to_the_terminal(agents: Se
         told = await Client(service, PUSH).told("careful", Line(human=refuses), **KEEP)
     assert told["status"] == "waiting"
     assert "could not ask" in told["notes"][0]
+
+
+async def test_a_look_at_what_waits_for_a_terminal_lasts_until_it_is_answered_there(
+    agents: Settings,
+) -> None:
+    async with serving(agents) as service:
+        client = Client(service, MUTE)
+        begun = await client.told("careful", **KEEP)
+        assert begun["status"] == "waiting"
+        look = client.told("run_result", run=begun["run"], wait_seconds=50)
+        looking = asyncio.create_task(look)
+        async with corral.open(agents) as c:
+            await c.approve(begun["approvals"][0]["id"])
+        assert (await looking)["status"] == "completed"
 
 
 async def test_in_rounds_the_call_ends_with_the_question_and_goes_on_with_the_answer(
@@ -157,6 +174,9 @@ async def test_a_task_asks_through_its_state(agents: Settings) -> None:
         while state.status != "input_required":
             state = await service.task(TASKS, task)
         [approval] = state.questions or {}
+        async with corral.open(agents) as c:
+            asked = await c.records.approval(approval)
+        assert state.updated_at >= asked.created_at, "from then on a human can have read it"
         await service.answer_task(TASKS, task, {approval: YES})
         told = await answered(service, task, TASKS)
         state = await service.task(TASKS, task)
@@ -231,6 +251,17 @@ def test_the_form_of_a_tool_server_is_asked_in_its_name() -> None:
     values = Elicited("accept", {"street": "Mill Lane"}, 5.0)
     assert Attention().reply(PUSH, approval, values) == Approved(args={"street": "Mill Lane"})
     assert isinstance(Attention().reply(PUSH, approval, DECLINED), Denied)
+
+
+def test_a_form_that_seems_to_ask_for_a_secret_is_marked() -> None:
+    schema = {"type": "object", "properties": {"answer": {"type": "string", "title": "Your PIN"}}}
+    assert "answer looks like a secret" in question(of_a_server(mode="form", schema=schema)).message
+
+
+def test_nothing_of_a_call_is_hidden_from_who_decides() -> None:
+    """Left out, what begins with a CSI would take with it what the shell gets to see."""
+    approval = replace(of_a_server(), kind="tool", args={"command": "rm -r a \x9b / ~"}, context={})
+    assert "rm -r a \\x9b / ~" in question(approval).message
 
 
 def test_an_address_of_a_tool_server_is_shown_whole() -> None:

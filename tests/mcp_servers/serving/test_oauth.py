@@ -99,6 +99,7 @@ def _tampered() -> str:
         lambda: token(iss="https://evil.example"),
         lambda: token(iss=f"{ISSUER}/"),
         lambda: token(sub=None),
+        lambda: token(sub=""),
         lambda: token(exp=None),
         lambda: token(exp=int(time.time()) - 3_600),
         lambda: token(nbf=int(time.time()) + 3_600),
@@ -168,6 +169,12 @@ def test_urls_are_https(field: str) -> None:
         OAuthSettings.model_validate({**OAUTH.model_dump(), field: "http://issuer.example"})
 
 
+@pytest.mark.parametrize("url", ["https://a@issuer.example", "https://issuer.example/#b"])
+def test_an_issuer_cannot_be_named_so_that_it_looks_like_another_ones_subject(url: str) -> None:
+    with pytest.raises(ConfigError, match="a user or a fragment"):
+        OAuthSettings.model_validate({**OAUTH.model_dump(), "issuer": url})
+
+
 class TestByHttp:
     @pytest.fixture
     def guarded(self, monkeypatch: pytest.MonkeyPatch) -> ServeSettings:
@@ -175,9 +182,9 @@ class TestByHttp:
         monkeypatch.setattr(http, "IssuedToken", issuer.verifier)
         return ServeSettings(oauth=OAUTH)
 
-    async def listed(self, here: Site, given: str) -> httpx2.Response:
+    async def listed(self, here: Site, given: str, host: str = "mcp.example") -> httpx2.Response:
         url = f"http://127.0.0.1:{here.plan.port}/mcp"
-        head = here.headers(given) | {"Host": "mcp.example", "Mcp-Method": "tools/call"}
+        head = here.headers(given) | {"Host": host, "Mcp-Method": "tools/call"}
         head |= {"MCP-Protocol-Version": "2026-07-28", "Mcp-Name": "add"}
         params = {"name": "add", "arguments": {"left": 1, "right": 2}, "_meta": envelope("mine")}
         message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
@@ -187,7 +194,18 @@ class TestByHttp:
         async with site(tmp_path, guarded) as here:
             answer = await self.listed(here, token())
             assert "result" in result(answer)
-            assert here.service.callers[0].owner == f"user-1@{ISSUER}"
+            assert here.service.callers[0].owner == f"oauth:{ISSUER}#user-1"
+
+    async def test_it_goes_by_the_name_and_the_port_of_its_audience(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        audience = "https://mcp.example:8443/mcp"
+        settings = OAUTH.model_copy(update={"audience": audience})
+        monkeypatch.setattr(http, "IssuedToken", lambda _: Issuer().verifier(settings))
+        async with site(tmp_path, ServeSettings(oauth=settings)) as here:
+            for host, status in (("mcp.example:8443", 200), ("evil.example:8443", 421)):
+                answer = await self.listed(here, token(aud=audience), host)
+                assert answer.status_code == status
 
     async def test_who_has_none_is_told_where_to_get_one(
         self, tmp_path: Path, guarded: ServeSettings

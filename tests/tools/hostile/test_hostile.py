@@ -27,6 +27,7 @@ from corral.tools.http import HttpServer
 from corral.tools.inquiry import MAX_QUESTIONS, Inquiry, Reply, Sample, Sampled
 from corral.tools.server import Timing
 from corral.tools.stdio import StdioServer
+from corral.tools.under_way import UnderWay
 from tests.runtime.agents import result_of
 from tests.tools.support import OPTIONS, QUICK, SERVERS, lean
 
@@ -85,7 +86,8 @@ async def test_it_cannot_answer_for_another_server(settings: Settings) -> None:
 class Counting:
     """Counts what it is asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, run: str = "r-1") -> None:
+        self.run = run
         self.asked = 0
 
     async def ask(self, inquiry: Inquiry, seconds: float) -> Reply:
@@ -112,6 +114,26 @@ async def test_it_cannot_ask_for_ever_in_one_call(tmp_path: Path) -> None:
     assert desk.asked == MAX_QUESTIONS
     assert answers[: desk.asked] == ["decline"] * MAX_QUESTIONS
     assert set(answers[desk.asked :]) == {"cancel"}
+
+
+async def test_of_two_runs_neither_is_asked_what_the_other_s_call_wants_to_know() -> None:
+    """The two may be of two people; an old protocol does not say whose question it is."""
+    calls, mine, theirs = UnderWay(), Counting("r-1"), Counting("r-2")
+    question = Inquiry("form", "What is the name of your client?")
+    both = asyncio.Barrier(3)
+
+    async def call(desk: Counting) -> None:
+        async with calls.call(CallOptions("key", desk=desk), 60.0):
+            await both.wait()
+            await both.wait()
+
+    for desk, answer in ((mine, "decline"), (theirs, "cancel")):
+        under_way = asyncio.gather(call(mine), call(desk))
+        await both.wait()
+        assert (await calls.asked(question)).action == answer
+        await both.wait()
+        await under_way
+    assert (mine.asked, theirs.asked) == (1, 0)
 
 
 NAGGING = """

@@ -38,6 +38,7 @@ ASKS: dict[str, dict[str, dict[str, Any]]] = {
         }
     },
     "steal": {"door": {"mode": "url", "message": "Open.", "url": "javascript:alert(1)"}},
+    "confuse": {"door": {"mode": "url", "message": "Open.", "url": "http://["}},
     "two": {
         "a": {"mode": "form", "message": "First?", "requestedSchema": FORM},
         "b": {"mode": "form", "message": "Second?", "requestedSchema": FORM},

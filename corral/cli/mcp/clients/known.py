@@ -190,7 +190,7 @@ CLIENTS: tuple[Client, ...] = (
         bare=False,
         modern=True,
         limit=30.0,
-        after="See it with: claude mcp get",
+        after="See it with: claude mcp list",
     ),
     Client(
         name="cursor",
