@@ -127,8 +127,9 @@ async def test_a_run_that_is_looked_at_from_another_folder_waits_for_a_host_of_i
     house: House,
 ) -> None:
     """A client has one name in all folders, and sees all of its runs."""
-    house.agent("worker", says("Done."), servers=[])
-    run = await killed(house, "started")
+    house.agent("worker", runs_code(STAND))
+    run = await killed(house, "in a call")
+    house.let_go_on()
     elsewhere = corral.load_settings(
         {"home": house.root / "home", "workspace": house.root, "config": house.config}
     )
@@ -137,7 +138,7 @@ async def test_a_run_that_is_looked_at_from_another_folder_waits_for_a_host_of_i
         await runs.look()
         assert not runs.is_busy
     async with house.open() as (_, runs):
-        assert (await ended(runs, run)).status == "completed"
+        assert (await ended(runs, run)).status == "waiting"
 
 
 async def test_what_a_person_goes_on_with_in_a_terminal_goes_on_here_afterwards(
