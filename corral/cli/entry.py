@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from corral.cli.by_hand import tell_whoever_typed
-from corral.mcp_servers.served import BRIDGED, REMEMBERED
+from corral.cli.mcp.served import BRIDGED, REMEMBERED
 
 _OPTIONS = ("--home", "--workspace", "--config")
 

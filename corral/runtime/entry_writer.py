@@ -32,6 +32,10 @@ class _Write:
     is_small: bool
 
 
+_SEEN_OUTSIDE = "connection"
+"""Others see such an effect at once, so its start is stored before it is made."""
+
+
 class EntryWriter:
     """Stores the entries of one run. Used on one event loop."""
 
@@ -47,7 +51,9 @@ class EntryWriter:
         """
         if repeatable:
             self._kept_back[entry.path] = entry
-            if self._timer is None:
+            if entry.kind == _SEEN_OUTSIDE:
+                await self._database.appended(self._with_kept_back(_NOTHING).work)
+            elif self._timer is None:
                 self._timer = asyncio.get_running_loop().call_later(SOON, self._soon)
             return
         allow, store = fence(), self._with_kept_back(_start(entry)).work

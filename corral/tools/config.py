@@ -105,7 +105,7 @@ class ServerConfig(BaseModel):
     def _is_one_kind(self) -> Self:
         if (self.command is None) == (self.url is None):
             raise ValueError("needs either command or url, and not both")
-        if self.url is None and "oauth" in self.model_fields_set:
+        if self.url is None and self.oauth != OAuthEntry():
             raise ValueError("oauth is for a url")
         if self.url is None and self.headers:
             raise ValueError("headers are for a url; a command takes env")

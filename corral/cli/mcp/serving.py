@@ -14,9 +14,9 @@ import typer
 
 from corral.cli.by_hand import tell_whoever_typed
 from corral.cli.context import current, quiet_logs, wait, warn_if_unconfined
+from corral.cli.mcp.served import BRIDGED, REMEMBERED
 from corral.cli.output import note
 from corral.errors import NotFoundError, SandboxError
-from corral.mcp_servers.served import BRIDGED, REMEMBERED
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
