@@ -39,8 +39,8 @@ class _Direct(AnyRunnable):
         self._writers = writers
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002  the base class names it so
-        """Not used."""
-        raise NotImplementedError
+        """Not there: a graph of asynchronous nodes has no other way than ``ainvoke``."""
+        raise NotImplementedError("a LeanGraph is run by ainvoke")
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002  the base class names it so
         """Call the node, which finds ``config`` as in any other graph."""

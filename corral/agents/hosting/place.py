@@ -246,7 +246,7 @@ def connect(place: Place, role: Mapping[str, Any], patience: float = PATIENCE) -
             )
         if not _is_locked(place.lock):
             address = _started(place, until) or address
-        time.sleep(_PAUSE)
+        time.sleep(_PAUSE)  # nothing tells of a socket that begins to listen
 
 
 def _greeted(address: Path, role: Mapping[str, Any]) -> socket.socket | None:
