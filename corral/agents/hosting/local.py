@@ -41,6 +41,9 @@ POLL_SECONDS = 0.5
 IDLE_SECONDS = 5.0
 """The same while all has ended: a person may resume a run that had failed."""
 
+_FEW = 20
+"""So many runs are read faster than the hop to another thread and back."""
+
 _AS = {Approved: "approved", Denied: "denied", Given: "given", Stopped: "stopped"}
 
 
@@ -130,7 +133,7 @@ class LocalRuns:
 
     async def _mine(self, owner: str, run: str) -> Served:
         """An owner's order, which from now on is worked on here if nobody else can."""
-        served = await self._database.read(lambda c: orders.find(c, owner, run))
+        served = await self._database.glance(lambda c: orders.find(c, owner, run))
         if served.account != self._account and not await self._is_served(served.account):
             workspace = str(self._corral.settings.workspace)
             await self._database.write(lambda c: orders.adopt(c, run, self._account, workspace))
@@ -191,9 +194,12 @@ class LocalRuns:
 
     async def listing(self, owner: str, limit: int = 100) -> list[Report]:
         """See ``Runs.listing``."""
-        return await self._database.read(
-            lambda c: reports.reports(c, orders.newest(c, owner, limit))
-        )
+
+        def read(connection: Connection) -> list[Report]:
+            return reports.reports(connection, orders.newest(connection, owner, limit))
+
+        few = limit <= _FEW
+        return await (self._database.glance(read) if few else self._database.read(read))
 
     async def trace(self, owner: str, run: str) -> list[EffectView]:
         """See ``Runs.trace``."""

@@ -145,7 +145,8 @@ class _Connection:
         self.is_gone = False
         self._writer = writer
         self._numbers = itertools.count(1)
-        self._waiting: dict[int, asyncio.Queue[JsonObject | None]] = {}
+        self._asked: dict[int, asyncio.Future[JsonObject | None]] = {}
+        self._watched: dict[int, asyncio.Queue[JsonObject | None]] = {}
         self._reading = asyncio.create_task(self._read(reader))
 
     @classmethod
@@ -156,39 +157,40 @@ class _Connection:
 
     async def ask(self, call: str, *args: Any) -> Any:
         """The result of a request. Raises what the host raises, and ``_GoneError``."""
-        async with aclosing(self._messages(call, args)) as messages:
-            async for message in messages:
-                return message["result"]
-        raise _GoneError
+        number = next(self._numbers)
+        answer = self._asked[number] = asyncio.get_running_loop().create_future()
+        try:
+            await self._send({"id": number, "call": call, "args": args})
+            if (message := await answer) is None:
+                raise _GoneError
+            return _result(message)
+        finally:
+            del self._asked[number]
+            if answer.cancelled():
+                self._forget(number)
 
     async def stream(self, call: str, *args: Any) -> AsyncGenerator[JsonObject, None]:
-        """The events of a request, to its end."""
-        async with aclosing(self._messages(call, args)) as messages:
-            async for message in messages:
-                if "event" not in message:
-                    return
-                yield message["event"]
-
-    async def _messages(self, call: str, args: tuple[Any, ...]) -> AsyncGenerator[JsonObject, None]:
+        """The events of a request, to its end. Raises as ``ask`` does."""
         number = next(self._numbers)
-        queue: asyncio.Queue[JsonObject | None] = asyncio.Queue()
-        self._waiting[number] = queue
+        queue = self._watched[number] = asyncio.Queue()
         is_over = False
         try:
             await self._send({"id": number, "call": call, "args": args})
             while (message := await queue.get()) is not None:
-                is_over = "event" not in message
-                if "error" in message:
-                    raise wire.error_of(message["error"])
-                yield message
-                if is_over:
+                if is_over := "event" not in message:
+                    _result(message)
                     return
-            is_over = True
+                yield message["event"]
             raise _GoneError
         finally:
-            del self._waiting[number]
-            if not is_over and not self.is_gone:
-                self._writer.write(_line({"cancel": number}))
+            del self._watched[number]
+            if not is_over:
+                self._forget(number)
+
+    def _forget(self, number: int) -> None:
+        """Tell the host that nobody waits any more."""
+        if not self.is_gone:
+            self._writer.write(_line({"cancel": number}))
 
     async def _send(self, message: JsonObject) -> None:
         if self.is_gone:
@@ -202,17 +204,25 @@ class _Connection:
     async def _read(self, reader: asyncio.StreamReader) -> None:
         try:
             while line := await reader.readline():
-                message = json.loads(line)
-                queue = self._waiting.get(message["id"])
-                if queue is not None and not _is_too_much(queue, message):
-                    queue.put_nowait(message)
+                self._take(json.loads(line))
         except (OSError, ValueError):
             pass
         finally:
             self.is_gone = True
             self._writer.close()
-            for queue in self._waiting.values():
+            for answer in self._asked.values():
+                if not answer.done():
+                    answer.set_result(None)
+            for queue in self._watched.values():
                 queue.put_nowait(None)
+
+    def _take(self, message: JsonObject) -> None:
+        number = message["id"]
+        if (answer := self._asked.get(number)) is not None and not answer.done():
+            answer.set_result(message)
+        queue = self._watched.get(number)
+        if queue is not None and not _is_too_much(queue, message):
+            queue.put_nowait(message)
 
     async def aclose(self) -> None:
         """Leave. What was begun goes on."""
@@ -232,6 +242,13 @@ def _is_too_much(queue: asyncio.Queue[JsonObject | None], message: JsonObject) -
     """Whether it is a piece of a text for one who is far behind."""
     event = message.get("event")
     return queue.qsize() > _MOST_BEHIND and event is not None and event["type"] in _PIECES
+
+
+def _result(message: JsonObject) -> Any:
+    """What was answered. Raises what the host raises."""
+    if "error" in message:
+        raise wire.error_of(message["error"])
+    return message["result"]
 
 
 def _line(message: JsonObject) -> bytes:

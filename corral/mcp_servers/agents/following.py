@@ -111,6 +111,8 @@ class Follower:
         return notes
 
     async def _wait(self, owner: str, run: str, seconds: float, exchange: Exchange) -> Report:
+        if not exchange.followed:
+            return await self._runs.wait(owner, run, seconds)
         telling = asyncio.create_task(_tell(self._runs.watch(owner, run), exchange))
         try:
             return await self._runs.wait(owner, run, seconds)
