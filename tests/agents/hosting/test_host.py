@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 import stat
+import time
 from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -159,8 +161,45 @@ async def test_an_idle_host_leaves_its_place(house: House) -> None:
     async with house.open() as (_, runs):
         host = Host(place, Lock(place), runs, {"runs": serve_runs}, 0)
         await host.serve(lambda: None)
-    assert not place.socket.exists()
+    assert list(place.folder.iterdir()) == []
     assert Lock(place).is_mine
+
+
+async def test_what_killed_hosts_have_left_is_removed(house: House) -> None:
+    house.agent("worker", says("Done."))
+    place = place_of(house)
+    killed, alive = replace(place, name="killed"), replace(place, name="alive")
+    places.make_folder(place.folder)
+    other = Lock(alive)
+    for left in (killed.lock, killed.socket, alive.socket):
+        left.touch()
+    for log, age in ((killed.log, 40), (alive.log, 20)):
+        log.parent.mkdir(exist_ok=True)
+        log.touch()
+        os.utime(log, (time.time() - age * 86_400,) * 2)
+    async with hosting(house):
+        assert {file.stem for file in place.folder.iterdir()} == {place.name, "alive"}
+        assert alive.socket.exists()
+        assert (killed.log.exists(), alive.log.exists()) == (False, True)
+    other.release()
+
+
+def test_a_lock_that_its_host_removes_meanwhile_is_no_lock(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = place_of(house)
+    before = Lock(place)
+    flock = fcntl.flock
+
+    def after_the_host_has_left(file: int, how: int) -> None:
+        before.release()
+        flock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", after_the_host_has_left)
+    mine = Lock(place)
+    assert mine.is_mine
+    assert not Lock(place).is_mine
+    mine.release()
 
 
 async def test_there_is_one_host_at_a_place_and_a_dead_ones_socket_is_no_hindrance(
