@@ -10,7 +10,7 @@ from corral.sandbox.guest.names import TRASH
 
 MAX_NAMED = 50
 _MAX_VISITED = 20_000
-_TICK = 4_000_000  # CONFIG_HZ is 250 or more
+_TICK = 10_000_000  # CONFIG_HZ is 100 or more
 _UNSEEN = frozenset({".git", "__pycache__", TRASH})
 
 
