@@ -12,15 +12,15 @@ import types
 from pathlib import Path
 
 _MODULES = {
-    "files": "files",
-    "python": "python_server",
+    "files": "files.server",
+    "python": "python.server",
     "web": "web.server",
-    "shell": "shell",
+    "shell": "shell.server",
     "sql": "sql.server",
     "git": "git.server",
     "_page": "web.page_worker",  # pages of strangers, in a process that can be ended
-    "_sql": "sql.worker",  # statements at work, in a process that can be ended
-    "_search": "search_worker",  # a regular expression at work, in a process that can be ended
+    "_sql": "sql.worker",  # statements at work, likewise
+    "_search": "files.search_worker",  # a regular expression at work, likewise
 }
 
 

@@ -161,6 +161,9 @@ class Effects(NamedTuple):
         }
 
 
+READS = Effects(read_only=True, idempotent=True)
+
+
 class Tool(NamedTuple):
     """One tool. ``properties`` holds JSON Schemas with ``type``, and for it what is checked:
     ``enum``, ``minimum`` and ``maximum``, ``minLength`` and ``maxLength``, ``items``, ``maxItems``,

@@ -1,6 +1,6 @@
 """The tool server ``python`` where code runs in no process of ours: at E2B, or in Monty.
 
-The same tools as those of ``corral/mcp_servers/python_server.py`` in the same words, so that an
+The same tools as those of ``corral/mcp_servers/python/server.py`` in the same words, so that an
 agent need not know. What differs is said in the description of ``run_code``: where files are.
 """
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from corral.mcp_servers.reading import MAX_BYTES
+from corral.mcp_servers.files.reading import MAX_BYTES
 from tests.mcp_servers.client import ROOT, RawClient
 
 
@@ -205,7 +205,7 @@ def test_write_file(files: RawClient, folder: Path) -> None:
 
 def test_a_write_that_fails_leaves_the_old_file(folder: Path) -> None:
     (folder / "file").write_text("old")
-    limited = ["prlimit", "--fsize=1000", sys.executable, "-m", "corral.mcp_servers.files"]
+    limited = ["prlimit", "--fsize=1000", sys.executable, "-m", "corral.mcp_servers", "files"]
     with RawClient([*limited, "--root", str(folder)]) as files:
         assert "file too large" in files.fault("write_file", path="file", content="x" * 5000)
     assert (folder / "file").read_text() == "old"
@@ -370,14 +370,14 @@ def test_several_roots(tmp_path: Path) -> None:
 
 def test_as_a_module_the_current_folder_is_the_root(folder: Path) -> None:
     (folder / "here").touch()
-    command = [sys.executable, "-m", "corral.mcp_servers.files"]
+    command = [sys.executable, "-m", "corral.mcp_servers", "files"]
     with RawClient(command, cwd=folder) as files:
         assert files.text("list_directory") == "here  (0 bytes)"
 
 
 @pytest.mark.parametrize("options", [["--root"], ["--root", "/no/such"], ["extra"]])
 def test_a_wrong_command_line_is_refused(options: list[str]) -> None:
-    command = [sys.executable, "-m", "corral.mcp_servers.files", *options]
+    command = [sys.executable, "-m", "corral.mcp_servers", "files", *options]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False, text=True)
     assert done.returncode == 2
     assert "files" in done.stderr

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corral.mcp_servers import patches
-from corral.mcp_servers.differences import unified
-from corral.mcp_servers.patches import BadPatch
+from corral.mcp_servers.files import patches
+from corral.mcp_servers.files.differences import unified
+from corral.mcp_servers.files.patches import BadPatch
 from corral.policies.patterns.patches import patched_paths
 from tests.mcp_servers.client import RawClient
 

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corral.mcp_servers.globbing import parse
+from corral.mcp_servers.files.globbing import parse
 from tests.mcp_servers.client import ENVELOPE, FOLDER, RawClient
 from tests.sandbox.boxes import processes_with
 from tests.sandbox.inside import wait_until

@@ -19,7 +19,7 @@ from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.shared.exceptions import MCPError
 
 from corral.errors import NotFoundError
-from corral.mcp_servers.search import TIMEOUT as SEARCH_SECONDS
+from corral.mcp_servers.files.search import TIMEOUT as SEARCH_SECONDS
 from corral.sandbox.contract import Launch, MiB
 from corral.sandbox.registry import select_backend
 from corral.tools.builtin import builtin_command

@@ -11,7 +11,7 @@ import pytest
 
 import corral
 from corral.errors import ToolServerError
-from corral.mcp_servers.python_server import declarations
+from corral.mcp_servers.python.server import declarations
 from corral.runtime.config import Settings, load_settings
 from corral.tools.code_provider import code_provider
 from corral.tools.contract import CallOptions, ToolProvider, ToolResult

@@ -8,10 +8,12 @@ from datetime import datetime
 from pathlib import Path
 
 from corral.agents.files.catalog import find_agents
-from corral.mcp_servers import files, python_server, shell
+from corral.mcp_servers.files import server as files
+from corral.mcp_servers.files.workspace import Workspace
+from corral.mcp_servers.python import server as python
+from corral.mcp_servers.shell import server as shell
 from corral.mcp_servers.tool import Effects
 from corral.mcp_servers.web import server as web
-from corral.mcp_servers.workspace import Workspace
 from corral.policies.writing.cases import DEFAULT_AGENT, KnownTool
 from corral.policies.writing.lint import Known
 from corral.runtime.config import Settings
@@ -65,7 +67,7 @@ def _own() -> Mapping[str, Mapping[str, Effects]]:
     """What our own tools do, by server and name."""
     return {
         "files": {name: tool.effects for name, tool in files.tools(Workspace([_NOWHERE])).items()},
-        "python": python_server.EFFECTS,
+        "python": python.EFFECTS,
         "shell": shell.EFFECTS,
         "web": web.EFFECTS,
         "memory": _MEMORY,

@@ -15,8 +15,7 @@ from corral.mcp_servers.git.names import (
 )
 from corral.mcp_servers.git.runner import Git
 from corral.mcp_servers.paging import page_arguments
-from corral.mcp_servers.tool import Answer, Call, JsonObject, Tool, ToolFault
-from corral.mcp_servers.workspace import READS
+from corral.mcp_servers.tool import READS, Answer, Call, JsonObject, Tool, ToolFault
 
 _PAGE, _MOST = 20, 200
 _MAX_DIFF = 100_000

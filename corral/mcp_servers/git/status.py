@@ -8,8 +8,7 @@ from typing import NamedTuple
 from corral.mcp_servers.answer_shapes import COUNT, MAYBE_COUNT, TEXT, array, record
 from corral.mcp_servers.git.runner import Git
 from corral.mcp_servers.paging import page_arguments, page_of
-from corral.mcp_servers.tool import Answer, Call, JsonObject, Tool
-from corral.mcp_servers.workspace import READS
+from corral.mcp_servers.tool import READS, Answer, Call, JsonObject, Tool
 
 _PAGE, _MOST = 200, 2000
 _WORDS = {

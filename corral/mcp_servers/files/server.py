@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from corral.mcp_servers import listing, moving, patching, reading, search, writing
+from corral.mcp_servers.files import listing, moving, patching, reading, search, writing
+from corral.mcp_servers.files.workspace import Workspace
 from corral.mcp_servers.options import options_of
 from corral.mcp_servers.protocol import Identity, Server
 from corral.mcp_servers.tool import Tool
-from corral.mcp_servers.workspace import Workspace
 
 _PARTS = (listing, reading, search, writing, patching, moving)
 

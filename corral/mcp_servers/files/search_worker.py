@@ -10,10 +10,10 @@ import sys
 from collections import deque
 from collections.abc import Iterator
 
-from corral.mcp_servers.finders import MAX_FILE, MAX_TEXT, Found, Order
-from corral.mcp_servers.globbing import parse
-from corral.mcp_servers.reading import decoded
-from corral.mcp_servers.walking import Entry, entries, rules_at
+from corral.mcp_servers.files.finders import MAX_FILE, MAX_TEXT, Found, Order
+from corral.mcp_servers.files.globbing import parse
+from corral.mcp_servers.files.reading import decoded
+from corral.mcp_servers.files.walking import Entry, entries, rules_at
 from corral.sandbox.guest import beneath, processes
 from corral.sandbox.guest.beneath import Unfit
 

@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
-from corral.mcp_servers import patches, trash
 from corral.mcp_servers.answer_shapes import TEXT, array, record
 from corral.mcp_servers.beneath import Place, Roots, fitting
-from corral.mcp_servers.differences import MAX_DIFF, unified
-from corral.mcp_servers.patches import BadPatch, FilePatch
+from corral.mcp_servers.files import patches, trash
+from corral.mcp_servers.files.differences import MAX_DIFF, unified
+from corral.mcp_servers.files.patches import BadPatch, FilePatch
+from corral.mcp_servers.files.workspace import Workspace
+from corral.mcp_servers.files.writing import encoded, whole_text
 from corral.mcp_servers.tool import Answer, Call, Effects, JsonObject, Tool, ToolFault
-from corral.mcp_servers.workspace import Workspace
-from corral.mcp_servers.writing import encoded, whole_text
 from corral.sandbox.guest import beneath
 
 _MARK = "\ufeff"

@@ -1,4 +1,4 @@
-"""What the tools of the files server share: the granted folders, and words for their schemas."""
+"""What the tools share: the granted folders, and words for their schemas."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from corral.mcp_servers.beneath import Roots
-from corral.mcp_servers.tool import Answer, Call, Effects, JsonObject, ToolFault
-
-READS = Effects(read_only=True, idempotent=True)
+from corral.mcp_servers.tool import Answer, Call, JsonObject, ToolFault
 
 PATH: JsonObject = {
     "type": "string",

@@ -10,7 +10,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from corral.mcp_servers.globbing import Glob, parse
+from corral.mcp_servers.files.globbing import Glob, parse
 from corral.sandbox.guest import beneath
 from corral.sandbox.guest.beneath import Unfit
 from corral.sandbox.guest.names import TRASH

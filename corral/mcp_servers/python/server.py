@@ -8,10 +8,10 @@ from binascii import a2b_base64
 from pathlib import Path
 
 from corral.mcp_servers.options import options_of
-from corral.mcp_servers.package_layers import PackageLayers
 from corral.mcp_servers.produced import Produced, changed_since, moment
 from corral.mcp_servers.protocol import Identity, Server
-from corral.mcp_servers.python_sessions import MAX_SESSIONS, PythonSessions
+from corral.mcp_servers.python.layers import PackageLayers
+from corral.mcp_servers.python.sessions import MAX_SESSIONS, PythonSessions
 from corral.mcp_servers.tool import Answer, Call, Effects, Image, JsonObject, Tool
 from corral.sandbox.guest import code_schemas, processes
 from corral.sandbox.guest.client import Order

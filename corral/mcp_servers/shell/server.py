@@ -9,11 +9,11 @@ import threading
 import time
 from pathlib import Path
 
-from corral.mcp_servers.jobs import Commands, Ends, Job, Log, Order
 from corral.mcp_servers.options import roots_of
 from corral.mcp_servers.produced import changed_since, moment
 from corral.mcp_servers.protocol import Identity, Server
-from corral.mcp_servers.shell_tools import EFFECTS, declarations
+from corral.mcp_servers.shell.jobs import Commands, Ends, Job, Log, Order
+from corral.mcp_servers.shell.tools import EFFECTS, declarations
 from corral.mcp_servers.tool import Answer, Call, JsonObject, Tool, ToolFault
 from corral.sandbox.guest import processes
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from corral.mcp_servers.beneath import Root
-from corral.mcp_servers.globbing import parse
+from corral.mcp_servers.files.globbing import parse
 from corral.mcp_servers.tool import JsonObject, ToolFault
 from corral.sandbox.guest.names import TRASH
 
@@ -173,8 +173,8 @@ def worker(root: Root, order: Order) -> Finder:
         re.compile(order.pattern)
     except (re.error, OverflowError, RecursionError) as error:
         raise ToolFault(f"The pattern is not a regular expression: {error}.") from error
-    here = str(Path(__file__).resolve().parent)
-    command = [sys.executable, "-I", "-S", here, "_search", json.dumps(order._asdict())]
+    servers = str(Path(__file__).resolve().parent.parent)
+    command = [sys.executable, "-I", "-S", servers, "_search", json.dumps(order._asdict())]
 
     def read(line: bytes) -> Found | None:
         item = json.loads(line)

@@ -12,14 +12,14 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from corral.mcp_servers import finders
 from corral.mcp_servers.answer_shapes import COUNT, FLAG, MAYBE_COUNT, TEXT, array, record
 from corral.mcp_servers.beneath import Place, Roots
-from corral.mcp_servers.finders import Finder, Found, Order
-from corral.mcp_servers.globbing import Glob, parse
+from corral.mcp_servers.files import finders
+from corral.mcp_servers.files.finders import Finder, Found, Order
+from corral.mcp_servers.files.globbing import Glob, parse
+from corral.mcp_servers.files.workspace import PATH, Workspace
 from corral.mcp_servers.paging import page_arguments
-from corral.mcp_servers.tool import Answer, Call, JsonObject, Tool, ToolFault
-from corral.mcp_servers.workspace import PATH, READS, Workspace
+from corral.mcp_servers.tool import READS, Answer, Call, JsonObject, Tool, ToolFault
 
 TIMEOUT = 10.0
 """Seconds after which a search is stopped."""

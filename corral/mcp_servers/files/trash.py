@@ -18,8 +18,8 @@ from math import isfinite
 from typing import NamedTuple
 
 from corral.mcp_servers.beneath import Place, folded
+from corral.mcp_servers.files.walking import MAX_DEPTH
 from corral.mcp_servers.tool import ToolFault
-from corral.mcp_servers.walking import MAX_DEPTH
 from corral.sandbox.guest import beneath
 from corral.sandbox.guest.beneath import Unfit
 from corral.sandbox.guest.names import PROTECTED, TRASH

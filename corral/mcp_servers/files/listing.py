@@ -7,10 +7,10 @@ import stat
 
 from corral.mcp_servers.answer_shapes import COUNT, FLAG, MAYBE_COUNT, TEXT, array, record
 from corral.mcp_servers.beneath import Roots, open_folder
+from corral.mcp_servers.files.walking import Entry, Rules, listed, rules_at
+from corral.mcp_servers.files.workspace import PATH, Workspace
 from corral.mcp_servers.paging import page_arguments, page_of
-from corral.mcp_servers.tool import Answer, Call, JsonObject, Tool
-from corral.mcp_servers.walking import Entry, Rules, listed, rules_at
-from corral.mcp_servers.workspace import PATH, READS, Workspace
+from corral.mcp_servers.tool import READS, Answer, Call, JsonObject, Tool
 from corral.sandbox.guest import beneath
 from corral.sandbox.guest.beneath import kind
 

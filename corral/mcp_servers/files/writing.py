@@ -6,9 +6,9 @@ import os
 
 from corral.mcp_servers.answer_shapes import COUNT, FLAG, TEXT, record
 from corral.mcp_servers.beneath import Place, Roots, fitting, open_regular
-from corral.mcp_servers.differences import unified
+from corral.mcp_servers.files.differences import unified
+from corral.mcp_servers.files.workspace import PATH, Workspace
 from corral.mcp_servers.tool import Answer, Call, Effects, Tool, ToolFault
-from corral.mcp_servers.workspace import PATH, Workspace
 from corral.sandbox.guest import beneath
 
 _MAX_EDIT = 8 * 1024 * 1024

@@ -6,13 +6,13 @@ import errno
 import os
 import time
 
-from corral.mcp_servers import trash
 from corral.mcp_servers.answer_shapes import COUNT, MAYBE_COUNT, TEXT, array, record
 from corral.mcp_servers.beneath import Place, Roots
+from corral.mcp_servers.files import trash
+from corral.mcp_servers.files.trash import Deleted
+from corral.mcp_servers.files.workspace import PATH, Workspace
 from corral.mcp_servers.paging import page_arguments, page_of
-from corral.mcp_servers.tool import Answer, Call, Effects, JsonObject, Tool, ToolFault
-from corral.mcp_servers.trash import Deleted
-from corral.mcp_servers.workspace import PATH, READS, Workspace
+from corral.mcp_servers.tool import READS, Answer, Call, Effects, JsonObject, Tool, ToolFault
 from corral.sandbox.guest import beneath
 
 _PAGE, _MOST = 100, 1000

@@ -7,9 +7,9 @@ import os
 from typing import BinaryIO
 
 from corral.mcp_servers.beneath import Place, Roots, open_regular
-from corral.mcp_servers.pictures import Picture, picture_of
-from corral.mcp_servers.tool import MAX_BLOCKS, Answer, Call, Image, Tool, ToolFault
-from corral.mcp_servers.workspace import PATH, READS, Workspace
+from corral.mcp_servers.files.pictures import Picture, picture_of
+from corral.mcp_servers.files.workspace import PATH, Workspace
+from corral.mcp_servers.tool import MAX_BLOCKS, READS, Answer, Call, Image, Tool, ToolFault
 
 MAX_LINES = 2000
 MAX_BYTES = 100_000

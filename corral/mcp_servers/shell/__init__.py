@@ -1,0 +1,1 @@
+"""The ``shell`` server: commands, in the foreground and in the background."""
