@@ -120,8 +120,11 @@ def test_a_flood_is_cut_to_its_ends(shell: RawClient) -> None:
     assert len(found["stdout"]) < 40_000
 
 
-def test_files_that_were_written_are_named(shell: RawClient) -> None:
+def test_files_that_were_written_are_named_once(shell: RawClient) -> None:
     assert run(shell, "mkdir d; echo x > d/made")["files"] == ["d/made"]
+    for _ in range(10):  # however close the commands are
+        assert run(shell, "true")["files"] == []
+        assert run(shell, "echo y >> d/made")["files"] == ["d/made"]
 
 
 class TestJobs:

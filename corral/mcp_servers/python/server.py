@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from binascii import a2b_base64
 from pathlib import Path
 
 from corral.mcp_servers.options import options_of
-from corral.mcp_servers.produced import Produced, changed_since, moment
+from corral.mcp_servers.produced import Produced, Watch
 from corral.mcp_servers.protocol import Identity, Server
 from corral.mcp_servers.python.layers import PackageLayers
 from corral.mcp_servers.python.sessions import MAX_SESSIONS, PythonSessions
@@ -40,7 +41,7 @@ class PythonTools:
     """The tools over one server's interpreters, in one folder."""
 
     def __init__(self, folder: Path, sessions: PythonSessions, packages: PackageLayers) -> None:
-        self._folder = str(folder)
+        self._written = Watch(str(folder))
         self._sessions = sessions
         self._packages = packages
 
@@ -50,7 +51,7 @@ class PythonTools:
 
     def run_code(self, call: Call) -> Answer:
         """Run one piece of code; calls in one session wait for each other."""
-        begun = moment()
+        begun = time.time()
         order = Order(
             call.text("code"),
             call.number("timeout", code_schemas.DEFAULT_TIMEOUT),
@@ -63,7 +64,7 @@ class PythonTools:
         else:
             outcome = self._sessions.run(call.text("session", code_schemas.MAIN_SESSION), order)
         advice = self._packages.advice(outcome.error or "")
-        return _answer(outcome, advice, changed_since(self._folder, begun))
+        return _answer(outcome, advice, self._written.since(begun))
 
     def restart_session(self, call: Call) -> Answer:
         """End a session; what it held is gone."""

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from corral.mcp_servers.options import roots_of
-from corral.mcp_servers.produced import changed_since, moment
+from corral.mcp_servers.produced import Watch
 from corral.mcp_servers.protocol import Identity, Server
 from corral.mcp_servers.shell.jobs import Commands, Ends, Job, Log, Order
 from corral.mcp_servers.shell.tools import EFFECTS, declarations
@@ -38,6 +38,7 @@ class ShellTools:
 
     def __init__(self, folder: Path, commands: Commands) -> None:
         self._folder = folder
+        self._written = Watch(str(folder))
         self._commands = commands
         self._jobs: dict[str, tuple[Job, Log]] = {}
         self._count = 0
@@ -56,13 +57,13 @@ class ShellTools:
 
     def run_command(self, call: Call) -> Answer:
         """Run one command to its end."""
-        begun = moment()
+        begun = time.time()
         output = _Followed(call)
         job = self._commands.start(
             self._order(call, call.number("timeout", DEFAULT_TIMEOUT)), output
         )
         job.wait(call.cancelled.is_set)
-        produced = changed_since(str(self._folder), begun)
+        produced = self._written.since(begun)
         stdout, stderr = (output.streams[name] for name in ("stdout", "stderr"))
         structured: JsonObject = {
             "state": job.state,
