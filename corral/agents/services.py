@@ -121,7 +121,7 @@ class Shared:
         if name in BUILTIN_SERVERS:
             return builtin_provider(name, self.backend, settings.workspace, settings.builtin)
         if name in settings.mcp:
-            config = settings.mcp[name].expanded(os.environ)
+            config = settings.mcp[name].expanded(os.environ).limited(settings.sandbox_limits)
             return build_provider(
                 name, config, self.backend, settings.workspace, kept=self.kept_of_servers
             )

@@ -144,6 +144,11 @@ class ServerConfig(BaseModel):
         named = {match[1] for value in values for match in _VARIABLE.finditer(value)}
         return values | {environ[name] for name in named if name in environ}
 
+    def limited(self, usual: SandboxLimits) -> ServerConfig:
+        """This entry with the usual limits where it sets none."""
+        own = self.limits.model_dump(exclude_none=True)
+        return self.model_copy(update={"limits": usual.model_copy(update=own)})
+
     def expanded(self, environ: Mapping[str, str]) -> ServerConfig:
         """This entry with every ``${VAR}`` taken from ``environ``.
 
