@@ -55,7 +55,8 @@ class Profile:
     in a grant, or be ``None`` for a private empty folder of ``limits.tmp_size`` bytes that lasts
     as long as the sandbox. ``network`` is what may be reached, through the proxy that listens on
     the socket ``proxy`` of the host; without rules there is no network at all. ``packages`` are
-    read-only folders of Python packages that sessions can import from.
+    read-only folders of Python packages that sessions can import from. ``hidden`` are folders that
+    are not to be seen inside though a grant holds them, but for what in them is granted by itself.
     """
 
     grants: tuple[Grant, ...] = ()
@@ -65,6 +66,7 @@ class Profile:
     network: Network = field(default_factory=Network)
     proxy: Path | None = None
     packages: tuple[Path, ...] = ()
+    hidden: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)

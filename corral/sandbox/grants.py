@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -58,6 +58,8 @@ def binds(profile: Profile) -> list[Bind]:
     folder = host.interpreter_folder()
     if folder is not None:
         found.setdefault(str(folder), Bind(str(folder), str(folder)))
+    for target in _hidden_in(profile.hidden, grants):
+        found.setdefault(str(target), Bind("", str(target)))
     for own, target in _own_folders_in(grants):
         found.setdefault(str(target), Bind(str(own), str(target)))
     return [found[target] for target in sorted(found, key=lambda text: Path(text).parts)]
@@ -73,6 +75,15 @@ def _own_folders_in(grants: Mapping[Path, Grant]) -> Iterator[tuple[Path, Path]]
             real = target.resolve()
             if grant.writable and real in own.parents:
                 yield own, target / own.relative_to(real)
+
+
+def _hidden_in(hidden: Iterable[Path], grants: Iterable[Path]) -> Iterator[Path]:
+    """Where hidden folders that there are would be seen inside."""
+    for folder in (path.resolve() for path in hidden if path.is_dir()):
+        for target in grants:
+            real = target.resolve()
+            if real in folder.parents:
+                yield target / folder.relative_to(real)
 
 
 @cache

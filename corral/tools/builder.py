@@ -25,7 +25,7 @@ from corral.tools.networked import Networked, Sandboxed, confined
 from corral.tools.oauth.logins import Login, logins_folder
 from corral.tools.pinning import Pinning
 from corral.tools.pins import PinStore
-from corral.tools.protection import check_inside, protected_in
+from corral.tools.protection import check_inside, hidden_folders, protected_in
 from corral.tools.python import PythonProvider
 from corral.tools.server import McpServer, Standing, Timing
 from corral.tools.settings import BuiltinSettings
@@ -140,6 +140,7 @@ class _Starter:
             env={"PATH": os.pathsep.join(dict.fromkeys([*folders, *_PATH])), **self.entry.env},
             limits=self.entry.limits.over(Limits()),
             network=self.entry.reach,
+            hidden=hidden_folders(self.home),
         )
         return confined(self.sandbox, Sandboxed(argv, profile, f"network of [mcp.{self.name}]"))
 
@@ -176,7 +177,7 @@ class _Starter:
                 folder = self._folder(text)
                 check_inside(folder, self._folder("."), f"[mcp.{self.name}]")
                 grants[folder] = Grant(folder, writable)
-        return (*grants.values(), *protected_in(grants.values(), self.home))
+        return (*grants.values(), *protected_in(grants.values()))
 
     def _folder(self, text: str) -> Path:
         home = self.environ.get("HOME")

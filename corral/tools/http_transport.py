@@ -15,7 +15,7 @@ from mcp.client.auth import OAuthFlowError
 from mcp.client.streamable_http import streamable_http_client
 
 from corral.tools.address import Address
-from corral.tools.oauth.provider import open_provider
+from corral.tools.oauth.provider import open_login
 from corral.tools.oauth.transport import Authorized, failure_in_words
 from corral.tools.process import MAX_LINE
 from corral.tools.sdk import open_session
@@ -51,7 +51,7 @@ def _inner(name: str, address: Address) -> httpx2.AsyncBaseTransport:
     network = httpx2.AsyncHTTPTransport()
     login = address.login
     file = login.file(name, address.url)
-    return Authorized(network, open_provider(file, login.entry, login.person)) if file else network
+    return Authorized(network, open_login(file, login.entry, login.person)) if file else network
 
 
 class SafeTransport(httpx2.AsyncBaseTransport):

@@ -95,7 +95,7 @@ class _OwnSession:
         found = await self._ask("server/discover", {})
         if isinstance(found, Refusal):
             raise NoSessionError(found.message)
-        self._instructions = str(found.get("instructions") or "")
+        self._instructions = _text(found.get("instructions"))
 
     async def list_page(self, cursor: str | None) -> Page | Refusal:
         """One page of the tools on offer."""
@@ -249,22 +249,31 @@ def _declared(tool: Any) -> Declared | None:
     match tool:
         case {"name": str() as name, "inputSchema": dict() as schema}:
             output, hints = tool.get("outputSchema"), tool.get("annotations")
-            said = {key: value for key, value in (hints or {}).items() if isinstance(value, bool)}
+            said = hints if isinstance(hints, dict) else {}
+            title = _text(tool.get("title"))
             return Declared(
                 name=name,
-                description=str(tool.get("description") or tool.get("title") or ""),
+                description=_text(tool.get("description")) or title,
                 input_schema=schema,
                 output_schema=output if isinstance(output, dict) else None,
-                title=str(tool.get("title") or ""),
+                title=title,
                 hints=Hints(
-                    read_only=said.get("readOnlyHint"),
-                    destructive=said.get("destructiveHint"),
-                    idempotent=said.get("idempotentHint"),
-                    open_world=said.get("openWorldHint"),
+                    read_only=_flag(said.get("readOnlyHint")),
+                    destructive=_flag(said.get("destructiveHint")),
+                    idempotent=_flag(said.get("idempotentHint")),
+                    open_world=_flag(said.get("openWorldHint")),
                 ),
             )
         case _:
             return None
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _flag(value: Any) -> bool | None:
+    return value if isinstance(value, bool) else None
 
 
 def _answer(found: JsonObject) -> Answer | Refusal:

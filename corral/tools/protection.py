@@ -2,6 +2,7 @@
 
 Code that runs in the workspace can put anything there. What git or Corral would run outside stays
 read-only, and a granted folder that has become a link is not followed out of the workspace.
+Corral's own folder, with logins and keys, is not there at all.
 """
 
 from __future__ import annotations
@@ -16,17 +17,20 @@ PROTECTED = (".git", "corral.toml", ".corral")
 """What stays read-only at the top of a writable folder, unless it is granted by itself."""
 
 
-def protected_in(grants: Iterable[Grant], home: Path | None = None) -> list[Grant]:
-    """What in the writable ones of these is granted for reading only.
-
-    ``home`` is Corral's own folder: who writes there answers questions in a human's place.
-    """
+def protected_in(grants: Iterable[Grant]) -> list[Grant]:
+    """What in the writable ones of these is granted for reading only."""
     given = {grant.path: grant for grant in grants}
     writable = [grant.path for grant in given.values() if grant.writable]
     found = [path / name for path in writable for name in PROTECTED]
-    if home is not None and any(home.is_relative_to(path) for path in writable):
-        found.append(home)
     return [Grant(path) for path in found if path not in given and _is_real(path)]
+
+
+def hidden_folders(home: Path | None) -> tuple[Path, ...]:
+    """What no tool server sees, whatever it is granted around it: ``home``, Corral's own folder.
+
+    Who reads there has the user's logins, and who writes there answers questions in their place.
+    """
+    return () if home is None else (home,)
 
 
 def check_inside(folder: Path, workspace: Path, setting: str) -> None:

@@ -27,6 +27,7 @@ def outcome(action):
     except OSError as error:
         return type(error).__name__ + f" {error.errno}"
 """
+REFUSED = ("FileNotFoundError", "PermissionError", "OSError")
 
 
 def test_a_read_only_folder_inside_a_writable_one_stays_read_only(inside: Inside) -> None:
@@ -49,6 +50,39 @@ print(json.dumps([
         "done",
         "[core]\n",
     ]
+
+
+@pytest.mark.parametrize("backend", ["bubblewrap", "landlock", "gvisor"])
+@pytest.mark.parametrize("writable", [True, False])
+def test_a_hidden_folder_is_not_seen_but_for_what_is_granted_in_it(
+    inside: Inside, backend: str, writable: bool
+) -> None:
+    home = inside.folder / "data" / "home"
+    for name in ("serve/key", "packages/a.py"):
+        (home / name).parent.mkdir(parents=True)
+        (home / name).write_text(name)
+    for name in ("beside", "data/beside"):
+        (inside.folder / name).write_text(name)
+    grants = (Grant(inside.folder, writable=writable), Grant(home / "packages"))
+    code = f"""{TRY}
+print(json.dumps([
+    outcome(lambda: open("data/home/serve/key")),
+    outcome(lambda: open("data/home/serve/new", "w")),
+    open("beside").read(),
+    open("data/beside").read(),
+    open("data/home/packages/a.py").read(),
+    outcome(lambda: open("data/home/packages/b.py", "w")),
+    sorted(os.listdir("data")),
+]))"""
+    inside.backend = select_backend(backend)
+    try:
+        found = inside.answer(code, grants=grants, hidden=(home, inside.folder / "missing"))
+    except SandboxError as error:
+        pytest.skip(error.message)
+    assert all(said.split()[0] in REFUSED for said in (*found[:2], found[5]))
+    assert found[2:5] == ["beside", "data/beside", "packages/a.py"]
+    assert found[6] == ["beside", "home"]
+    assert (home / "serve" / "key").read_text() == "serve/key"
 
 
 @pytest.mark.parametrize("linked", [False, True])

@@ -50,6 +50,18 @@ def test_grants_can_be_read_and_only_writable_ones_written(tmp_path: Path) -> No
     assert f'(deny file-write-setugid (subpath "{workspace}"))' in lines
 
 
+def test_what_is_hidden_is_denied_but_for_what_is_granted_in_it(tmp_path: Path) -> None:
+    home, packages = tmp_path / "home", tmp_path / "home" / "packages"
+    packages.mkdir(parents=True)
+    lines = lines_of(Profile((Grant(packages), Grant(tmp_path, writable=True)), hidden=(home,)))
+    rules = [
+        f'(allow file-write* (subpath "{tmp_path}"))',
+        f'(deny file-read* file-write* (subpath "{home}"))',
+        f'(allow file-read* (subpath "{packages}"))',
+    ]
+    assert sorted(rules, key=lines.index) == rules  # the later rule wins
+
+
 def test_only_the_proxy_can_be_reached(tmp_path: Path) -> None:
     network, socket = Network((NetworkRule("example.com"),)), tmp_path / "proxy.sock"
     lines = lines_of(Profile(network=network, proxy=socket))

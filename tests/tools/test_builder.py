@@ -243,16 +243,15 @@ def test_a_url_and_a_missing_variable(build: Build) -> None:
         build(entry)
 
 
-async def test_corrals_own_folder_is_read_only_where_the_workspace_holds_it(
+async def test_corrals_own_folder_is_not_seen_where_the_workspace_holds_it(
     program: Path, tmp_path: Path
 ) -> None:
     work = tmp_path / "work"
     home = work / ".local" / "corral"
     home.mkdir(parents=True)
     _, ours = builtin_command("files", work, BuiltinSettings(home=home))
-    _, other = builtin_command("files", tmp_path, BuiltinSettings(home=tmp_path.parent / "home"))
-    assert {Grant(work, writable=True), Grant(home)} <= set(ours.grants)
-    assert {grant.path for grant in other.grants if grant.writable} == {tmp_path}
+    _, read = builtin_command("git", work, BuiltinSettings(home=home))
+    assert ours.hidden == read.hidden == (home,)
 
     sandbox: Any = Recorder()
     entry = ServerConfig(command=str(program), args=("plain",), writable=(".",))
@@ -261,4 +260,4 @@ async def test_corrals_own_folder_is_read_only_where_the_workspace_holds_it(
         await server.list_tools()
     finally:
         await server.aclose()
-    assert {Grant(work, writable=True), Grant(home)} <= set(sandbox.profile.grants)
+    assert sandbox.profile.hidden == (home,)

@@ -107,6 +107,9 @@ def profile_text(profile: Profile) -> str:
 
 
 def _grant(bind: Bind) -> list[str]:
+    if not bind.source:
+        place = _subpath(str(Path(bind.target).resolve()))
+        return [_rule("deny", "file-read* file-write*", [place])]
     place = _literal(bind.source) if Path(bind.source).is_file() else _subpath(bind.source)
     above = [_literal(str(folder)) for folder in Path(bind.source).parents]
     return [

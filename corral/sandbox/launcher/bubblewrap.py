@@ -29,7 +29,9 @@ def command(order: Order, user: int) -> Program:
     for path, text in order.files.items():
         arguments += ["--file", str(_sealed(text.encode())), path]
     for bind in binds:
-        arguments += ["--bind" if bind.writable else "--ro-bind", bind.source, bind.target]
+        arguments += _mount(bind)
+    for bind in binds:
+        arguments += [] if bind.source else ["--remount-ro", bind.target]
     arguments += ["--seccomp", str(_sealed(base64.b64decode(order.seccomp))), *order.closing]
     listing = b"".join(os.fsencode(argument) + b"\0" for argument in arguments)
     argv = ["bwrap", "--args", str(_sealed(listing)), "--", *order.argv]
@@ -45,12 +47,18 @@ def _stage(order: Order, user: int) -> tuple[str, Sequence[Bind]]:
         program = str(Path(stage.add(order.bwrap_folder, writable=False)) / inner)
     binds = [
         Bind(stage.add(bind.source, writable=bind.writable), bind.target, bind.writable)
-        if bind.private
+        if bind.private and bind.source
         else bind
         for bind in order.binds
     ]
     stage.attach()
     return program, binds
+
+
+def _mount(bind: Bind) -> list[str]:
+    if not bind.source:
+        return ["--tmpfs", bind.target]
+    return ["--bind" if bind.writable else "--ro-bind", bind.source, bind.target]
 
 
 def _libraries(folder: Path) -> str:

@@ -47,6 +47,8 @@ def _stage(order: Order, user: int) -> tuple[str, list[Bind]]:
     program = stage.add(order.runsc, writable=False)
     binds = [
         Bind(stage.add(bind.source, writable=bind.writable), bind.target, bind.writable)
+        if bind.source
+        else bind
         for bind in order.binds
     ]
     stage.attach()
@@ -72,8 +74,18 @@ def _config(order: Order, binds: Sequence[Bind], root: Path) -> dict[str, Any]:
     config: dict[str, Any] = json.loads(order.config)
     config["root"]["path"] = str(root)
     system = [Bind(path, path) for path in order.system if Path(path).exists()]
-    for bind in (*system, *binds):
-        options = ["rbind", "rw" if bind.writable else "ro"]
-        mount = {"destination": bind.target, "type": "bind", "source": bind.source}
-        config["mounts"].append({**mount, "options": options})
+    config["mounts"] += [_mount(bind) for bind in (*system, *binds)]
     return config
+
+
+def _mount(bind: Bind) -> dict[str, Any]:
+    if not bind.source:
+        empty = ["nosuid", "nodev", "mode=0755", "size=64k"]
+        return {"destination": bind.target, "type": "tmpfs", "source": "tmpfs", "options": empty}
+    options = ["rbind", "rw" if bind.writable else "ro"]
+    return {
+        "destination": bind.target,
+        "type": "bind",
+        "source": bind.source,
+        "options": options,
+    }

@@ -19,7 +19,8 @@ from pathlib import Path
 from corral.sandbox.launcher import linux, rlimits, staging
 from corral.sandbox.launcher.order import Bind, Order, Program
 
-_READ = 0x1 | 0x4 | 0x8  # execute, read files, list folders
+_LIST = 0x8
+_READ = 0x1 | 0x4 | _LIST  # execute, read files, list folders
 _WRITE = 0x2 | 0x10 | 0x20 | 0x80 | 0x100 | 0x400 | 0x1000 | 0x2000 | 0x4000
 _OF_A_FILE = 0x1 | 0x2 | 0x4 | 0x4000  # execute, write, read, truncate
 _ALL_FILES, _ALL_TCP, _ALL_SCOPES = 0xFFFF, 0x3, 0x3
@@ -34,10 +35,12 @@ def command(order: Order, user: int) -> Program:
 
     Raises ``OSError`` or ``staging.StagingError`` when that cannot be done.
     """
-    folders = [bind.source for bind in order.binds if bind.writable]
-    readonly = [Path(bind.source) for bind in order.binds if not bind.writable]
+    binds = [bind for bind in order.binds if bind.source]
+    folders = [bind.source for bind in binds if bind.writable]
+    hidden = [Path(bind.target).resolve() for bind in order.binds if not bind.source]
+    readonly = [*hidden, *(Path(bind.source) for bind in binds if not bind.writable)]
     if os.geteuid() == 0:
-        readonly = []  # its mounts are
+        readonly, hidden = [], []  # its mounts are
         user = _own_user(user)
         _stage(order, user)
         staging.drop(user)
@@ -47,12 +50,17 @@ def command(order: Order, user: int) -> Program:
     rlimits.apply(order.rlimits)
     linux.no_new_privileges()
     ruleset = linux.create_ruleset(_ALL_FILES, _ALL_TCP, _ALL_SCOPES)
-    for path in (*order.system, *_FACTS, *(bind.source for bind in order.binds)):
+    for path in (*order.system, *_FACTS):
         _allow(ruleset, path, _READ)
+    for bind in binds:
+        if any(Path(bind.source) in folder.parents for folder in hidden):
+            _allow(ruleset, bind.source, _LIST)
+        for part in parts_beside(Path(bind.source), hidden):
+            _allow(ruleset, str(part), _READ)
     for name in _DEVICES:
         _allow(ruleset, f"/dev/{name}", _READ | _WRITE)
     for folder in (*folders, order.private):
-        for part in writable_parts(Path(folder), readonly):
+        for part in parts_beside(Path(folder), readonly):
             _allow(ruleset, str(part), _READ | _WRITE)
     linux.restrict_self(ruleset)
     os.close(ruleset)
@@ -66,21 +74,22 @@ def _own_user(user: int) -> int:
     return own if own <= staging.last_id() else user
 
 
-def writable_parts(folder: Path, readonly: Sequence[Path]) -> Iterator[Path]:
-    """The folder, or what is in it beside the read-only folders that it holds.
+def parts_beside(folder: Path, others: Sequence[Path]) -> Iterator[Path]:
+    """The folder, or what is in it beside the other folders that it holds.
 
     A right of a folder holds for all below it. So where something below stays read-only, the
-    folder itself gets no right to write: nothing new can be made directly in it.
+    folder itself gets no right to write: nothing new can be made directly in it. Likewise where
+    something is hidden: files that come into it later cannot be read.
     """
-    if folder in readonly:
+    if folder in others:
         return
-    if not any(folder in path.parents for path in readonly):
+    if not any(folder in path.parents for path in others):
         yield folder
         return
     with os.scandir(folder) as entries:
         for entry in entries:
             if not entry.is_symlink():
-                yield from writable_parts(Path(entry.path), readonly)
+                yield from parts_beside(Path(entry.path), others)
 
 
 def _allow(ruleset: int, path: str, rights: int) -> None:
@@ -103,11 +112,12 @@ def _stage(order: Order, user: int) -> None:
     """
     stage = staging.Stage(user)
     for bind in order.binds:
-        stage.add(bind.source, writable=bind.writable)
+        if bind.source:
+            stage.add(bind.source, writable=bind.writable)
     temporary = str(Path(order.private).parent)
     covered = (temporary, _SHARED_MEMORY)
-    stage.attach_in_place([bind.source for bind in order.binds], covered, order.tmp_size)
-    _keep_names(order.binds)
+    stage.attach_in_place(order.binds, covered, order.tmp_size)
+    _keep_names([bind for bind in order.binds if bind.source])
     linux.mount_proc("/proc")
     Path(order.private).mkdir(mode=0o700)
     os.chown(order.private, user, user)

@@ -13,6 +13,8 @@ VARIABLE = "CORRAL_SANDBOX_ORDER"
 class Bind(NamedTuple):
     """One folder or file of the host at a path inside. ``private`` ones are the user's own:
     started by root, they are staged for the sandbox's user; the system's are readable by all.
+
+    One without a ``source`` is an empty folder, that hides what the host has at that path.
     """
 
     source: str

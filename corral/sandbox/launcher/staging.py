@@ -19,6 +19,7 @@ from functools import cache
 from pathlib import Path
 
 from corral.sandbox.launcher import linux
+from corral.sandbox.launcher.order import Bind
 
 STAGE = "/tmp"  # noqa: S108 -- covered by a private tmpfs before anything is made in it
 _LAST_ID = 2**32 - 2
@@ -145,17 +146,22 @@ class Stage:
             linux.attach(tree, point)
             os.close(tree)
 
-    def attach_in_place(self, targets: Sequence[str], covered: Sequence[str], size: int) -> None:
-        """Attach everything at the paths that it has on the host, in the order of ``add``.
+    def attach_in_place(self, binds: Sequence[Bind], covered: Sequence[str], size: int) -> None:
+        """Attach everything at the paths that it has on the host: what was added of ``binds``.
 
         ``covered`` folders become private empty ones of all users, each of ``size`` bytes, and
         folders that this user may not enter become empty but for what is attached in them.
         """
         for folder in covered:
             linux.mount_tmpfs(folder, f"mode=1777,size={size},nr_inodes=100k")
-        for (tree, is_folder), target in zip(self._trees, targets, strict=True):
-            _make_reachable(Path(target), is_folder=is_folder)
-            linux.attach(tree, target)
+        trees = iter(self._trees)
+        for bind in binds:
+            if not bind.source:
+                linux.mount_tmpfs(os.path.realpath(bind.target), "mode=0755,size=1m")
+                continue
+            tree, is_folder = next(trees)
+            _make_reachable(Path(bind.source), is_folder=is_folder)
+            linux.attach(tree, bind.source)
             os.close(tree)
 
 

@@ -15,7 +15,7 @@ from mcp.client.auth import OAuthFlowError
 from corral.errors import ToolServerError
 from corral.tools.oauth.logins import LoginFile, Person
 from corral.tools.oauth.loopback import Returns, open_loopback
-from corral.tools.oauth.provider import open_provider
+from corral.tools.oauth.provider import open_login
 from corral.tools.oauth.settings import OAuthEntry
 from corral.tools.oauth.transport import Authorized, failure_in_words, is_private
 
@@ -39,9 +39,9 @@ async def log_in(
     """
     file.remove()
     async with open_loopback() as returns:
-        person = Person(returns.uri, partial(_shown, show), partial(_brought, returns))
-        provider = open_provider(file, entry, person)
-        transport = Authorized(httpx2.AsyncHTTPTransport(), provider)
+        person = Person(returns.uri, partial(_shown, returns, show), partial(_brought, returns))
+        login = open_login(file, entry, person)
+        transport = Authorized(httpx2.AsyncHTTPTransport(), login)
         try:
             async with httpx2.AsyncClient(transport=transport, timeout=_SECONDS) as client:
                 await client.post(file.url, json=_PROBE, headers=_HEADERS)
@@ -56,9 +56,11 @@ async def log_in(
         )
 
 
-async def _shown(show: Callable[[str], Awaitable[None]], url: str) -> None:
-    if not is_private(httpx2.URL(url)):
+async def _shown(returns: Returns, show: Callable[[str], Awaitable[None]], url: str) -> None:
+    page = httpx2.URL(url)
+    if not is_private(page):
         raise OAuthFlowError("its login page is not encrypted")
+    returns.expect(page.params.get_list("state")[-1])  # what stands before is the server's own
     await show(url)
 
 

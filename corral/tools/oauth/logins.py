@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ from corral.jsontypes import JsonObject
 from corral.tools.oauth.settings import OAuthEntry
 
 _MAX = 1024 * 1024
+_PAUSE = 0.05
 
 
 def logins_folder(home: Path) -> Path:
@@ -53,7 +57,7 @@ class LoginFile:
         whole = {**self.read(), **parts, "url": self.url}
         new = self.folder / f".{self.name}.{secrets.token_hex(4)}"
         try:
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._make_folder()
             descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "w") as file:
                 json.dump(whole, file)
@@ -63,10 +67,34 @@ class LoginFile:
         except OSError as error:
             with contextlib.suppress(OSError):
                 new.unlink()
-            raise StorageError(
-                f"The login at {self.name} cannot be kept in {self.folder}: {error.strerror}.",
-                hint="Set CORRAL_HOME to a folder of your own.",
-            ) from error
+            raise self._unusable(error) from error
+
+    @asynccontextmanager
+    async def locked(self) -> AsyncIterator[None]:
+        """Be the only one, of all processes, that renews this login. Raises ``StorageError``.
+
+        A refresh token counts once: of two that use the same one, the second loses the login.
+        """
+        try:
+            self._make_folder()
+            descriptor = os.open(self.folder / f".{self.name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise self._unusable(error) from error
+        try:
+            while not _is_taken(descriptor):  # noqa: ASYNC110  # nothing tells that it is free
+                await asyncio.sleep(_PAUSE)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _make_folder(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def _unusable(self, error: OSError) -> StorageError:
+        return StorageError(
+            f"The login at {self.name} cannot be kept in {self.folder}: {error.strerror}.",
+            hint="Set CORRAL_HOME to a folder of your own.",
+        )
 
     def remove(self) -> bool:
         """Forget the login; whether there was one."""
@@ -75,6 +103,15 @@ class LoginFile:
         except FileNotFoundError:
             return False
         return True
+
+
+def _is_taken(descriptor: int) -> bool:
+    """Whether the lock of an open file is ours now."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,14 @@
-"""The address on this machine to which the browser returns after a login.
+"""The address on this machine to which the browser returns after a login (RFC 8252, section 7.3).
 
-One request is answered, and only if it fits: RFC 8252, section 7.3. It runs while a person logs in.
+Whatever runs on this machine, and every page that a browser shows, can call it. What brings another
+state than that of this login is refused, and ends nothing. It runs while a person logs in.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import hmac
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import parse_qs, urlsplit
@@ -22,7 +24,12 @@ class Returns:
 
     def __init__(self) -> None:
         self.uri = ""
+        self._state = b""
         self._found: asyncio.Future[dict[str, str]] = asyncio.get_running_loop().create_future()
+
+    def expect(self, state: str) -> None:
+        """From now on what brings this state, with a code or an error, is the browser's return."""
+        self._state = state.encode()
 
     async def fields(self) -> dict[str, str]:
         """The fields of the address that it opened: ``code``, ``state``, ``iss``, ``error``."""
@@ -40,12 +47,18 @@ class Returns:
         method, _, rest = line.partition(" ")
         target = urlsplit(rest.partition(" ")[0])
         fields = {name: values[0] for name, values in parse_qs(target.query).items()}
-        fits = method == "GET" and target.path == _PATH and ("code" in fields or "error" in fields)
-        if not fits:
+        if method != "GET" or target.path != _PATH:
             return _response("404 Not Found", "There is nothing here.")
+        if not self._is_ours(fields):
+            return _response("400 Bad Request", "This is not the login that was begun.")
         if not self._found.done():
             self._found.set_result(fields)
         return _response("200 OK", "You can close this window and go back to the terminal.")
+
+    def _is_ours(self, fields: dict[str, str]) -> bool:
+        brings = "code" in fields or "error" in fields
+        state = fields.get("state", "").encode()
+        return brings and bool(self._state) and hmac.compare_digest(state, self._state)
 
 
 @asynccontextmanager

@@ -1,7 +1,8 @@
 """The SDK's OAuth client over our file of logins; loaded when a server asks for a login.
 
 The SDK forgets when a stored token ends and who issued it, so that after a restart it would refresh
-at the wrong place; both are kept here. Source: the authorization part of the MCP specification.
+at the wrong place; both are kept here. It reads the file once, while other processes renew what is
+in it: ``Stored.take_over`` reads it again. Source: the authorization part of the MCP specification.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from mcp.shared.auth import (
 )
 from pydantic import AnyUrl, BaseModel, ValidationError
 
+from corral.jsontypes import JsonObject
 from corral.tools.oauth.logins import LoginFile, Person
 from corral.tools.oauth.settings import OAuthEntry
 from corral.tools.text import one_line
@@ -39,11 +41,9 @@ class LoginNeededError(OAuthFlowError):
     """Nobody is there to log in."""
 
 
-def open_provider(
-    file: LoginFile, entry: OAuthEntry, person: Person | None = None
-) -> OAuthClientProvider:
+def open_login(file: LoginFile, entry: OAuthEntry, person: Person | None = None) -> Stored:
     """The login at a server. Without a ``person`` a missing one raises ``LoginNeededError``."""
-    storage = _Stored(file, entry)
+    storage = Stored(file, entry)
     scope = " ".join(entry.scopes) or None
     if entry.unattended:
         provider: OAuthClientProvider = ClientCredentialsOAuthProvider(
@@ -71,7 +71,7 @@ def open_provider(
             client_metadata_url=entry.client_metadata_url,
         )
     storage.bind(provider)
-    return provider
+    return storage
 
 
 async def _nobody(_url: str) -> None:
@@ -91,19 +91,32 @@ async def _nothing() -> Mapping[str, str]:
     raise LoginNeededError("it wants a person to log in")
 
 
-class _Stored:
-    """The SDK's ``TokenStorage`` over a ``LoginFile``."""
+class Stored:
+    """A login as its file has it. Implements the SDK's ``TokenStorage``."""
 
     def __init__(self, file: LoginFile, entry: OAuthEntry) -> None:
-        self._file = file
+        """Not for callers: use ``open_login``."""
+        self.file = file
         self._entry = entry
-        self._provider: OAuthClientProvider | None = None
+        self.provider: OAuthClientProvider
 
     def bind(self, provider: OAuthClientProvider) -> None:
-        """Give a provider back what was found out when the tokens were issued."""
-        self._provider = provider
-        context, kept = provider.context, self._file.read()
-        ends = kept.get("expires_at")
+        """Keep the login of this provider, which gets back what was found out when it was made."""
+        self.provider = provider
+        self._give_back(self.file.read())
+
+    def take_over(self) -> bool:
+        """Go on with what the file has now; whether that is another token, which can be used."""
+        context, kept = self.provider.context, self.file.read()
+        before, now = context.current_tokens, _read(OAuthToken, kept.get("tokens"))
+        if now == before:
+            return False
+        self._give_back(kept)
+        context.current_tokens = now
+        return context.is_token_valid()
+
+    def _give_back(self, kept: JsonObject) -> None:
+        context, ends = self.provider.context, kept.get("expires_at")
         context.token_expiry_time = float(ends) if isinstance(ends, int | float) else None
         context.oauth_metadata = _read(OAuthMetadata, kept.get("issuer"))
         context.protected_resource_metadata = _read(ProtectedResourceMetadata, kept.get("resource"))
@@ -112,24 +125,24 @@ class _Stored:
 
     async def get_tokens(self) -> OAuthToken | None:
         """The tokens of the last login."""
-        return _read(OAuthToken, self._file.read().get("tokens"))
+        return _read(OAuthToken, self.file.read().get("tokens"))
 
     async def set_tokens(self, tokens: OAuthToken) -> None:
         """Keep new tokens, when they end, and who issued them."""
         ends = None if tokens.expires_in is None else time.time() + tokens.expires_in
-        context = self._provider.context if self._provider else None
-        self._file.update(
+        context = self.provider.context
+        self.file.update(
             tokens=_plain(tokens),
             expires_at=ends,
-            issuer=_plain(context.oauth_metadata) if context else None,
-            resource=_plain(context.protected_resource_metadata) if context else None,
+            issuer=_plain(context.oauth_metadata),
+            resource=_plain(context.protected_resource_metadata),
         )
 
     async def get_client_info(self) -> OAuthClientInformationFull | None:
         """The client as it was registered: by the user, or by Corral."""
         entry = self._entry
         if entry.client_id is None:
-            return _read(OAuthClientInformationFull, self._file.read().get("client"))
+            return _read(OAuthClientInformationFull, self.file.read().get("client"))
         method = "client_secret_basic" if entry.client_secret else "none"
         return OAuthClientInformationFull(
             client_id=entry.client_id,
@@ -140,7 +153,7 @@ class _Stored:
 
     async def set_client_info(self, client_info: OAuthClientInformationFull) -> None:
         """Keep how Corral was registered."""
-        self._file.update(client=_plain(client_info))
+        self.file.update(client=_plain(client_info))
 
 
 def _plain(model: BaseModel | None) -> object:

@@ -6,17 +6,22 @@ for each other. Here only a request that needs a login, or a new token, goes thr
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+
 import httpx2
-from mcp.client.auth import OAuthClientProvider, OAuthFlowError
+from mcp.client.auth import OAuthFlowError
 
 from corral.sandbox.network.addresses import (
     RefusedAddressError,
     checked_addresses,
     system_resolve,
 )
+from corral.tools.oauth.provider import Stored
 from corral.tools.text import one_line
 
 _MAX_BODY = 1024 * 1024
+_SECONDS = 30.0
+_Flow = AsyncGenerator[httpx2.Request, httpx2.Response]
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -26,30 +31,38 @@ class Authorized(httpx2.AsyncBaseTransport):
     Raises ``OAuthFlowError`` when there is none and none can be had.
     """
 
-    def __init__(self, inner: httpx2.AsyncBaseTransport, provider: OAuthClientProvider) -> None:
+    def __init__(self, inner: httpx2.AsyncBaseTransport, login: Stored) -> None:
         self._inner = inner
-        self._provider = provider
-        self._origin = httpx2.URL(provider.context.server_url)
+        self._login = login
+        self._origin = httpx2.URL(login.file.url)
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """See ``AsyncBaseTransport``."""
-        context = self._provider.context
-        if context.current_tokens is not None and context.is_token_valid():
-            request.headers["Authorization"] = f"Bearer {context.current_tokens.access_token}"
-            response = await self._inner.handle_async_request(request)
-            if response.status_code not in (401, 403):
-                return response
-            await response.aclose()
-        return await self._through_a_login(request)
+        response = await self._with_its_token(request)
+        if response is None and self._login.take_over():  # another process has renewed it
+            response = await self._with_its_token(request)
+        return await self._through_a_login(request) if response is None else response
+
+    async def _with_its_token(self, request: httpx2.Request) -> httpx2.Response | None:
+        """``None`` where there is no token that counts any more."""
+        context = self._login.provider.context
+        if context.current_tokens is None or not context.is_token_valid():
+            return None
+        request.headers["Authorization"] = f"Bearer {context.current_tokens.access_token}"
+        response = await self._inner.handle_async_request(request)
+        if response.status_code not in (401, 403):
+            return response
+        await response.aclose()
+        return None
 
     async def aclose(self) -> None:
         """Close the connections."""
         await self._inner.aclose()
 
     async def _through_a_login(self, request: httpx2.Request) -> httpx2.Response:
-        flow = self._provider.async_auth_flow(request)
+        flow = self._login.provider.async_auth_flow(request)
         try:
-            outgoing = await anext(flow)
+            outgoing = await self._refreshed(flow, request)
             while True:
                 response = await self._send(outgoing, is_own=outgoing is request)
                 try:
@@ -60,11 +73,23 @@ class Authorized(httpx2.AsyncBaseTransport):
         finally:
             await flow.aclose()
 
+    async def _refreshed(self, flow: _Flow, request: httpx2.Request) -> httpx2.Request:
+        """What goes out after the token was refreshed, if it can be: by one process at a time."""
+        async with self._login.file.locked():
+            self._login.take_over()
+            outgoing = await anext(flow)
+            while outgoing is not request:
+                outgoing = await flow.asend(await self._send(outgoing, is_own=False))
+            return outgoing
+
     async def _send(self, request: httpx2.Request, *, is_own: bool) -> httpx2.Response:
         if is_own:
             return await self._inner.handle_async_request(request)
         await self._check(request.url)
         request.headers["accept-encoding"] = "identity"
+        request.extensions["timeout"] = dict.fromkeys(
+            ("connect", "read", "write", "pool"), _SECONDS
+        )
         response = await self._inner.handle_async_request(request)
         body = bytearray()
         try:

@@ -7,7 +7,9 @@ import json
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
+import httpx2
 import pytest
 
 from corral.errors import ToolServerError
@@ -80,6 +82,34 @@ async def test_tokens_that_ended_are_refreshed_where_they_were_issued(
     assert now["expires_at"] > time.time()
 
 
+async def test_a_refresh_token_is_used_once_however_many_need_a_new_one(
+    provider: Provider, tmp_path: Path
+) -> None:
+    """Each pool is what a process of its own would have: they share nothing but the file."""
+    file = file_of(provider, tmp_path)
+    await log_in(file, ENTRY, browse)
+    file.update(expires_at=time.time() - 1)
+    said = await asyncio.gather(*(says_hello(provider, tmp_path) for _ in range(4)))
+    assert said == ["hello"] * 4
+    assert provider.grants == ["authorization_code", "refresh_token"]
+
+
+async def test_a_token_that_another_process_has_renewed_is_taken_over(
+    provider: Provider, tmp_path: Path
+) -> None:
+    file = file_of(provider, tmp_path)
+    await log_in(file, ENTRY, browse)
+    async with pool(provider, tmp_path) as tools:
+        (spec,) = (await tools.catalog()).tools
+        file.update(expires_at=time.time() - 1)
+        assert await says_hello(provider, tmp_path) == "hello"
+        assert (await tools.call(spec, {}, OPTIONS)).text == "hello"
+        file.remove()
+        provider.valid.clear()
+        assert "corral mcp login web" in (await tools.call(spec, {}, OPTIONS)).text
+    assert provider.grants == ["authorization_code", "refresh_token"]
+
+
 async def test_a_login_that_was_revoked_says_what_to_do(provider: Provider, tmp_path: Path) -> None:
     await log_in(file_of(provider, tmp_path), ENTRY, browse)
     provider.valid.clear()
@@ -124,20 +154,25 @@ async def test_a_login_that_is_not_what_it_should_be(
     assert provider.grants == []
 
 
-async def test_a_foreign_return_is_no_login(provider: Provider, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "query", ["code=stolen&state=guessed", "code=stolen", "error=access_denied", "code=a&state="]
+)
+async def test_a_foreign_return_is_no_login_and_ends_none(
+    provider: Provider, tmp_path: Path, query: str
+) -> None:
     """A page that the user has open guesses the port, but not the state."""
 
     async def attacked(url: str) -> None:
-        target = url.partition("redirect_uri=")[2].partition("&")[0]
-        port = int(target.partition("127.0.0.1%3A")[2].partition("%2F")[0])
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"GET /callback?code=stolen&state=guessed HTTP/1.1\r\n\r\n")
-        assert b"200 OK" in await reader.read()
-        writer.close()
+        back = parse_qs(urlsplit(url).query)["redirect_uri"][0]
+        async with httpx2.AsyncClient() as client:
+            refused = await client.get(f"{back}?{query}")
+        assert refused.status_code == 400
+        assert "not the login" in refused.text
+        await browse(url)
 
-    with pytest.raises(ToolServerError, match="State parameter mismatch"):
-        await log_in(file_of(provider, tmp_path), ENTRY, attacked)
-    assert provider.grants == []
+    await log_in(file_of(provider, tmp_path), ENTRY, attacked)
+    assert provider.grants == ["authorization_code"]
+    assert await says_hello(provider, tmp_path) == "hello"
 
 
 async def test_a_server_that_wants_no_login(provider: Provider, tmp_path: Path) -> None:

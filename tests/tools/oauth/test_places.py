@@ -10,7 +10,7 @@ import pytest
 from mcp.client.auth import OAuthFlowError
 
 from corral.tools.oauth.logins import LoginFile, Person
-from corral.tools.oauth.provider import open_provider
+from corral.tools.oauth.provider import open_login
 from corral.tools.oauth.settings import OAuthEntry
 from corral.tools.oauth.transport import Authorized
 
@@ -37,9 +37,9 @@ async def sent(url: str, described: str, folder: Path) -> Any:
 
     inner = Recording(described)
     person = Person("http://127.0.0.1/callback", nobody, nobody)
-    provider = open_provider(LoginFile(folder, "web", url), OAuthEntry(), person)
+    login = open_login(LoginFile(folder, "web", url), OAuthEntry(), person)
     with pytest.raises(OAuthFlowError) as caught:
-        await Authorized(inner, provider).handle_async_request(httpx2.Request("POST", url))
+        await Authorized(inner, login).handle_async_request(httpx2.Request("POST", url))
     return inner.reached, str(caught.value)
 
 
