@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import socket
 import sys
@@ -30,23 +31,32 @@ _FOREVER = 60.0
 
 @dataclass(frozen=True)
 class Place:
-    """Where the servers work: a workspace with a file, and a home of Corral."""
+    """Where the servers work: a workspace with a file, and a home of Corral.
+
+    ``reaches`` are the hosts that the web server may reach.
+    """
 
     workspace: Path
     home: Path
+    reaches: tuple[str, ...] = ()
 
     @property
-    def env(self) -> dict[str, str]:
-        """The environment of every server."""
-        own = {
+    def own(self) -> dict[str, str]:
+        """The variables that lead a server of Corral's here."""
+        return {
             "CORRAL_HOME": str(self.home),
             "CORRAL_MODEL": f"scripted:{self.workspace / 'answers.yaml'}",
             "CORRAL_SERVE__RATE": "1000000000",
             "CORRAL_SERVE__CALLS": "1000",
             "CORRAL_SERVE__IDLE": "5",
+            "CORRAL_WEB__ALLOW": json.dumps(self.reaches),
             "PYTHONPATH": str(PROJECT),
         }
-        return {**os.environ, **own}
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment of every server."""
+        return {**os.environ, **self.own}
 
     def make(self) -> None:
         """The workspace and what is read in it."""

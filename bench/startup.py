@@ -1,14 +1,19 @@
-"""How long Corral takes to start: ``corral --help`` and ``corral chat`` up to its first prompt.
+"""How long Corral takes to start: ``corral --help``, ``corral chat`` up to its first prompt, and
+servers on standard input and output up to the answer which tools they have.
 
 Each round runs every case once, one after another, so that whatever else the machine does falls on
 all of them alike. Read the ratios; the milliseconds are this machine's. CPU is user and system time
-of the process and of what it had waited for; for the chat, up to the prompt.
+of the process and of what it had waited for; for the chat, up to the prompt; for a server, of all
+its processes up to the answer, with the run host where ``no host`` says that it is started first.
+The tool servers' starts are remembered from the round that is not counted, as a client finds them.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -16,10 +21,14 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pexpect
+
+from bench._mcp_clients import HELLO, Usage, request
+from bench._mcp_sides import Place
 
 PROMPT = "»"
 CORRAL = str(Path(sys.executable).with_name("corral"))
@@ -73,6 +82,48 @@ def first_prompt(env: dict[str, str]) -> Timing:
         return timing
 
 
+def first_answer(place: Place, *argv: str) -> Callable[[dict[str, str]], Timing]:
+    """A case: a server on standard input and output, until it has said which tools it has."""
+
+    def measure(env: dict[str, str]) -> Timing:
+        start = time.perf_counter()
+        with subprocess.Popen(
+            argv,
+            env=env | place.own,
+            cwd=place.workspace,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        ) as process:
+            for number, method, params in ((1, "initialize", HELLO), (2, "tools/list", {})):
+                _ask(process, number, method, params)
+            wall = time.perf_counter() - start
+            timing = Timing(wall, Usage([process.pid, *place.hosts()]).cpu())
+        _end_hosts(place)
+        return timing
+
+    return measure
+
+
+def _ask(process: subprocess.Popen[str], number: int, method: str, params: Any) -> None:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(json.dumps(request(number, method, params)) + "\n")
+    process.stdin.flush()
+    for line in process.stdout:
+        if json.loads(line).get("id") == number:
+            return
+    raise SystemExit("a server has ended without an answer")
+
+
+def _end_hosts(place: Place) -> None:
+    for host in place.hosts():
+        os.kill(host, signal.SIGTERM)
+    while place.hosts():
+        time.sleep(0.02)
+
+
 def _cpu_of(pid: int) -> float:
     """CPU seconds so far: fields 14 to 17 of proc(5)'s stat, its children's that ended included."""
     after_name = Path(f"/proc/{pid}/stat").read_text("ascii", "replace").rpartition(")")[2].split()
@@ -81,12 +132,25 @@ def _cpu_of(pid: int) -> float:
 
 PYTHON = "python -c pass"
 LANGGRAPH = "import langgraph.graph"
-CASES: dict[str, Callable[[dict[str, str]], Timing]] = {
-    PYTHON: command(sys.executable, "-c", "pass"),
-    LANGGRAPH: command(sys.executable, "-c", "import langgraph.graph"),
-    "corral --help": command(CORRAL, "--help"),
-    "corral chat, first prompt": first_prompt,
-}
+
+
+def cases(place: Place) -> dict[str, Callable[[dict[str, str]], Timing]]:
+    """All that is started, by name."""
+    found = {
+        PYTHON: command(sys.executable, "-c", "pass"),
+        LANGGRAPH: command(sys.executable, "-c", "import langgraph.graph"),
+        "corral --help": command(CORRAL, "--help"),
+        "corral chat, first prompt": first_prompt,
+        "SDK MCPServer": first_answer(
+            place, sys.executable, "-m", "bench._mcp_server", "sdk", "stdio"
+        ),
+    }
+    for what in ("files", "python", "shell", "web", "sql", "git"):
+        found[f"corral mcp serve {what}"] = first_answer(place, CORRAL, "mcp", "serve", what)
+    reaching = replace(place, reaches=("example.org",))
+    found["... web that may reach a host"] = first_answer(reaching, CORRAL, "mcp", "serve", "web")
+    found["... agents, no host"] = first_answer(place, CORRAL, "mcp", "serve", "agents")
+    return found
 
 
 def main() -> None:
@@ -99,11 +163,14 @@ def main() -> None:
     # pexpect is a terminal that does not answer where its cursor is; a real one does, at once.
     env |= {"TERM": "xterm-256color", "PROMPT_TOOLKIT_NO_CPR": "1"}
     taken: dict[str, list[Timing]] = defaultdict(list)
-    for number in range(rounds + 1):
-        for name, measure in CASES.items():
-            timing = measure(env)
-            if number:
-                taken[name].append(timing)
+    with tempfile.TemporaryDirectory() as folder:
+        place = Place(Path(folder, "work"), Path(folder, "home"))
+        place.make()
+        for number in range(rounds + 1):
+            for name, measure in cases(place).items():
+                timing = measure(env)
+                if number:
+                    taken[name].append(timing)
     report(taken, rounds)
 
 
@@ -111,14 +178,14 @@ def report(taken: dict[str, list[Timing]], rounds: int) -> None:
     wall = {name: statistics.median(t.wall for t in timings) for name, timings in taken.items()}
     cpu = {name: statistics.median(t.cpu for t in timings) for name, timings in taken.items()}
     print(f"medians of {rounds} interleaved rounds; x: ratio to {PYTHON}; lg: to {LANGGRAPH}\n")
-    print(f"{'':28}{'wall ms':>9}{'x':>8}{'lg':>7}{'cpu ms':>10}{'x':>8}{'lg':>7}")
+    print(f"{'':32}{'wall ms':>9}{'x':>8}{'lg':>7}{'cpu ms':>10}{'x':>8}{'lg':>7}")
     for name in taken:
         cells = [
             f"{values[name] * 1000:>{width}.0f}{values[name] / values[PYTHON]:>8.1f}"
             f"{values[name] / values[LANGGRAPH]:>7.2f}"
             for values, width in ((wall, 9), (cpu, 10))
         ]
-        print(f"{name:28}{''.join(cells)}")
+        print(f"{name:32}{''.join(cells)}")
 
 
 if __name__ == "__main__":

@@ -10,12 +10,16 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from corral.cli.by_hand import tell_whoever_typed
-from corral.cli.mcp.served import BRIDGED, REMEMBERED
+from corral.cli.mcp.served import BRIDGED, TOOLS
+from corral.runtime.importing import without_collecting
+
+if TYPE_CHECKING:
+    from corral.mcp_servers.launches import Start
 
 _OPTIONS = ("--home", "--workspace", "--config")
 
@@ -40,7 +44,7 @@ def plain(words: Sequence[str]) -> Serving | None:
         if not value or value.startswith("-"):
             return None
         given[name] = Path(value)
-    if rest[:2] != ["mcp", "serve"] or len(rest) != 3 or rest[2] not in (*BRIDGED, *REMEMBERED):
+    if rest[:2] != ["mcp", "serve"] or len(rest) != 3 or rest[2] not in (*BRIDGED, *TOOLS):
         return None
     return Serving(rest[2], *map(given.get, _OPTIONS))
 
@@ -48,18 +52,21 @@ def plain(words: Sequence[str]) -> Serving | None:
 def main() -> None:
     """Run the command line on ``sys.argv`` and exit with its code."""
     order = plain(sys.argv[1:])
-    if order is not None and order.what in REMEMBERED:
-        _become(order)
-    if order is None or order.what in REMEMBERED:
+    if order is not None and order.what in BRIDGED:
+        from corral.mcp_servers.bridge import serve
+
+        tell_whoever_typed(order.what)
+        _exit_with(lambda: serve(*order))
+    if order is not None:
+        _start_again(order)
+    with without_collecting():
         from corral.cli.main import main as all_commands
+    all_commands()
 
-        all_commands()
-        return
-    from corral.mcp_servers.bridge import serve
 
-    tell_whoever_typed(order.what)
+def _exit_with(work: Callable[[], int]) -> NoReturn:
     try:
-        code = serve(*order)
+        code = work()
     except BaseException as error:  # noqa: BLE001  # told as every command's errors are
         from corral.cli.main import told
 
@@ -67,13 +74,29 @@ def main() -> None:
     sys.exit(code)
 
 
-def _become(order: Serving) -> None:
-    """Become the server, if it is remembered how."""
+def _start_again(order: Serving) -> None:
+    """Start the server, and do not return, if it is remembered how."""
     from corral.agents.hosting.place import find_place
     from corral.mcp_servers.launches import kept
 
     start = kept(find_place(order.home, order.workspace, order.config), order.what)
-    if start is not None:
-        tell_whoever_typed(order.what)
-        with contextlib.suppress(OSError):
-            os.execve(start.argv[0], start.argv, start.env)  # noqa: S606  # no shell, on purpose
+    if start is None:
+        return
+    tell_whoever_typed(order.what)
+    if start.reach is not None:
+        _exit_with(lambda: _stay_beside(order.what, start))
+    with contextlib.suppress(OSError):
+        os.execve(start.argv[0], list(start.argv), dict(start.env))  # noqa: S606  # no shell, on purpose
+
+
+def _stay_beside(what: str, start: Start) -> int:
+    from corral.cli.mcp.beside import serve_beside_proxy
+    from corral.sandbox.contract import Launch
+    from corral.sandbox.network.gateway import Reach
+
+    def launch(socket: Path) -> Launch:
+        made = start.beside(socket)
+        return Launch(tuple(made.argv), made.env)
+
+    assert start.reach is not None
+    return serve_beside_proxy(what, Reach.from_json(dict(start.reach)), launch)

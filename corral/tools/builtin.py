@@ -14,10 +14,10 @@ from pathlib import Path
 
 from corral.errors import NotFoundError
 from corral.sandbox.contract import Grant, Limits, Profile
-from corral.tools.addition import Addition
+from corral.tools.addition import Addition, Basis
 from corral.tools.local_servers import files_addition, git_addition, repository_of
 from corral.tools.networked import Sandboxed
-from corral.tools.protection import protected_in
+from corral.tools.protection import PROTECTED, hidden_folders, protected_in
 from corral.tools.python import python_addition
 from corral.tools.settings import BUILTIN_SERVERS, BuiltinSettings
 from corral.tools.sql import sql_addition
@@ -64,7 +64,7 @@ def builtin_server(name: str, workspace: Path, settings: BuiltinSettings = _DEFA
     added = _added(name, folder, settings)
     changed = [] if added.alone else [Grant(folder, writable=True)]
     changed += [grant for grant in added.grants if grant.writable]
-    grants = [*changed, Grant(_SERVERS), Grant(_GUEST), *protected_in(changed, settings.home)]
+    grants = [*changed, Grant(_SERVERS), Grant(_GUEST), *protected_in(changed)]
     grants += [grant for grant in added.grants if not grant.writable]
     base = getattr(sys, "_base_executable", "") or sys.executable
     command: tuple[str, ...] = (
@@ -81,10 +81,14 @@ def builtin_server(name: str, workspace: Path, settings: BuiltinSettings = _DEFA
     profile = Profile(
         grants=tuple(grants),
         workdir=None if added.alone else folder,
-        limits=_LIMITS,
+        limits=settings.limits.over(_LIMITS),
         network=added.network,
+        hidden=hidden_folders(settings.home),
     )
-    return Sandboxed(command, profile, added.setting or f"[{name}]", added.handlers)
+    names = [*(grant.path for grant in grants), *profile.hidden]
+    names += [grant.path / name for grant in changed for name in PROTECTED]
+    basis = Basis((*names, *added.basis.names), added.basis.contents)
+    return Sandboxed(command, profile, added.setting or f"[{name}]", added.handlers, basis)
 
 
 def _added(name: str, folder: Path, settings: BuiltinSettings) -> Addition:

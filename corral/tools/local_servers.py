@@ -10,7 +10,7 @@ from pathlib import Path
 
 from corral.errors import ConfigError
 from corral.sandbox.contract import Grant
-from corral.tools.addition import Addition
+from corral.tools.addition import Addition, Basis
 from corral.tools.protection import check_inside
 from corral.tools.settings import GitSettings
 
@@ -38,6 +38,7 @@ def git_addition(settings: GitSettings, folder: Path) -> Addition:
         config={"author": settings.author or _author()},
         grants=(Grant(folder), *((Grant(own, writable=True),) if real else ())),
         alone=True,
+        basis=Basis((own,), _user_files()),
     )
 
 
@@ -59,6 +60,14 @@ def _author() -> str:
     """``Name <mail>`` as the user's own git has it; empty when it has none."""
     parts = [_configured(key) for key in ("user.name", "user.email")]
     return f"{parts[0]} <{parts[1]}>" if all(parts) else ""
+
+
+def _user_files() -> tuple[Path, ...]:
+    """The files in which git looks for that."""
+    if named := os.environ.get("GIT_CONFIG_GLOBAL"):
+        return (Path(named),)
+    users = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    return (Path(users, "git", "config"), Path.home() / ".gitconfig")
 
 
 def _configured(key: str) -> str:

@@ -10,6 +10,7 @@ from corral.errors import SandboxError
 from corral.sandbox.contract import Launch, LocalBackend, Profile
 from corral.sandbox.network.gateway import Reach
 from corral.sandbox.network.streams import Handler
+from corral.tools.addition import Basis
 
 Argv = tuple[str, ...]
 
@@ -29,13 +30,15 @@ class Networked:
 class Sandboxed:
     """A command with its sandbox, and what its refusals name as the setting that allows more.
 
-    ``handlers`` speak for the profile's forwarded ports, by their port inside.
+    ``handlers`` speak for the profile's forwarded ports, by their port inside. ``basis`` is what
+    all this was made from.
     """
 
     argv: Argv
     profile: Profile
     setting: str = ""
     handlers: Mapping[int, Handler] = field(default_factory=dict)
+    basis: Basis = field(default_factory=Basis)
 
 
 def confined(backend: LocalBackend, what: Sandboxed) -> Launch | Networked:

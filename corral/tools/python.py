@@ -7,7 +7,7 @@ import asyncio
 from corral.errors import CorralError, ToolServerError
 from corral.jsontypes import JsonObject
 from corral.sandbox.contract import Grant, LocalBackend
-from corral.tools.addition import Addition
+from corral.tools.addition import Addition, Basis
 from corral.tools.contract import CallOptions, ToolProvider, ToolResult, ToolSpec
 from corral.tools.packages import Layer, PackageStore, permitted
 from corral.tools.settings import BuiltinSettings
@@ -28,7 +28,8 @@ def python_addition(settings: BuiltinSettings) -> Addition:
     home.mkdir(parents=True, exist_ok=True)
     layer = PackageStore(home).find(python.packages) if python.packages else None
     config |= {"packages_home": str(home), "packages": str(layer.folder) if layer else ""}
-    return Addition(config, grants=(Grant(home),))
+    basis = Basis(contents=(home,) if python.packages else ())
+    return Addition(config, grants=(Grant(home),), basis=basis)
 
 
 class PythonProvider:

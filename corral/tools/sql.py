@@ -12,7 +12,7 @@ from corral.sandbox.contract import Grant
 from corral.sandbox.network.postgres import PostgresGateway
 from corral.sandbox.network.postgres_url import PostgresUrl
 from corral.sandbox.network.rules import Forward, Network
-from corral.tools.addition import Addition, package_folders
+from corral.tools.addition import Addition, Basis, library_folders, package_folders
 from corral.tools.settings import SqlSettings
 
 _FIRST_PORT = 15432
@@ -34,6 +34,7 @@ def sql_addition(
     entries: list[JsonObject] = []
     grants: dict[Path, Grant] = {}
     gateways: dict[Forward, PostgresGateway] = {}
+    names: list[Path] = []
     for name, settings in databases.items():
         entry: JsonObject = {"name": name, "kind": settings.kind or "", "write": settings.write}
         entry |= {"max_rows": settings.max_rows, "timeout": settings.timeout}
@@ -47,6 +48,7 @@ def sql_addition(
             for grant in _grants(name, file, settings, environ):
                 kept = grants.get(grant.path)
                 grants[grant.path] = kept if kept is not None and kept.writable else grant
+            names += [file.parent, *_files(file)]
             entry["path"] = str(file)
         entries.append(entry)
     packages = package_folders(*_LIBRARIES)
@@ -57,6 +59,7 @@ def sql_addition(
         setting="[sql.NAME]",
         handlers={forward.inside_port: gateway for forward, gateway in gateways.items()},
         alone=True,
+        basis=Basis(tuple(names), library_folders()),
     )
 
 
@@ -98,10 +101,13 @@ def _grants(
         )
     else:
         yield from (
-            Grant(path)
-            for ending in _COMPANIONS
-            if (path := Path(f"{file}{ending}")).is_file() and not path.is_symlink()
+            Grant(path) for path in _files(file) if path.is_file() and not path.is_symlink()
         )
+
+
+def _files(file: Path) -> list[Path]:
+    """All that a database's file can be."""
+    return [Path(f"{file}{ending}") for ending in _COMPANIONS]
 
 
 def _is_shared(folder: Path, environ: Mapping[str, str]) -> bool:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from corral.errors import ConfigError
 from corral.sandbox.contract import Grant, MiB
 from corral.sandbox.network.rules import Network, NetworkRule, parse
-from corral.tools.addition import Addition, package_folders
+from corral.tools.addition import Addition, Basis, library_folders, package_folders
 from corral.tools.settings import SearchSettings, WebSettings
 from corral.version import VERSION
 
@@ -43,6 +43,7 @@ def web_addition(settings: WebSettings, environ: Mapping[str, str] = os.environ)
         },
         grants=tuple(Grant(folder) for folder in packages),
         network=Network((*rules, *asked)),
+        basis=Basis(contents=library_folders()),
     )
 
 

@@ -8,7 +8,6 @@ on, and ends when what it works on has ended and who is connected has gone.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import json
 import os
 import socket
@@ -16,14 +15,14 @@ import time
 from asyncio import StreamReader, StreamWriter
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
 
 from corral.agents.hosting.local import LocalRuns
-from corral.agents.hosting.place import PROTOCOL, Place, make_folder, peer_is_me
+from corral.agents.hosting.lock import Lock, tidy
+from corral.agents.hosting.place import PROTOCOL, Place, peer_is_me
 from corral.agents.hosting.wire import LONGEST_LINE
 from corral.jsontypes import JsonObject
 from corral.version import VERSION
@@ -35,61 +34,6 @@ Serve = Callable[[LocalRuns, StreamReader, StreamWriter, JsonObject], Awaitable[
 
 _HELLO_SECONDS = 30.0
 _LOOK_SECONDS = 0.2
-_MONTH = 30 * 86_400.0
-
-
-class Lock:
-    """The lock of a place; who holds it is the host there. It dies with its process."""
-
-    def __init__(self, place: Place) -> None:
-        make_folder(place.folder)
-        self._path = place.lock
-        self._file = _locked(self._path)
-
-    @property
-    def is_mine(self) -> bool:
-        """Whether this process is the host there."""
-        return self._file is not None
-
-    def release(self) -> None:
-        """Let another host take the place."""
-        if self._file is not None:
-            self._path.unlink(missing_ok=True)
-            os.close(self._file)
-            self._file = None
-
-
-def _locked(path: Path) -> int | None:
-    """The file, locked; ``None``: somebody else has it."""
-    while True:
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(file)
-            return None
-        if _is_at(path, file):
-            return file
-        os.close(file)  # its host has just removed it: it is the lock of nothing
-
-
-def _is_at(path: Path, file: int) -> bool:
-    with suppress(FileNotFoundError):
-        return os.path.samestat(path.stat(), os.fstat(file))
-    return False
-
-
-def _tidy(place: Place) -> None:
-    """Remove what hosts that were killed have left, and what the others said a month ago."""
-    for lock in place.folder.glob("*.lock"):
-        left = Lock(replace(place, name=lock.stem)) if lock != place.lock else None
-        if left is not None and left.is_mine:
-            lock.with_suffix(".sock").unlink(missing_ok=True)
-            left.release()
-    for said in place.log.parent.glob("host-*.log"):
-        with suppress(FileNotFoundError):
-            if time.time() - said.stat().st_mtime > _MONTH:
-                said.unlink()
 
 
 @dataclass
@@ -115,7 +59,7 @@ class Host:
             self._connected, sock=self._listening(), limit=LONGEST_LINE
         )
         ready()
-        _tidy(self.place)
+        tidy(self.place)
         try:
             while self._is_needed() and not self._is_draining:
                 await self._pause()

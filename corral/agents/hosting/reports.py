@@ -90,8 +90,10 @@ class _Standing:
         if self.run.rewound:
             return "stopped"
         match self.run.status:
+            case "paused" | "running" if self.asked:  # a call may be held while a human answers
+                return "waiting"
             case "paused":
-                return "waiting" if self.asked else "running"  # all is answered: it goes on
+                return "running"  # all is answered: it goes on
             case "stopped" if state == "cancelled":
                 return "cancelled"
             case "stopped" if state == "interrupted":

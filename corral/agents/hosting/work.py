@@ -16,13 +16,13 @@ from corral.agents.hosting.orders import Act, Due, Served
 from corral.agents.options import RunOptions
 from corral.errors import ConflictError, CorralError
 from corral.policies.budgets import Budget
-from corral.runtime.events import Events, RunStarted
+from corral.runtime.events import ApprovalRequested, Events, RunStarted
 
 log = structlog.get_logger()
 
 
 class Worker:
-    """The runs that this process works on; ``changed`` is told of each that has ended."""
+    """The runs that this process works on; ``changed`` is told of each that has ended, or asks."""
 
     def __init__(self, corral: Corral, changed: Callable[[str], None]) -> None:
         self.at_work: dict[str, Execution] = {}
@@ -100,6 +100,8 @@ class Worker:
                     await self._database.appended(lambda c: orders.mark(c, served.run, "begun"))
                     execution.begun.set()
                 execution.tell(event)
+                if isinstance(event, ApprovalRequested):  # a call may be held, and the run goes on
+                    self._changed(served.run)
 
     def _begun(self, served: Served) -> Events:
         order = served.order

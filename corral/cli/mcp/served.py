@@ -7,5 +7,6 @@ from typing import Final
 BRIDGED: Final = ("agents", "all", "memory")
 """What is served through the run host."""
 
-REMEMBERED: Final = ("files", "shell")
-"""The tool servers whose start is remembered (``launches``): it depends on nothing else."""
+TOOLS: Final = ("files", "python", "shell", "web", "sql", "git")
+"""Our tool servers (``BUILTIN_SERVERS``, which takes long to import). A start of one that needs no
+proxy beside it is remembered (``launches``)."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 import sys
 from difflib import get_close_matches
 from functools import partial
@@ -14,17 +12,16 @@ import typer
 
 from corral.cli.by_hand import tell_whoever_typed
 from corral.cli.context import current, quiet_logs, wait, warn_if_unconfined
-from corral.cli.mcp.served import BRIDGED, REMEMBERED
+from corral.cli.mcp.served import BRIDGED, TOOLS
 from corral.cli.output import note
-from corral.errors import NotFoundError, SandboxError
+from corral.errors import NotFoundError
+from corral.runtime.importing import without_collecting
 
 if TYPE_CHECKING:
-    from asyncio.subprocess import Process
-
+    from corral.mcp_servers.launches import Start
     from corral.mcp_servers.serving.http import Opening
     from corral.runtime.config import Settings
-    from corral.sandbox.contract import Launch, Profile
-    from corral.tools.networked import Networked
+    from corral.tools.addition import Basis
 
 
 def serve(
@@ -50,9 +47,7 @@ def serve(
     the tools of all servers as well, as far as the policy lets them out. A server of ours runs in
     the sandbox, and what it may reach is what the settings say: [web], [sql.NAME].
     """
-    from corral.tools.settings import BUILTIN_SERVERS
-
-    known = (*BRIDGED, *BUILTIN_SERVERS)
+    known = (*BRIDGED, *TOOLS)
     if name not in known:
         near = get_close_matches(name, known, n=1)
         meant = f"Did you mean {near[0]}? " if near else ""
@@ -73,6 +68,8 @@ def serve(
 
 def _on_stdio(name: str, settings: Settings) -> int:
     """Become the server in its sandbox, or stay beside it as its proxy."""
+    from corral.cli.mcp.beside import not_started, serve_beside_proxy
+    from corral.mcp_servers.launches import PROXY, Start
     from corral.sandbox.registry import select_backend
     from corral.tools.builtin import builtin_server
     from corral.tools.networked import Networked, confined
@@ -81,41 +78,39 @@ def _on_stdio(name: str, settings: Settings) -> int:
     server = builtin_server(name, settings.workspace, settings.builtin)
     launch = confined(select_backend(settings.sandbox, settings.sandbox_require), server)
     sys.stdout.flush()
+    if isinstance(launch, Networked):
+        if (reach := launch.reach.to_json()) is not None:
+            made = launch.launch(PROXY)
+            _remember(name, Start(made.argv, made.env, reach), server.basis, settings)
+        return serve_beside_proxy(name, launch.reach, launch.launch)
+    _remember(name, Start(launch.argv, launch.env), server.basis, settings)
     try:
-        if isinstance(launch, Networked):
-            return wait(_serve_beside_proxy(launch))
-        _remember(name, launch, server.profile, settings)
         os.execve(launch.argv[0], launch.argv, dict(launch.env))  # noqa: S606  # no shell, on purpose
     except OSError as error:
-        raise SandboxError(
-            f"The server {name} could not be started: {error.strerror}",
-            hint="Run: corral doctor",
-        ) from error
+        raise not_started(name, error) from error
 
 
-def _remember(name: str, launch: Launch, profile: Profile, settings: Settings) -> None:
+def _remember(name: str, start: Start, basis: Basis, settings: Settings) -> None:
     """Have the next start of this server go the short way (``corral.cli.entry``)."""
     from corral.agents.hosting.place import find_place
     from corral.mcp_servers.launches import keep
-    from corral.tools.protection import PROTECTED
 
-    if name not in REMEMBERED or settings.sandbox != "bubblewrap" or settings.sandbox_require:
+    if settings.sandbox != "bubblewrap" or settings.sandbox_require:
         return
     options = current()
     place = find_place(options.home, options.workspace, options.config)
-    granted = [grant.path for grant in profile.grants]
-    guarded = [grant.path / one for grant in profile.grants if grant.writable for one in PROTECTED]
-    keep(place, name, launch.argv, launch.env, [*granted, *guarded])
+    keep(place, name, start, basis.names, basis.contents)
 
 
 def _over_http(name: str, host: str, port: int, workers: int) -> int:
     """Serve until a signal comes. Where and with which token is told on standard error."""
-    from corral.mcp_servers.serving.announcing import announced
-    from corral.mcp_servers.serving.http import planned, serve_here, serve_workers
+    with without_collecting():
+        from corral.mcp_servers.serving.announcing import announced
+        from corral.mcp_servers.serving.http import planned, serve_here, serve_workers
 
-    settings = current().settings()
-    quiet_logs()
-    opening = _opening(name, settings)
+        settings = current().settings()
+        quiet_logs()
+        opening = _opening(name, settings)
     plan, listener = planned(settings.home, settings.serve, host, port, workers)
     note(f"serving {name} at {plan.url}")
     if plan.token is not None:
@@ -141,25 +136,3 @@ def _opening(name: str, settings: Settings) -> Opening:
     place = find_place(options.home, options.workspace, options.config)
     connect(place, {"as": "runs"}).close()  # the first client does not wait for it, nor see it fail
     return partial(open_agents, place, name, settings.serve.wait)
-
-
-async def _serve_beside_proxy(networked: Networked) -> int:
-    """Stay as the server's parent and run its proxy; the server's exit status."""
-    import asyncio
-
-    from corral.sandbox.network.gateway import open_proxy
-
-    quiet_logs()
-    async with open_proxy(networked.reach) as socket:
-        launch = networked.launch(socket)
-        process = await asyncio.create_subprocess_exec(*launch.argv, env=launch.env)
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            loop.add_signal_handler(number, _pass_on, process, number)
-        code = await process.wait()
-        return code if code >= 0 else 128 - code
-
-
-def _pass_on(process: Process, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        process.send_signal(number)

@@ -6,10 +6,11 @@ import asyncio
 import importlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 
-from corral.sandbox.network.rules import Network
+from corral.jsontypes import JsonObject
+from corral.sandbox.network.rules import Forward, Network, NetworkRule
 from corral.sandbox.network.streams import Handler
 from corral.sandbox.network.traffic import Watch, unwatched
 
@@ -25,6 +26,29 @@ class Reach:
     network: Network
     setting: str
     handlers: Mapping[int, Handler] = field(default_factory=dict)
+
+    def to_json(self) -> JsonObject | None:
+        """This as a JSON object; ``None`` where a secret is a part of it."""
+        if self.handlers or any(rule.inject for rule in self.network.rules):
+            return None
+        return {
+            "setting": self.setting,
+            "rules": [
+                [rule.host, list(rule.ports), list(rule.methods), rule.private]
+                for rule in self.network.rules
+            ],
+            "forwards": [list(astuple(forward)) for forward in self.network.forwards],
+        }
+
+    @classmethod
+    def from_json(cls, data: JsonObject) -> Reach:
+        """Read what ``to_json`` wrote."""
+        rules = tuple(
+            NetworkRule(host, tuple(ports), tuple(methods), private)
+            for host, ports, methods, private in data["rules"]
+        )
+        forwards = tuple(Forward(*forward) for forward in data["forwards"])
+        return cls(Network(rules, forwards), data["setting"])
 
 
 @asynccontextmanager

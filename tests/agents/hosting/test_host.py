@@ -20,8 +20,9 @@ import pytest
 from corral.agents.hosting import place as places
 from corral.agents.hosting.contract import Order
 from corral.agents.hosting.endpoint import Endpoint
-from corral.agents.hosting.host import Host, Lock
+from corral.agents.hosting.host import Host
 from corral.agents.hosting.local import LocalRuns
+from corral.agents.hosting.lock import Lock
 from corral.agents.hosting.place import Place, find_place
 from corral.agents.hosting.remote import HostedRuns
 from corral.errors import ConflictError, NotFoundError, RunError
@@ -173,13 +174,17 @@ async def test_what_killed_hosts_have_left_is_removed(house: House) -> None:
     other = Lock(alive)
     for left in (killed.lock, killed.socket, alive.socket):
         left.touch()
+    asking = place.home / "run" / "asks-r-killed"
+    asking.parent.mkdir(parents=True, exist_ok=True)
+    asking.touch()
     for log, age in ((killed.log, 40), (alive.log, 20)):
-        log.parent.mkdir(exist_ok=True)
+        log.parent.mkdir(parents=True, exist_ok=True)
         log.touch()
         os.utime(log, (time.time() - age * 86_400,) * 2)
     async with hosting(house):
         assert {file.stem for file in place.folder.iterdir()} == {place.name, "alive"}
         assert alive.socket.exists()
+        assert not asking.exists()
         assert (killed.log.exists(), alive.log.exists()) == (False, True)
     other.release()
 
