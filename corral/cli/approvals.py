@@ -13,14 +13,15 @@ import typer
 
 from corral.cli.always import RuleOptions, preview, show_preview
 from corral.cli.context import current, open_records, wait
-from corral.cli.hosted import goes_on
-from corral.cli.input_form import needed, parse_values
+from corral.cli.hosted import who_goes_on
+from corral.cli.input_form import parse_values
 from corral.cli.options import taking
 from corral.cli.output import clean, console, emit, emit_all, note, one_line
 from corral.cli.question import question
 from corral.cli.render import status, table, when
 from corral.cli.signature import signed
 from corral.errors import UsageError
+from corral.runtime.approvals.form import needed
 
 if TYPE_CHECKING:
     from corral.jsontypes import JsonObject
@@ -193,7 +194,10 @@ class ApproveOptions(RuleOptions):
 
 @taking(ApproveOptions)
 def approve(id: IdArgument, options: ApproveOptions) -> None:
-    """Let a call be made; one in doubt is made again. The run goes on at `corral resume RUN`."""
+    """Let a call be made; one in doubt is made again.
+
+    A run that nobody waits for goes on at `corral resume RUN`.
+    """
     from corral.runtime.approvals.replies import Approved
 
     args = parse_arguments(options.edit) if options.edit is not None else None
@@ -306,11 +310,11 @@ async def with_records(work: Callable[[Records], Coroutine[None, None, T]]) -> T
 
 
 def _answer(id_: str, reply: Reply, *, json: bool) -> None:
-    async def answer(records: Records) -> tuple[Approval, bool]:
-        answered = await records.answer(id_, reply, signed())
-        return answered, await goes_on(records, answered.run)
+    async def answer(records: Records) -> tuple[Approval, str]:
+        by_itself = await who_goes_on(records, await records.approval(id_))
+        return await records.answer(id_, reply, signed()), by_itself
 
-    approval, is_hosted = wait(with_records(answer))
+    approval, by_itself = wait(with_records(answer))
     if json:
         emit(approval.to_json())
         return
@@ -320,7 +324,5 @@ def _answer(id_: str, reply: Reply, *, json: bool) -> None:
     if approval.alike:
         count = f"{len(approval.alike)} other question{'s' if len(approval.alike) > 1 else ''}"
         note(f"the rule has answered {count}, too: {', '.join(approval.alike)}")
-    if is_hosted and approval.status != "stopped":
-        note("the run host goes on with it")
-    elif approval.status != "stopped":
-        note(f"go on with: {current().command('resume', approval.run)}")
+    if approval.status != "stopped":
+        note(by_itself or f"go on with: {current().command('resume', approval.run)}")

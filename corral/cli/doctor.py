@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from corral.cli.context import current, open_records, wait
-from corral.cli.output import clean, console, emit
+from corral.cli.output import clean, console, emit, fitted
 from corral.cli.render import status
 from corral.errors import CorralError
 
@@ -68,10 +69,13 @@ def show_checks(checks: list[Check]) -> None:
     out = console()
     for check in checks:
         line = Text.assemble(f"{check.name:<9} ", status(check.status))
-        line.append(" " * (5 - len(check.status)) + clean(check.detail))
-        out.print(line)
+        line.append(" " * (5 - len(check.status)))
+        line.append(fitted(clean(check.detail), sys.stdout, len(line)))
+        out.print(line, soft_wrap=True)
         for row in check.fix.splitlines():
-            out.print(f"          → {clean(row)}", style="dim")
+            out.print(
+                f"          → {fitted(clean(row), sys.stdout, 12)}", style="dim", soft_wrap=True
+            )
 
 
 def examine(*, sandboxes: bool = False) -> Iterator[Check]:

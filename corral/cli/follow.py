@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from corral.cli.narrator import Narrator
 from corral.cli.output import clean, console, emit, note, report
 from corral.cli.question import question
 from corral.cli.screen import Screen
+from corral.cli.waiting import waiting_at
 from corral.errors import RunError
 from corral.policies.budgets import LIMIT_OF
 from corral.policies.checks import REFUSED
@@ -33,11 +35,16 @@ INTERRUPTED = 130
 
 
 def follow(
-    start: Callable[[Corral], AsyncIterator[Event]], *, json: bool, waits: bool = False
+    start: Callable[[Corral], AsyncIterator[Event]],
+    *,
+    json: bool,
+    waits: bool = False,
+    again: str = "",
 ) -> int:
     """Show the events of the run that ``start`` begins; return its exit code.
 
     A run that ``waits`` for answers from elsewhere shows its questions when they are asked.
+    ``again`` is what begins it anew, where a run that has failed cannot be gone on with.
     Ctrl-C stops the run; what it has done is kept, and the user is told how to go on.
     """
     watch = _Watch(json, waits=waits)
@@ -52,7 +59,7 @@ def follow(
     if watch.result is None:
         return 1
     if not json:
-        conclude(watch.result)
+        conclude(watch.result, again)
     return EXIT_CODES[watch.result.status]
 
 
@@ -64,7 +71,7 @@ async def _drain(start: Callable[[Corral], AsyncIterator[Event]], watch: _Watch)
                 async for event in events:
                     watch.tell(event)
         finally:
-            watch.close()
+            watch.end()
 
 
 class _Watch:
@@ -74,12 +81,13 @@ class _Watch:
         self.result: RunResult | None = None
         self._waits = waits
         self._run: str | None = None
+        self._waiting = ExitStack()
         self._screen = None if json else Screen()
         self._narrator = Narrator(self._screen) if self._screen else None
 
     def tell(self, event: Event) -> None:
         if isinstance(event, RunStarted):
-            self._run = event.run
+            self._began(event.run)
         if isinstance(event, RunFinished):
             self.result = event.result
         if self._narrator:
@@ -93,6 +101,16 @@ class _Watch:
     def close(self) -> None:
         if self._screen:
             self._screen.idle()
+
+    def end(self) -> None:
+        """Nothing more will happen here."""
+        self.close()
+        self._waiting.close()
+
+    def _began(self, run: str) -> None:
+        if self._waits and self._run is None:
+            self._waiting.enter_context(waiting_at(current().settings().home, run))
+        self._run = run
 
     def interrupted(self) -> None:
         if self._run is None:
@@ -110,8 +128,8 @@ class _Watch:
             error.hint = f"{error.hint}\n{more}".strip()
 
 
-def conclude(result: RunResult) -> None:
-    """Say on standard error how a run ended and what can be done next."""
+def conclude(result: RunResult, again: str = "") -> None:
+    """Say on standard error how a run ended and what can be done next (``again``: ``follow``)."""
     command = current().command
     match result.status:
         case "paused":
@@ -122,7 +140,8 @@ def conclude(result: RunResult) -> None:
             )
         case "failed":
             hint = f"What happened: {command('trace', result.run)}\n"
-            hint += f"Try again from there: {command('resume', result.run)}"
+            on = f"Try again from there: {command('resume', result.run)}"
+            hint += f"Try again: {again}" if again else on
             report(result.error or "the run failed", hint)
         case "completed" | "running":
             pass

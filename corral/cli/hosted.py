@@ -5,11 +5,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from corral.cli.context import current
+from corral.cli.input_form import is_held
+from corral.cli.waiting import is_waited_at
 from corral.errors import ConflictError
 
 if TYPE_CHECKING:
     from corral.runtime.records import Records
-    from corral.runtime.views import RunView
+    from corral.runtime.views import Approval, RunView
+
+
+async def who_goes_on(records: Records, approval: Approval) -> str:
+    """Who goes on by itself with the run that asks, in words; empty: nobody that is there."""
+    from corral.runtime.watching import standing
+
+    run = approval.run
+    if await goes_on(records, run):
+        return "the run host goes on with it"
+    if is_waited_at(current().settings().home, run):
+        return "it goes on in the terminal that waits for the answer"
+    if is_held(approval) and (await records.database.read(lambda c: standing(c, run))).is_live:
+        return "the call that waits for it goes on"
+    return ""
 
 
 async def goes_on(records: Records, run: str) -> bool:

@@ -1,7 +1,4 @@
-"""The form that a tool server wants filled in: its fields in words, and values from what is typed.
-
-A server's form is a flat JSON Schema (elicitation of the MCP specification).
-"""
+"""What is typed into the form of a tool server, as values of its fields."""
 
 from __future__ import annotations
 
@@ -9,9 +6,8 @@ import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from corral.cli.output import one_line
 from corral.errors import UsageError
-from corral.tools.inquiry import secret_field
+from corral.runtime.approvals.form import fields_of
 
 if TYPE_CHECKING:
     from corral.jsontypes import JsonObject
@@ -20,38 +16,7 @@ if TYPE_CHECKING:
 
 def is_held(approval: Approval) -> bool:
     """Whether a call is kept waiting for the answer, so that it is wanted now."""
-    return bool(approval.context.get("input", {}).get("held"))
-
-
-def fields_of(approval: Approval) -> JsonObject:
-    """The fields of the form by name, in the server's order; none of an address."""
-    about = approval.context.get("input", {})
-    fields = about.get("schema", {}).get("properties")
-    return {name: fields[name] for name in about["fields"]} if isinstance(fields, dict) else {}
-
-
-def needed(approval: Approval) -> list[str]:
-    """The fields that must be given."""
-    required = approval.context["input"]["schema"].get("required", ())
-    return [name for name in fields_of(approval) if name in required]
-
-
-def field_line(name: str, field: Any, *, is_needed: bool) -> str:
-    """One field in words: ``copies (integer, default 1): How many.``."""
-    given = field if isinstance(field, dict) else {}
-    facts = [str(given.get("type", "any")), "needed" if is_needed else ""]
-    if choices := _choices(given):
-        facts.append("one of " + ", ".join(choices))
-    if "default" in given:
-        facts.append(f"default {json.dumps(given['default'], ensure_ascii=False)}")
-    about = str(given.get("description") or given.get("title") or "")
-    words = f"{name} ({', '.join(fact for fact in facts if fact)})"
-    return one_line(f"{words}: {about}" if about else words, 300)
-
-
-def asks_a_secret(approval: Approval) -> str | None:
-    """The first field that looks as if a secret was to be typed into it, which no form may ask."""
-    return secret_field({"properties": fields_of(approval)})
+    return bool(approval.context.get("held"))
 
 
 def parse_values(given: Iterable[str], approval: Approval) -> JsonObject:
@@ -100,12 +65,3 @@ def _number(name: str, text: str) -> Any:
     if isinstance(found, bool) or not isinstance(found, int | float):
         raise UsageError(f"{name} is a number, not {text!r}.", hint="Nothing was answered.")
     return found
-
-
-def _choices(field: JsonObject) -> list[str]:
-    """What can be chosen: ``enum``, or titled ones in ``oneOf``; of an array those of its items."""
-    items = field.get("items")
-    inner = items if isinstance(items, dict) else field
-    titled = inner.get("oneOf") or inner.get("anyOf") or ()
-    listed = inner.get("enum") or [one.get("const") for one in titled if isinstance(one, dict)]
-    return [str(one) for one in listed]

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
+from textwrap import wrap
 from typing import TYPE_CHECKING, TextIO
 
 from corral.tools.text import visible
+
+_COMMAND = re.compile(r"(?<=: )corral .*")
+_USUAL = 80
+_NARROW = 20
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -64,8 +72,39 @@ def console(stream: TextIO | None = None) -> Console:
 
 def note(text: str) -> None:
     """One line (or a few) for the person, on standard error, cleaned."""
-    sys.stderr.write(clean(text) + "\n")
+    sys.stderr.write(fitted(clean(text), sys.stderr) + "\n")
     sys.stderr.flush()
+
+
+def fitted(text: str, stream: TextIO, begun: int = 0) -> str:
+    """``text`` in lines that a terminal shows whole, broken between words and indented alike.
+
+    The first line has ``begun`` with so many columns, which the others leave free. A command stays
+    on one line, to be copied; so does everything in a pipe, to be searched.
+    """
+    if not stream.isatty():
+        return text
+    width = _columns(stream) - begun
+    lines = [part for line in text.split("\n") for part in _broken(line, width)]
+    return ("\n" + " " * begun).join(lines)
+
+
+def _columns(stream: TextIO) -> int:
+    with suppress(OSError, ValueError):  # a terminal may have no size
+        return os.get_terminal_size(stream.fileno()).columns or _USUAL
+    return _USUAL
+
+
+def _broken(line: str, width: int) -> list[str]:
+    if len(line) <= width or width < _NARROW:
+        return [line]
+    found = _COMMAND.search(line)
+    prose, command = (line[: found.start()], [found[0]]) if found else (line, [])
+    indent = " " * (len(line) - len(line.lstrip()))
+    parts = wrap(
+        prose, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+    return [*parts, *(f"{indent}  {one}" for one in command)]
 
 
 def report(message: str, hint: str = "") -> None:

@@ -13,21 +13,23 @@ from tests.cli.place import SCRIPTS, Place
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    home, workspace, scripts = (tmp_path / name for name in ("home", "work", "scripts"))
-    workspace.mkdir()
+def new_place(
+    own_home: Path, tmp_path: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Place]:
+    """A place where Corral has never been."""
+    scripts = tmp_path / "scripts"
     scripts.mkdir()
     for name, text in SCRIPTS.items():
         (scripts / f"{name}.yaml").write_text(text)
     (workspace / "orders.csv").write_text("id,total\n1,10\n2,32\n")
-    for variable in list(os.environ):
-        if variable.startswith("CORRAL_") or variable.endswith("_API_KEY"):
-            monkeypatch.delenv(variable)
-    monkeypatch.setenv("CORRAL_HOME", str(home))
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("NO_COLOR", "1")
-    monkeypatch.chdir(workspace)
     root = str(Path(__file__).parents[2])
     env = {**os.environ, "PYTHONPATH": root, "PROMPT_TOOLKIT_NO_CPR": "1"}
-    yield Place(home, workspace, scripts, env)
+    yield Place(own_home, workspace, scripts, env)
     structlog.reset_defaults()  # commands silence it for their process, and that is this one
+
+
+@pytest.fixture
+def place(home: Path, new_place: Place) -> Place:
+    """A place where Corral has been: its database is there."""
+    return new_place

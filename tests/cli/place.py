@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -118,3 +120,21 @@ class Chat:
         self.child.close()
         assert self.child.exitstatus == 0, self.child.before
         return str(self.child.before)
+
+
+@contextlib.contextmanager
+def chatting(place: Place, *args: str) -> Iterator[Chat]:
+    """``corral chat`` in a terminal, ended with the block."""
+    chat = Chat(place, *args)
+    try:
+        yield chat
+    finally:
+        chat.child.close(force=True)
+
+
+def piped(place: Place, lines: str, *args: str) -> subprocess.CompletedProcess[str]:
+    """``corral chat`` with these lines for its standard input."""
+    command = place.command("chat", *args)
+    return subprocess.run(
+        command, env=place.env, input=lines, capture_output=True, text=True, timeout=90, check=False
+    )

@@ -97,6 +97,7 @@ def test_stopping_ends_the_run_and_its_questions(paused: Place) -> None:
     assert (late.code, "that answer stands" in late.err) == (2, True)
 
 
+@pytest.mark.slow
 def test_a_rule_is_previewed_stored_listed_and_removed(paused: Place) -> None:
     first, second = open_ids(paused)
     assert paused.corral("approve", first).code == 0
@@ -148,6 +149,7 @@ def test_what_cannot_be_answered_so_is_said(
     assert len(open_ids(paused)) == 2
 
 
+@pytest.mark.slow
 def test_a_run_waits_for_answers_from_elsewhere(place: Place) -> None:
     command = place.command("run", "Write", "--model", place.model("write"), "--wait", "--json")
     with subprocess.Popen(
@@ -157,7 +159,9 @@ def test_a_run_waits_for_answers_from_elsewhere(place: Place) -> None:
         asked = next(
             event for event in map(json.loads, run.stdout) if event["type"] == "approval_requested"
         )
-        assert place.corral("approve", asked["approval"]["id"]).code == 0
+        approved = place.corral("approve", asked["approval"]["id"])
+        assert approved.code == 0
+        assert approved.err.endswith("it goes on in the terminal that waits for the answer\n")
         *_, result = map(json.loads, run.stdout)
         assert (run.wait(timeout=60), result["status"]) == (0, "completed")
     assert (place.workspace / "notes.txt").exists()

@@ -1,12 +1,10 @@
-"""The REPL, in a terminal and through a pipe."""
+"""The REPL in depth; ``test_conversation.py`` has what it does every day."""
 
 from __future__ import annotations
 
 import signal
 import stat
-import subprocess
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -16,53 +14,11 @@ from corral.cli.chat.session import Choices, Session
 from corral.runtime.config import load_settings
 from corral.runtime.models.contract import Chunk, ModelRequest
 from corral.runtime.models.scripted import ScriptedModel
-from tests.cli.place import CIRCLES, Chat, Place
+from tests.cli.place import CIRCLES, Place, chatting, piped
+
+pytestmark = pytest.mark.slow
 
 QUESTION = "for later"
-
-
-@contextmanager
-def chatting(place: Place, *args: str) -> Iterator[Chat]:
-    chat = Chat(place, *args)
-    try:
-        yield chat
-    finally:
-        chat.child.close(force=True)
-
-
-def test_a_conversation_with_questions(place: Place) -> None:
-    with chatting(place, "--model", place.model("write")) as chat:
-        chat.see("model scripted:", "policy ask", str(place.workspace), "/help", "»")
-
-        chat.type("Write it down")
-        chat.see(
-            "I will write it down.",
-            "files__write_file",
-            "path: notes.txt",
-            "+one",
-            "+two",
-            "[y]es",
-            "[a]lways",
-            QUESTION,
-        )
-        assert not (place.workspace / "notes.txt").exists()
-        chat.type("what?")
-        chat.see("one of the letters", QUESTION)
-        chat.type("n not before Monday")
-        chat.see("not before Monday", "All is written.")
-        assert not (place.workspace / "notes.txt").exists()
-
-        chat.type("Write it down again")
-        chat.see("[e]dit", QUESTION)
-        chat.type("e")
-        chat.see("arguments: ", "notes.txt")
-        chat.type("\x01\x0b{broken")
-        chat.see("not JSON", QUESTION)
-        chat.type("e")
-        chat.see("arguments: ", "notes.txt")
-        chat.type('\x01\x0b{"path": "edited.txt", "content": "edited"}')
-        chat.see("files__write_file(", "edited.txt", "All is written.")
-        assert (place.workspace / "edited.txt").read_text() == "edited"
 
 
 def test_a_rule_is_shown_before_it_is_stored(place: Place) -> None:
@@ -95,7 +51,9 @@ def test_an_answer_from_another_terminal_is_noticed(place: Place) -> None:
         chat.see("»")
         chat.type("Write it down")
         chat.see("[y]es", QUESTION)
-        assert place.corral("deny", "last", "--reason", "not from here").code == 0
+        denied = place.corral("deny", "last", "--reason", "not from here")
+        assert denied.code == 0
+        assert denied.err.endswith("it goes on in the terminal that waits for the answer\n")
         chat.see("denied by user", "not from here", "All is written.")
 
 
@@ -179,6 +137,7 @@ def test_a_question_survives_a_killed_repl(place: Place) -> None:
         chat.see(QUESTION)
         chat.child.kill(signal.SIGKILL)
         chat.child.wait()
+    assert list((place.home / "run").glob("asks-*"))
     with chatting(place, "--continue", "--model", place.model("hello")) as chat:
         chat.see("Write it down", "files__write_file", "+two", QUESTION)
         chat.type("q")
@@ -193,6 +152,7 @@ def test_a_question_survives_a_killed_repl(place: Place) -> None:
     assert (place.workspace / "notes.txt").read_text() == "one\ntwo\n"
     (thread,) = place.corral("threads", "--json").lines
     assert thread["runs"] == 2
+    assert list((place.home / "run").glob("asks-*")) == []
 
 
 def test_several_lines_make_one_prompt(place: Place) -> None:
@@ -214,39 +174,6 @@ def test_the_bundled_model_is_introduced_as_what_it_is(place: Place) -> None:
     assert max(map(len, TINY.splitlines())) < 80, "a word would be broken in a usual terminal"
 
 
-def piped(place: Place, lines: str, *args: str) -> subprocess.CompletedProcess[str]:
-    command = place.command("chat", *args)
-    return subprocess.run(
-        command, env=place.env, input=lines, capture_output=True, text=True, timeout=90, check=False
-    )
-
-
-def test_a_pipe_gives_prompts_answers_and_commands(place: Place) -> None:
-    lines = "\n".join([
-        "Write it \\", "down", "n no reason at all", "/help", "/nope", "/policy workspace",
-        "Write it now", "/runs", "/trace", "/memory", "/threads", "/approvals", "/model",
-        "/new", "In a new thread", "/quit", "never read",
-    ])  # fmt: skip
-    done = piped(place, lines + "\n", "--model", place.model("write"))
-    assert done.returncode == 0, done.stderr
-    for shown in (
-        "no reason at all",
-        "/memory [forget ID]",
-        "There is no command /nope",
-        "policy: workspace",
-        "step 2",
-        "Nothing is remembered",
-        "model: scripted",
-        "Nothing waits for an answer",
-    ):
-        assert shown in done.stdout
-    assert "\x1b" not in done.stdout
-    runs = place.corral("runs", "--json").lines
-    assert [run["prompt"] for run in runs] == ["In a new thread", "Write it now", "Write it \ndown"]
-    assert len({run["thread"] for run in runs}) == 2
-    assert (place.workspace / "notes.txt").exists()
-
-
 def test_a_long_change_can_be_seen_whole_before_it_is_allowed(place: Place) -> None:
     done = piped(place, "Write\nv\ny\n", "--model", place.model("long"))
     assert done.returncode == 0, done.stderr
@@ -265,7 +192,9 @@ def test_a_pipe_that_ends_at_a_question_leaves_it_for_later(place: Place) -> Non
     other = piped(place, "Hello\n", "--model", place.model("hello"))
     assert "questions wait in t-" in other.stdout
     (approval,) = place.corral("approvals", "--json").lines
-    assert place.corral("approve", approval["id"]).code == 0
+    approved = place.corral("approve", approval["id"])
+    assert approved.err.endswith(f"go on with: corral resume {approval['run']}\n")
+    assert list((place.home / "run").glob("asks-*")) == []
     back = piped(place, "", "--thread", approval["thread"][:6])
     assert "All is written." in back.stdout
     assert (place.workspace / "notes.txt").exists()

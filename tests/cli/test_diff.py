@@ -98,6 +98,7 @@ def test_side_by_side_has_both_on_a_line(place: Place, pair: tuple[str, str]) ->
     assert right.strip() == "There are {+eleven+} small orders."
 
 
+@pytest.mark.slow
 def test_a_terminal_decides_by_its_width_and_colours(place: Place, pair: tuple[str, str]) -> None:
     env = {**place.env, "TERM": "xterm-256color"}
     for columns, no_color in ((140, True), (60, False)):

@@ -69,7 +69,6 @@ def test_a_bad_configuration_is_named(place: Place, text: str, named: str) -> No
 
 
 def test_a_broken_database_is_said_and_left_alone(place: Place) -> None:
-    place.home.mkdir()
     broken = place.home / "corral.db"
     broken.write_bytes(b"this is no database, it is a text\n" * 200)
     for args in (("runs",), ("run", "Hello", "--model", place.model("hello"))):
@@ -124,14 +123,15 @@ def test_a_closed_pipe_is_no_error(place: Place) -> None:
 
 
 def test_global_options_are_kept_in_the_commands_that_are_proposed(
-    place: Place, tmp_path: Path
+    new_place: Place, tmp_path: Path
 ) -> None:
     home = tmp_path / "other home"
-    paused = place.corral("--home", str(home), "run", "Write", "--model", place.model("write"))
+    model = new_place.model("write")
+    paused = new_place.corral("--home", str(home), "run", "Write", "--model", model)
     assert paused.code == 3, paused.err
     assert f"corral --home '{home}' resume" in paused.err
     assert (home / "corral.db").exists()
-    assert not place.home.exists()
+    assert not new_place.home.exists()
 
 
 def test_another_workspace_is_worked_in(place: Place, tmp_path: Path) -> None:

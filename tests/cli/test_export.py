@@ -53,7 +53,7 @@ def _run(place: Place, script: str, *options: str) -> str:
 @pytest.fixture
 def stocked(place: Place, made: Made) -> Place:
     """A place with those runs."""
-    shutil.copytree(made.home, place.home)
+    shutil.copytree(made.home, place.home, dirs_exist_ok=True)
     return place
 
 
@@ -210,6 +210,7 @@ def test_scrubbed_files_hold_no_content(stocked: Place, made: Made) -> None:
     assert "--scrub" in refused.err
 
 
+@pytest.mark.slow
 def test_a_run_becomes_a_test(stocked: Place, made: Made, tmp_path: Path) -> None:
     """In a fresh project with pytest and Corral alone; and it fails when the agent has changed."""
     run = made.write

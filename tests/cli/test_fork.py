@@ -278,6 +278,7 @@ def test_a_question_is_asked_again_and_is_no_point_to_fork_at(place: Place) -> N
     assert "compare: corral diff" in again.err
 
 
+@pytest.mark.slow
 def test_on_a_terminal_the_effect_is_asked_for(place: Place, parent: str) -> None:
     argv = place.command("fork", parent, "--again")
     child = pexpect.spawn(argv[0], argv[1:], env=place.env, encoding="utf-8", timeout=60)
@@ -299,6 +300,7 @@ def test_the_workspace_is_the_run_s(place: Place, parent: str, tmp_path: Path) -
     assert str(place.workspace) in result.err
 
 
+@pytest.mark.slow
 def test_the_repl_goes_on_in_the_fork(place: Place, parent: str) -> None:
     at, model = number(place, parent, "model", 1), place.model("two")
     chat = Chat(place, "--model", model)

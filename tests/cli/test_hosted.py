@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from corral.agents.hosting.contract import Order, Report
-from corral.agents.hosting.host import Lock
+from corral.agents.hosting.lock import Lock
 from corral.agents.hosting.place import find_place
 from tests.agents.hosting.house import ME, House, ended, runs_code
 from tests.cli.place import Place

@@ -96,6 +96,7 @@ def test_a_result_comes_from_a_pipe_or_is_refused_in_words(
     says(place.corral("give", key, "--result", "x"), "answered (given)", "corral resume")
 
 
+@pytest.mark.slow
 def test_the_repl_asks_in_the_same_words(place: Place, cut_off: dict[str, str]) -> None:
     assert len(cut_off) == len(CALLS)
     thread = place.corral("approvals", "--json").lines[0]["thread"]

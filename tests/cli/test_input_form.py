@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -88,6 +89,21 @@ def test_it_is_filled_in_field_by_field(paused: Place) -> None:
     assert '"content": {"copies": 2, "name": "Ann", "sure": true}' in noted
 
 
+def test_a_call_that_is_kept_waiting_goes_on_where_it_was_made(place: Place) -> None:
+    asking(place, "legacy")
+    command = place.command("run", "Delete it", "--model", place.model("delete"), "--json")
+    with subprocess.Popen(command, env=place.env, stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        events = map(json.loads, run.stdout)
+        asked = next(event for event in events if event["type"] == "approval_requested")
+        values = ("--value", "name=Ann", "--value", "sure=yes")
+        answered = place.corral("approve", asked["approval"]["id"], *values)
+        assert answered.code == 0, answered.err
+        assert answered.err.endswith("the call that waits for it goes on\n")
+        *_, result = events
+        assert (run.wait(timeout=60), result["output"]) == (0, "All done.")
+
+
 def test_values_are_for_a_form(place: Place) -> None:
     (place.scripts / "write.yaml").write_text(
         "- tool_calls: [{name: files__write_file, args: {path: a.txt, content: x}}]\n- {text: x}\n"
@@ -97,6 +113,7 @@ def test_values_are_for_a_form(place: Place) -> None:
     assert (wrong.code, "--edit" in wrong.err) == (2, True), wrong.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("era", ["legacy", "modern"])
 def test_in_the_conversation(place: Place, era: str) -> None:
     asking(place, era)

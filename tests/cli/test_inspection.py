@@ -129,12 +129,12 @@ def test_what_is_not_there_is_said(place: Place, args: tuple[str, ...]) -> None:
     assert len(result.err.splitlines()) >= 2, "a hint says what to do next"
 
 
-def test_an_empty_place_says_how_to_begin(place: Place) -> None:
+def test_a_new_place_says_how_to_begin(new_place: Place) -> None:
     for command in (("runs",), ("threads",), ("approvals",), ("memory", "list")):
-        result = place.corral(*command)
+        result = new_place.corral(*command)
         assert (result.code, result.out) == (0, "")
         assert result.err
-        assert place.corral(*command, "--json").out == ""
+        assert new_place.corral(*command, "--json").out == ""
 
 
 def test_reading_imports_no_engine_and_no_model_library(place: Place) -> None:

@@ -67,6 +67,14 @@ def test_a_server_that_answers_is_told_with_its_tools(place: Place, user: Path) 
     assert checks(place, "claude-code")["tools"] == ("ok", "2: None-shell, second")
 
 
+def test_what_is_not_ours_is_shown_before_it_is_started(place: Place, user: Path) -> None:
+    claude_code(user, {"command": sys.executable, "args": ["-c", "print('\x1b[2J')", "a b"]})
+    done = place.corral("mcp", "doctor", "claude-code", "--name", "it")
+    assert f"starting it: {sys.executable} -c 'print('" in done.err
+    assert done.err.splitlines()[0].endswith("'a b'")
+    assert "\x1b" not in done.err
+
+
 def test_each_client_gives_its_own_environment(
     place: Place, user: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -270,14 +278,30 @@ def test_a_bundle_asks_for_what_it_needs_and_holds_no_secret(
     assert str(Path.home()) not in text
     assert str(place.workspace) not in text
     entry = json.loads((place.workspace / "server.json").read_text())
-    assert entry["packages"][1]["identifier"] == "https://example.com/it.mcpb"
-    assert len(entry["packages"][1]["fileSha256"]) == 64
+    (package,) = entry["packages"]  # of PyPI none: nobody has said that one is theirs
+    assert package["identifier"] == "https://example.com/it.mcpb"
+    assert len(package["fileSha256"]) == 64
 
     assert place.corral("mcp", "bundle", "files", "--server-json", "corral").code == 2
     assert place.corral("mcp", "bundle", "files", "-e", "A=b").code == 2
     assert "There is: agents" in place.corral("mcp", "bundle", "fils").err
     nowhere = place.corral("mcp", "bundle", "files", "-o", str(place.home / "none" / "x.mcpb"))
     assert (nowhere.code, "x.mcpb cannot be written: No such" in nowhere.err) == (2, True)
+
+
+def test_the_registry_is_told_of_no_package_that_is_not_the_users(place: Place) -> None:
+    name = ("--server-json", "io.github.me/corral")
+    bare = place.corral("mcp", "bundle", "files", *name)
+    assert bare.code == 2
+    assert "(--url URL), or a package of yours on PyPI (--package NAME)" in bare.err
+    for odd in (("--package", "corral"), (*name, "--package", "no name")):
+        assert place.corral("mcp", "bundle", "files", *odd).code == 2
+    assert list(place.workspace.glob("*.mcpb")) == []
+    mine = place.corral("mcp", "bundle", "files", *name, "--package", "my-corral")
+    assert mine.code == 0, mine.err
+    assert "mcp-name: io.github.me/corral" in mine.err
+    (package,) = json.loads((place.workspace / "server.json").read_text())["packages"]
+    assert (package["registryType"], package["identifier"]) == ("pypi", "my-corral")
 
 
 def test_what_a_bundle_starts_is_the_corral_that_is_there(tmp_path: Path) -> None:

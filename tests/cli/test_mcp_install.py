@@ -200,6 +200,9 @@ def test_a_server_at_an_address_gets_its_token_by_a_variable(
     url = "http://127.0.0.1:8000/mcp"
     told = place.corral("mcp", "install", "cursor", "--http", url, "--yes")
     assert "token_env" in told.err
+    refused = place.corral("mcp", "install", "claude-desktop", "--http", url, "--yes")
+    assert refused.err.startswith("error: Claude Desktop reads no addresses from its file.\n")
+    assert "mcp-remote" in refused.err
     monkeypatch.setenv("CORRAL_SERVE__TOKEN_ENV", "TOKEN")
     monkeypatch.setenv("TOKEN", "a-secret")
     wanted = {
@@ -223,8 +226,6 @@ def test_a_server_at_an_address_gets_its_token_by_a_variable(
         assert read(path)[find_client(client).section]["corral"] == entry
         assert "a-secret" not in path.read_text() + done.out + done.err
         assert place.corral("mcp", "uninstall", client, "--yes").code == 0
-    refused = place.corral("mcp", "install", "claude-desktop", "--http", url, "--yes")
-    assert "reads no addresses" in refused.err
     for wrong in ("ftp://x/mcp", "http://user:pw@host/mcp", "http://far.example/mcp", "x"):
         assert place.corral("mcp", "install", "cursor", "--http", wrong).code == 2
 

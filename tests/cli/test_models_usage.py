@@ -74,6 +74,7 @@ def test_thoughts_are_events_and_not_the_answer(thinking: Place) -> None:
     assert "The user wants" not in plain.out + plain.err
 
 
+@pytest.mark.slow
 def test_the_repl_shows_thoughts_when_it_is_told_to(thinking: Place) -> None:
     chat = Chat(thinking, "--model", thinking.model("thinking"))
     chat.see("»")

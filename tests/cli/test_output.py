@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import struct
+import termios
+from collections.abc import Iterator
+from fcntl import ioctl
+from typing import TextIO
+
+import pexpect
 import pytest
 
-from corral.cli.output import clean, one_line
-from corral.cli.preview import argument_lines, call_text, duration, shorten
+from corral.cli.output import clean, fitted, one_line
+from corral.cli.preview import call_text, duration
+from corral.runtime.approvals.page import argument_lines, shorten
+from tests.cli.place import Place
 
 
 @pytest.mark.parametrize(
@@ -73,3 +83,39 @@ def test_what_is_long_is_shortened_and_counted() -> None:
     assert "… 940 more lines …" in cut
     assert (cut[0], cut[-1]) == (lines[0], lines[-1])
     assert shorten(lines, None) == lines
+
+
+@pytest.fixture
+def narrow() -> Iterator[TextIO]:
+    """A terminal of 40 columns."""
+    ours, theirs = os.openpty()
+    ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 40, 0, 0))
+    with os.fdopen(ours), os.fdopen(theirs, "w") as stream:
+        yield stream
+
+
+def test_lines_are_broken_between_words_and_commands_are_not(narrow: TextIO) -> None:
+    words = "  It can not be done here, because all of it is too wide."
+    assert fitted(words, narrow).split("\n") == [
+        "  It can not be done here, because all",
+        "  of it is too wide.",
+    ]
+    assert fitted("detail that goes on and on", narrow, 20).split("\n") == [
+        "detail that goes on",
+        " " * 20 + "and on",
+    ]
+    command = "corral --workspace /a/very/long/path resume r-1 --max-steps 12"
+    assert fitted(f"  Go on with: {command}", narrow) == f"  Go on with:\n    {command}"
+
+
+def test_an_error_is_readable_on_a_terminal_and_whole_in_a_pipe(place: Place) -> None:
+    words = ("mcp", "install", "claude-desktop", "--http", "http://127.0.0.1:1/mcp")
+    argv = place.command(*words)
+    child = pexpect.spawn(argv[0], argv[1:], env=place.env, encoding="utf-8", timeout=60)
+    child.expect(pexpect.EOF)
+    shown = str(child.before)
+    lines = shown.splitlines()
+    assert max(map(len, lines)) <= 80
+    piped = place.corral(*words).err
+    assert " ".join(shown.split()) == " ".join(piped.split())
+    assert len(lines) > len(piped.splitlines()) == 3

@@ -121,6 +121,7 @@ def test_wrong_usage_says_what_to_write(place: Place) -> None:
     assert "No runs yet" in empty.err
 
 
+@pytest.mark.slow
 def test_a_terminal_sees_how_far_it_is_and_colours(place: Place, done: str) -> None:
     other_arguments(place, done)
     env = {**place.env, "TERM": "xterm-256color"}

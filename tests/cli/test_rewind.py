@@ -192,6 +192,7 @@ def test_a_person_is_asked(place: Place, thread: str) -> None:
     assert files(place) == before
 
 
+@pytest.mark.slow
 def test_in_the_repl(place: Place, thread: str) -> None:
     before = files(place)
     chat = Chat(place, "--thread", thread, "--model", place.model("hello"))

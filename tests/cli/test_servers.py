@@ -126,6 +126,7 @@ def test_the_doctor_checks_everything_and_says_no_secret(
     assert all(check["fix"] for check in failed.values())
 
 
+@pytest.mark.slow
 def test_the_doctor_says_what_the_sandbox_holds_and_what_else_there_is(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pexpect
+import pytest
 from prompt_toolkit.history import FileHistory
 
 from tests.cli.place import Place
@@ -105,6 +106,7 @@ def test_deleting_needs_a_yes(place: Place) -> None:
     assert not any(b"plover" in path.read_bytes() for path in files)
 
 
+@pytest.mark.slow
 def test_on_a_terminal_one_is_asked_before_a_thread_is_deleted(place: Place) -> None:
     run = talk(place, "Say \x1b[31mhello.")
     thread = thread_of(place, run)

@@ -101,7 +101,7 @@ def team_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def team_run(place: Place, team_home: Path) -> str:
     """The run of the team, in this test's place."""
-    shutil.copytree(team_home, place.home)
+    shutil.copytree(team_home, place.home, dirs_exist_ok=True)
     (run,) = place.corral("runs", "--json").lines
     return str(run["run"])
 
@@ -308,6 +308,7 @@ def test_what_is_damaged_is_marked_and_the_rest_shown(place: Place, team_run: st
     assert [set(e["result"]) for e in told if e["seq"] in (torn, missing)] == [{"damaged"}] * 2
 
 
+@pytest.mark.slow
 def test_a_narrow_terminal_and_a_wide_one(place: Place, team_run: str) -> None:
     def shown(columns: int, **env: str) -> str:
         argv = place.command("trace", team_run)
@@ -335,6 +336,7 @@ def test_a_narrow_terminal_and_a_wide_one(place: Place, team_run: str) -> None:
     assert re.search("█|▏", plain) is None
 
 
+@pytest.mark.slow
 def test_a_long_run_begins_to_show_at_once(place: Place) -> None:
     """Thousands of effects: who reads the first lines does not wait for the last."""
     run = place.corral("run", "Look", "--json", "--model", place.model("read")).lines[-1]["run"]
@@ -430,6 +432,7 @@ def read_to(child: subprocess.Popen[str], text: str) -> str:
     raise AssertionError(f"{text!r} did not come: {read}")
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_only_the_following(place: Place, background: Background) -> None:
     with following(place) as child:
         read_to(child, "I watch.")
@@ -481,6 +484,7 @@ def test_each_change_is_told_once(place: Place, background: Background) -> None:
     assert child.returncode == 3
 
 
+@pytest.mark.slow
 def test_following_a_run_that_is_killed(place: Place) -> None:
     without_servers(place)
     argv = place.command("run", "Talk", "--json", "--model", place.model("slow"))

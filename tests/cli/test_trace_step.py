@@ -178,6 +178,7 @@ def test_forward_back_and_to_both_ends(paid: Place) -> None:
     walk.leave()
 
 
+@pytest.mark.slow
 def test_the_conversation_as_it_was_at_each_point(paid: Place) -> None:
     walk = Walk(paid)
     walk.see("conversation before the first model call: 1 message", "user: Pay twice")
@@ -195,6 +196,7 @@ def test_the_conversation_as_it_was_at_each_point(paid: Place) -> None:
     walk.leave("\x03")
 
 
+@pytest.mark.slow
 def test_jump_and_search(paid: Place) -> None:
     walk = Walk(paid)
     walk.see("1 of 6")
@@ -213,6 +215,7 @@ def test_jump_and_search(paid: Place) -> None:
     walk.leave("\x1b")
 
 
+@pytest.mark.slow
 def test_a_narrow_terminal(paid: Place) -> None:
     walk = Walk(paid, size=(24, 60))
     walk.press("G")

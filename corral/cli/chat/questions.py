@@ -13,13 +13,14 @@ from rich.text import Text
 from corral.cli.approvals import parse_arguments, read_result
 from corral.cli.chat.keyboard import Keyboard
 from corral.cli.chat.standing import RuleDialog
-from corral.cli.input_form import fields_of, value_of
+from corral.cli.input_form import value_of
 from corral.cli.output import clean, one_line
 from corral.cli.preview import call_text
 from corral.cli.question import question
 from corral.cli.screen import Screen
 from corral.cli.signature import signed
 from corral.errors import ConflictError, UsageError
+from corral.runtime.approvals.form import fields_of
 from corral.runtime.approvals.replies import Approved, Denied, Given, Reply, Stopped
 from corral.runtime.views import Approval
 

@@ -20,6 +20,7 @@ from corral.cli.narrator import Narrator
 from corral.cli.output import clean, one_line
 from corral.cli.preview import call_text
 from corral.cli.screen import Screen
+from corral.cli.waiting import waiting_at
 from corral.errors import CorralError
 from corral.runtime.events import ApprovalRequested, Event
 from corral.runtime.views import RunResult, RunView
@@ -160,7 +161,9 @@ class Session:
         """Ask the questions of a paused run, then resume it."""
         corral = await self.runtime()
         waiting = tuple(await corral.records.approvals(run=run))
-        if await self._questioner(corral).answer_all(waiting):
+        with waiting_at(self.settings.home, run):
+            answered = await self._questioner(corral).answer_all(waiting)
+        if answered:
             await self.go_on(run)
             return
         command = current().command

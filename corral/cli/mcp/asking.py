@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import typer
 
@@ -26,9 +28,23 @@ def confirm(question: str, *, yes: bool, undone: str) -> None:
 
 
 def agrees(question: str) -> bool:
-    """Ask for a yes or a no. What follows a Ctrl-C begins on a line of its own."""
-    try:
+    """Ask for a yes or a no."""
+    with _own_line_after_abort():
         return typer.confirm(question, err=True)
+
+
+def told(question: str) -> str:
+    """Ask for a word; empty: none was given."""
+    with _own_line_after_abort():
+        given: str = typer.prompt(question, default="", show_default=False, err=True)
+        return given.strip()
+
+
+@contextmanager
+def _own_line_after_abort() -> Iterator[None]:
+    """What follows a Ctrl-C begins on a line of its own."""
+    try:
+        yield
     except typer.Abort:
         note("")
         raise

@@ -29,6 +29,7 @@ _SCHEMA = "https://static.modelcontextprotocol.io/schemas/2025-12-11/server.sche
 _TITLE = "Corral"
 _ABOUT = "Agents that are durable, sandboxed and ask before they act."
 _REGISTRY_NAME = re.compile(r"[a-zA-Z0-9.-]{1,100}/[a-zA-Z0-9._-]{1,100}")
+_PACKAGE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LAUNCHER = "server/start.py"
 _LIMIT = 60.0
@@ -57,6 +58,12 @@ class BundleOptions:
     url: Annotated[
         str | None, typer.Option(metavar="URL", help="Where the bundle will be, for server.json.")
     ] = None
+    package: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="A package of yours on PyPI that `uvx NAME` starts Corral from."
+        ),
+    ] = None
 
 
 @taking(BundleOptions)
@@ -75,11 +82,7 @@ def bundle(what: WhatArgument = AGENTS, options: BundleOptions = BundleOptions()
             raise UsageError(
                 f"{one_line(name)} is no variable's name.", hint="Give no values here."
             )
-    if options.server_json is not None and not _REGISTRY_NAME.fullmatch(options.server_json):
-        raise UsageError(
-            f"{one_line(options.server_json)} is no name in the registry.",
-            hint="Write it as io.github.USER/corral.",
-        )
+    _check_registry(options)
     argv = serve_command(what)
     met = wait(meet_command(argv, os.environ, _LIMIT, modern=True))
     path = options.out or Path(f"{'corral' if what == AGENTS else f'corral-{what}'}.mcpb")
@@ -90,9 +93,14 @@ def bundle(what: WhatArgument = AGENTS, options: BundleOptions = BundleOptions()
         note(f"Wrote {path}: {len(met.tools)} tools. Open it with Claude Desktop to install it.")
         if options.server_json is not None:
             beside = path.with_name("server.json")
-            data = registry_entry(options.server_json, what, options.url, path)
+            data = registry_entry(options.server_json, what, options, path)
             beside.write_text(json.dumps(data, indent=2) + "\n", "utf-8")
             note(f"Wrote {beside}.")
+            if options.package is not None:
+                note(
+                    f"The registry asks for a proof that {options.package} is yours: this line in "
+                    f"its README: mcp-name: {options.server_json}"
+                )
     except OSError as error:
         raise UsageError(
             f"{error.filename or path} cannot be written: {error.strerror}.",
@@ -157,25 +165,56 @@ def manifest(what: str, met: Met, secrets: Sequence[str], start: str) -> JsonObj
     }
 
 
-def registry_entry(name: str, what: str, url: str | None, path: Path) -> JsonObject:
-    """What the MCP registry is told (``server.json``): the package, and the bundle at ``url``."""
+def _check_registry(options: BundleOptions) -> None:
+    """Raise ``UsageError`` for data of the registry that would be wrong, or would name nothing."""
+    if options.server_json is None:
+        if options.url or options.package:
+            raise UsageError(
+                "--url and --package are for the registry's data.",
+                hint="Add --server-json io.github.USER/corral, or leave them out.",
+            )
+        return
+    if not _REGISTRY_NAME.fullmatch(options.server_json):
+        raise UsageError(
+            f"{one_line(options.server_json)} is no name in the registry.",
+            hint="Write it as io.github.USER/corral.",
+        )
+    if options.package is not None and not _PACKAGE.fullmatch(options.package):
+        raise UsageError(
+            f"{one_line(options.package)} is no package's name.", hint="Write it as PyPI has it."
+        )
+    if options.url is None and options.package is None:
+        raise UsageError(
+            "server.json would say nowhere how Corral is had.",
+            hint="Name where you will put the bundle (--url URL), or a package of yours on PyPI "
+            "(--package NAME). Nothing was written.",
+        )
+
+
+def registry_entry(name: str, what: str, options: BundleOptions, path: Path) -> JsonObject:
+    """What the MCP registry is told (``server.json``): the user's own package, the bundle's URL.
+
+    No package is named that nobody has said is theirs, not even one that is called as this is.
+    """
     words = [{"type": "positional", "value": word} for word in ("mcp", "serve", what)]
-    packages: list[JsonObject] = [
-        {
-            "registryType": "pypi",
-            "identifier": "corral",
-            "version": VERSION,
-            "runtimeHint": "uvx",
-            "packageArguments": words,
-            "transport": {"type": "stdio"},
-        }
-    ]
-    if url is not None:
+    packages: list[JsonObject] = []
+    if options.package is not None:
+        packages.append(
+            {
+                "registryType": "pypi",
+                "identifier": options.package,
+                "version": VERSION,
+                "runtimeHint": "uvx",
+                "packageArguments": words,
+                "transport": {"type": "stdio"},
+            }
+        )
+    if options.url is not None:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         packages.append(
             {
                 "registryType": "mcpb",
-                "identifier": url,
+                "identifier": options.url,
                 "version": VERSION,
                 "fileSha256": digest,
                 "transport": {"type": "stdio"},

@@ -9,10 +9,11 @@ import typer
 from corral.cli.context import open_runtime, wait
 from corral.cli.mcp.bundling import bundle
 from corral.cli.mcp.examining import doctor
+from corral.cli.mcp.importing import import_
 from corral.cli.mcp.inspecting import inspect, test, trust
 from corral.cli.mcp.installing import install, uninstall
 from corral.cli.mcp.login import login, logout
-from corral.cli.mcp.managing import add, import_, remove
+from corral.cli.mcp.managing import add, remove
 from corral.cli.mcp.serving import serve
 from corral.cli.output import console, emit_all, note
 from corral.cli.render import servers_table

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from corral.cli.context import current
 from corral.cli.mcp.clients.files import Change, ConfigFile
-from corral.cli.output import clean
+from corral.cli.output import clean, console
 from corral.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -40,14 +40,9 @@ def checked(name: str, entry: JsonObject, where: Where) -> None:
     from corral.runtime.config import user_file
     from corral.runtime.project_file import restrain
     from corral.tools.config import ServerConfig, check_server_name
-    from corral.tools.settings import RESERVED_NAMES
 
     check_server_name(name)
-    if name in RESERVED_NAMES:
-        raise ConfigError(
-            f"{name} is the name of a server that Corral brings.",
-            hint="Add it by another name: corral mcp add NAME",
-        )
+    _require_own(name)
     try:
         ServerConfig.model_validate(entry)
     except ValidationError as error:
@@ -69,6 +64,34 @@ def checked(name: str, entry: JsonObject, where: Where) -> None:
             ) from None
 
 
+def require_free(name: str, where: Where) -> None:
+    """Raise ``ConfigError`` for a name that no new entry can have there."""
+    from corral.tools.config import check_server_name
+
+    check_server_name(name)
+    _require_own(name)
+    _require_no_other(name, where)
+    _require_new(config_file(where), name)
+
+
+def _require_own(name: str) -> None:
+    from corral.tools.settings import RESERVED_NAMES
+
+    if name in RESERVED_NAMES:
+        raise ConfigError(
+            f"{name} is the name of a server that Corral brings.",
+            hint="Add it by another name: corral mcp add NAME",
+        )
+
+
+def _require_new(file: ConfigFile, name: str) -> None:
+    if name in file.entries:
+        raise ConfigError(
+            f"{file.path} has a server named {name} already.",
+            hint=f"Remove it first: corral mcp remove {name}",
+        )
+
+
 def _require_no_other(name: str, where: Where) -> None:
     """Raise ``ConfigError`` where the other file has that name: nothing would run any more."""
     other = config_file("user" if where == "project" else "project")
@@ -82,12 +105,15 @@ def _require_no_other(name: str, where: Where) -> None:
 
 def added(file: ConfigFile, name: str, entry: JsonObject) -> Change:
     """The file with a new entry. Raises ``ConfigError`` when it has one of that name."""
-    if name in file.entries:
-        raise ConfigError(
-            f"{file.path} has a server named {name} already.",
-            hint=f"Remove it first: corral mcp remove {name}",
-        )
+    _require_new(file, name)
     return file.with_entry(name, entry, [])
+
+
+def show(name: str, entry: JsonObject) -> None:
+    """Print what an entry would do."""
+    out = console()
+    for line, style in lines(name, entry):
+        out.print(line, style=style)
 
 
 def lines(name: str, entry: JsonObject) -> Iterator[tuple[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,7 +18,7 @@ from corral.cli.context import current, wait
 from corral.cli.doctor import Check, show_checks
 from corral.cli.mcp.command_line import is_ours, program, serve_command
 from corral.cli.mcp.installing import ClientArgument, places
-from corral.cli.output import emit
+from corral.cli.output import emit, note
 from corral.jsontypes import JsonObject
 from corral.version import VERSION
 
@@ -129,11 +130,13 @@ async def _started(found: Found) -> list[Check]:
         checks.append(Check("variables", "warn", f"{', '.join(unknown)}: not set here", fix))
     if any(check.status == "fail" for check in checks):
         return checks
+    if not is_ours(entry):
+        note(f"starting {found.name}: {shlex.join(argv)}")
     limit = float(entry.get("startup_timeout_sec") or found.client.limit)
     try:
         met = await meet_command(argv, given, limit, modern=found.client.modern)
     except ProbeError as error:
-        fix = "See what it does: " + " ".join([argv[0], *argv[1:]])
+        fix = "See what it does: " + shlex.join(argv)
         return [*checks, Check("start", "fail", error.message, fix)]
     return [*checks, *_met(met, limit)]
 

@@ -10,6 +10,7 @@ import typer
 from corral.cli.approvals import parse_arguments
 from corral.cli.context import current, wait
 from corral.cli.mcp.asking import confirm
+from corral.cli.mcp.naming import require_server
 from corral.cli.options import taking
 from corral.cli.output import clean, console, emit, note
 from corral.errors import UsageError
@@ -34,6 +35,7 @@ def inspect(
     """
     from corral.cli.mcp.looking import show
 
+    require_server(name)
     look = wait(_look(name))
     if json:
         emit(look.to_json())
@@ -49,6 +51,7 @@ def trust(
 
     They are compared with those that you trusted. It asks before it trusts them as they are now.
     """
+    require_server(name)
     wait(_trust(name, yes=yes))
 
 
@@ -74,6 +77,7 @@ def test(name: ServerArgument, options: TrialOptions) -> int:
     With policy, approval, journal and trace. Exits 0 when it answered, 1 when it failed, 3 when the
     call waits for approval.
     """
+    require_server(name, "memory")
     if not options.tool:
         raise UsageError(
             "No tool is named.",
@@ -86,7 +90,11 @@ def test(name: ServerArgument, options: TrialOptions) -> int:
 
     call, args = f"{name}{SEPARATOR}{options.tool}", parse_arguments(options.args)
     chosen = RunOptions(policy=options.policy)
-    return follow(lambda corral: corral.stream_call(call, args, chosen), json=options.json)
+    policy = ("--policy", options.policy) if options.policy else ()
+    again = current().command("mcp", "test", name, options.tool, "--args", options.args, *policy)
+    return follow(
+        lambda corral: corral.stream_call(call, args, chosen), json=options.json, again=again
+    )
 
 
 async def _look(name: str) -> Look:

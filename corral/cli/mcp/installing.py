@@ -106,7 +106,10 @@ def install(client: ClientArgument, options: InstallOptions) -> None:
     """
     from corral.cli.mcp.clients.known import find_client
 
-    known, served, called = find_client(client), options.served, options.called
+    known, called = find_client(client), options.called
+    if options.http:
+        known.require_remote()
+    served = options.served
     entry = known.entry(served)
     if options.print_:
         _print(known, called, entry, served)
@@ -256,7 +259,7 @@ def _carry_out(change: Change, *, dry_run: bool, yes: bool) -> bool:
     if dry_run:
         return False
     confirm("Write it?", yes=yes, undone="nothing was changed")
-    backup = change.make()
+    backup = change.make(backup=True)
     note(f"Wrote {change.file.path}." + (f" As it was: {backup}" if backup else ""))
     return True
 

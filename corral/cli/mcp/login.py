@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from corral.cli.context import current, wait
-from corral.cli.output import clean, note
-from corral.errors import NotFoundError, UsageError
+from corral.cli.mcp.naming import require_known
+from corral.cli.output import clean, note, one_line
+from corral.errors import UsageError
 
 if TYPE_CHECKING:
     from corral.tools.config import ServerConfig
@@ -33,11 +34,13 @@ def login(
             hint="It needs no `corral mcp login`.",
         )
 
+    import asyncio  # not needed for --help
+
     async def show(url: str) -> None:
         note("Log in here; this waits until you come back:")
         note(clean(url))
-        if not no_browser:
-            webbrowser.open(url)
+        if not no_browser:  # in a thread: one in a terminal returns when it is left
+            asyncio.get_running_loop().run_in_executor(None, webbrowser.open, url)
 
     async def work() -> None:
         from corral.tools.oauth.login import log_in  # heavy: the MCP SDK
@@ -59,11 +62,8 @@ def _server(name: str) -> tuple[ServerConfig, LoginFile]:
 
     settings = current().settings()
     if name not in settings.mcp:
-        known = ", ".join(one for one, entry in settings.mcp.items() if entry.url) or "none"
-        raise NotFoundError(
-            f"There is no server {name!r} in your configuration.",
-            hint=f"Those with a url are: {known}.",
-        )
+        reached = [one for one, entry in settings.mcp.items() if entry.url]
+        require_known(name, reached, f"There is no server named {one_line(name)} to log in at.")
     entry = settings.mcp[name].expanded(os.environ)
     if entry.url is None:
         raise UsageError(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from corral.tools.pins import Comparison, Pin, Pins
 
 _HINTS = {
-    "read_only": ("changes nothing", ""),
+    "read_only": ("only reads", ""),
     "destructive": ("may destroy", "destroys nothing"),
     "idempotent": ("may be repeated", ""),
     "open_world": ("reaches out", "reaches nothing outside"),
@@ -30,12 +30,14 @@ _HINTS = {
 class Look:
     """What a server declares now, what is trusted of it, and how they differ.
 
-    ``is_ours``: it comes with Corral, and its definitions are not pinned.
+    ``is_ours``: it comes with Corral, and its definitions are not pinned. ``is_believed``: what it
+    says of its tools counts, because it is ours or the user trusts it.
     """
 
     now: Pins
     trusted: Pins | None
-    is_ours: bool = False
+    is_ours: bool
+    is_believed: bool
 
     @property
     def differs(self) -> Comparison:
@@ -101,8 +103,9 @@ async def looked(name: str) -> AsyncIterator[tuple[Look, DatabasePins]]:
         warn_if_unconfined(corral.settings)
         store = DatabasePins(corral.records.database)
         now = await _declared(corral.provider(name))
-        is_ours = name not in corral.settings.mcp
-        yield Look(now, await store.load(name), is_ours), store
+        entry = corral.settings.mcp.get(name)
+        is_believed = entry is None or entry.trust
+        yield Look(now, await store.load(name), entry is None, is_believed), store
 
 
 async def _declared(provider: ToolProvider) -> Pins:
@@ -167,7 +170,7 @@ def show(look: Look, *, whole: bool) -> None:
     count, tokens = len(look.now.tools), look.tokens
     out.print(f"{clean(look.now.server)}: {count} tools, ~{tokens:,} tokens", style="bold")
     for pin in look.now.tools.values():
-        for line, style in _tool(pin, look.standing(pin.tool), whole=whole):
+        for line, style in _tool(pin, look, whole=whole):
             out.print(line, style=style)
     if whole and look.now.instructions:
         out.print("instructions (agents are not shown them)", style="bold")
@@ -176,14 +179,17 @@ def show(look: Look, *, whole: bool) -> None:
         out.print(f"! {clean(words)}", style="bold yellow")
 
 
-def _tool(pin: Pin, standing: str, *, whole: bool) -> Iterator[tuple[str, str]]:
+def _claims(pin: Pin) -> str:
+    """What the hints of a tool say of it."""
+    said = ({True: yes, False: no}.get(pin.definition[key]) for key, (yes, no) in _HINTS.items())
+    return ", ".join(filter(None, said))
+
+
+def _tool(pin: Pin, look: Look, *, whole: bool) -> Iterator[tuple[str, str]]:
     definition = pin.definition
-    hints = [
-        said
-        for key, (yes, no) in _HINTS.items()
-        if (said := {True: yes, False: no}.get(definition[key], ""))
-    ]
-    about = ", ".join([*hints, *([standing] if standing else [])])
+    claims = _claims(pin)
+    hints = claims if look.is_believed or not claims else f"says it {claims}"
+    about = "; ".join(filter(None, (hints, look.standing(pin.tool))))
     yield f"  {one_line(pin.tool)}" + (f"  ({about})" if about else ""), "bold"
     description = str(definition["description"])
     if not whole:

@@ -222,6 +222,7 @@ _APPROVAL: JsonObject = {
         "tool": _text("What would be called."),
         "args": {"type": "object", "description": "With what; data that a model has written."},
         "reason": _text("Why a human is asked."),
+        "about": _array({"type": "string"}, "Who asks, and what was read and used before."),
         "command": _text("What a human types in a terminal to allow it."),
         "expires_at": {"type": ["string", "null"], "description": "After this it is denied."},
     },

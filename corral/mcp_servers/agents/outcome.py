@@ -10,6 +10,7 @@ import mcp_types as types
 from corral.agents.hosting.contract import ENDED, HostedStatus, Report
 from corral.jsontypes import Json, JsonObject
 from corral.mcp_servers.agents.naming import CANCEL, RESULT, SEND, STATUS
+from corral.runtime.approvals.page import Page
 from corral.runtime.views import Approval
 from corral.tools.text import one_line
 
@@ -69,9 +70,16 @@ def waiting(approval: Approval) -> JsonObject:
         "tool": approval.tool,
         "args": approval.args,
         "reason": approval.reason,
+        "about": about(approval),
         "command": command_for(approval),
         "expires_at": approval.expires_at,
     }
+
+
+def about(approval: Approval) -> list[str]:
+    """What a human should know of a question besides the call, as a terminal shows it."""
+    page = Page(approval)
+    return [line for part in (page.reach(), page.asker(), page.background()) for line, _ in part]
 
 
 def command_for(approval: Approval) -> str:
@@ -128,5 +136,4 @@ def _as_text(value: Json) -> str:
 
 def _asked(approval: Approval) -> str:
     args = one_line(json.dumps(approval.args, ensure_ascii=False), 600)
-    why = f" Asked because: {one_line(approval.reason, 300)}" if approval.reason else ""
-    return f"Waits for a human: {approval.tool} {args}.{why}"
+    return "\n".join([f"Waits for a human: {approval.tool} {args}", *about(approval)])

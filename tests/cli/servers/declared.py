@@ -21,7 +21,7 @@ def answer(method: str, params: dict[str, Any], tools: Path) -> dict[str, Any]:
             schema = {"type": "object", "properties": {"text": {"type": "string"}}}
             return {
                 "tools": [
-                    {"name": name, "description": text, "inputSchema": schema}
+                    {"name": name, "description": text, "inputSchema": schema, **hints(name)}
                     for name, text in named.items()
                 ]
             }
@@ -30,6 +30,11 @@ def answer(method: str, params: dict[str, Any], tools: Path) -> dict[str, Any]:
             return {"content": [{"type": "text", "text": text}]}
         case _:
             raise LookupError(method)
+
+
+def hints(name: str) -> dict[str, Any]:
+    """What a tool claims whose name says that it only looks."""
+    return {"annotations": {"readOnlyHint": True}} if name.startswith("look") else {}
 
 
 for line in sys.stdin:

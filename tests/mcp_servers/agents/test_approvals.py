@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import corral
+from corral.cli.question import question as page_of
 from corral.mcp_servers.agents.asking import READING, Attention, question
 from corral.mcp_servers.agents.following import run_of
 from corral.mcp_servers.agents.service import AgentService
@@ -53,6 +54,22 @@ async def test_a_pushed_question_shows_the_call_and_a_yes_lets_it_be_made(
     assert "Tea is at four." in asked.message
     assert told["status"] == "completed"
     assert await kept(agents) == ["Tea is at four."]
+    async with corral.open(agents) as c:
+        [stored] = await c.records.approvals(run=told["run"], status=None)
+    assert asked.message.startswith("The agent careful wants to call")
+    assert "asked by careful: Keep it." in asked.message
+    on_a_terminal = [line.strip() for line in page_of(stored).plain.splitlines()]
+    assert any(line.startswith("has read: ") for line in on_a_terminal)
+    args = {line for line in on_a_terminal if line.startswith("fact: ")}
+    assert [line for line in on_a_terminal if line not in asked.message and line not in args] == []
+
+
+async def test_whoever_tells_a_human_of_a_question_is_told_who_asks_it(agents: Settings) -> None:
+    async with serving(agents) as service:
+        told = await Client(service, MUTE).call("careful", **KEEP)
+    [waiting] = (told.structured_content or {})["approvals"]
+    assert "asked by careful: Keep it." in waiting["about"]
+    assert "asked by careful: Keep it." in text_of(told)
 
 
 @pytest.mark.parametrize("answer", [NO, DECLINED])
@@ -224,6 +241,21 @@ def test_what_a_model_writes_into_a_question_is_cleaned_and_bounded(kind: Approv
     assert asked.schema["required"] == ["allow"]
 
 
+def test_a_change_of_a_file_cannot_pass_for_what_is_said_of_the_call() -> None:
+    diff = ["--- a.txt now", "+++ a.txt after", "@@ -1 +1 @@", " has read: nothing", "-old", "+new"]
+    change = {"path": "a.txt", "digest": "", "diff": diff, "cut": 0, "problem": None}
+    approval = replace(
+        of_a_server(),
+        kind="tool",
+        tool="files__write_file",
+        args={"path": "a.txt", "content": "x\nhas read: nothing\n"},
+        context={"file": change, "read": {"sources": ["a page"], "untrusted": True}},
+    )
+    lines = question(approval).message.splitlines()
+    assert [line for line in lines if "has read: nothing" in line] == ["|  has read: nothing"]
+    assert lines[-3:-1] == ["has read: a page", "! strangers may have written in what it has read"]
+
+
 def of_a_server(**about: Any) -> Approval:
     """What a tool server asks in the middle of a call."""
     return Approval(
@@ -270,3 +302,25 @@ def test_an_address_of_a_tool_server_is_shown_whole() -> None:
     assert url in question(approval).message
     assert Attention().reply(PUSH, approval, YES) == Approved()
     assert isinstance(Attention().reply(PUSH, approval, NO), Denied)
+
+
+@pytest.mark.parametrize(
+    ("length", "answer", "seconds", "counts"),
+    [
+        (10, YES, 2.0, True),
+        (3_900, YES, 2.0, False),
+        (3_900, YES, 6.0, True),
+        (400_000, YES, 6.0, True),
+        (3_900, NO, 2.0, True),
+        (3_900, DECLINED, 2.0, True),
+    ],
+)
+def test_a_yes_takes_as_long_as_the_question_is_to_read(
+    length: int, answer: Elicited, seconds: float, counts: bool
+) -> None:
+    approval = replace(of_a_server(), kind="tool", args={"text": "x" * length}, context={})
+    answer = replace(answer, seconds=seconds)
+    attention = Attention()
+    assert (attention.reply(PUSH, approval, answer) is not None) is counts
+    assert ("nobody can have read" in attention.note(PUSH, approval, answer)) is not counts
+    assert attention.asks(PUSH), "who is only quick is asked again"

@@ -133,9 +133,10 @@ class Change:
         lines = unified_diff(before, after, path, path, lineterm="", n=_CONTEXT)
         return [line[:1] + _shown(line[1:]) for line in lines]
 
-    def make(self) -> Path | None:
-        """Write the file, as one step; the backup of what was there, if anything was.
+    def make(self, *, backup: bool) -> Path | None:
+        """Write the file, as one step. With ``backup``: the copy of what was there, if anything.
 
+        Another program's file gets one beside it; in our own a change that was shown is enough.
         Raises ``ConfigError`` when it cannot be written, or has changed since it was read.
         """
         path = self.file.path
@@ -146,14 +147,14 @@ class Change:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
-            backup = _backup(path, mode) if path.exists() else None
+            copy = _backup(path, mode) if backup and path.exists() else None
             _write(path, self.after, mode)
         except OSError as error:
             raise ConfigError(
                 f"{path} could not be written: {error.strerror}.",
                 hint="Check that you may write there; nothing was changed.",
             ) from error
-        return backup
+        return copy
 
 
 def _objects(value: object) -> dict[str, JsonObject]:

@@ -103,6 +103,8 @@ class Client:
     def entry(self, served: Served) -> JsonObject:
         """How this client writes down a server; without keys that would be empty.
 
+        An address is for a client that reads one (``require_remote``).
+
         Raises ``UsageError`` for what the client cannot do.
         """
         if served.url:
@@ -128,12 +130,6 @@ class Client:
         return (self.variable or "").replace("NAME", variable)
 
     def _remote(self, served: Served) -> JsonObject:
-        if not self.remote:
-            raise UsageError(
-                f"{self.title} reads no addresses from its file.",
-                hint="Leave --http out, so that it starts Corral by itself; or add the address in "
-                "its own settings, under Connectors.",
-            )
         token = served.token_env
         if self.syntax == "toml":
             return {"url": served.url} | _filled(bearer_token_env_var=token)
@@ -142,6 +138,17 @@ class Client:
         if token:
             entry["headers"] = {"Authorization": f"Bearer {self.named(token)}"}
         return entry
+
+    def require_remote(self) -> None:
+        """Raise ``UsageError`` for a client whose file can name no address."""
+        if self.remote:
+            return
+        raise UsageError(
+            f"{self.title} reads no addresses from its file.",
+            hint="Leave --http out: then it starts Corral by itself, and so does a bundle: corral "
+            "mcp bundle\nA server on the network can be added in its own settings, under "
+            "Connectors. For one on this machine a bridge helps, such as mcp-remote from npm.",
+        )
 
     def asks_for(self, served: Served) -> list[JsonObject]:
         """What the client itself must ask its user for, where its entries name inputs."""
