@@ -54,7 +54,8 @@ def login(
 def logout(name: NameArgument) -> None:
     """Forget the login at a server. What its provider has issued ends there, not here."""
     _, file = _server(name)
-    note(f"logged out of {name}" if file.remove() else f"nobody was logged in at {name}")
+    was_there = wait(file.remove())
+    note(f"logged out of {name}" if was_there else f"nobody was logged in at {name}")
 
 
 def _server(name: str) -> tuple[ServerConfig, LoginFile]:

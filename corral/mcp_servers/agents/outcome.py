@@ -10,6 +10,7 @@ import mcp_types as types
 from corral.agents.hosting.contract import ENDED, HostedStatus, Report
 from corral.jsontypes import Json, JsonObject
 from corral.mcp_servers.agents.naming import CANCEL, RESULT, SEND, STATUS
+from corral.mcp_servers.serving.faults import ended_with
 from corral.runtime.approvals.page import Page
 from corral.runtime.views import Approval
 from corral.tools.text import one_line
@@ -43,7 +44,7 @@ def structured(report: Report, notes: Sequence[str] = ()) -> JsonObject:
         "agent": report.agent,
         "status": report.status,
         "answer": report.answer if report.status == "completed" else "",
-        "error": report.error,
+        "error": ended_with(report.error, report.run),
         "happened": list(report.happened),
         "approvals": [waiting(approval) for approval in report.approvals],
         "notes": list(notes),
@@ -126,7 +127,8 @@ def _in_words(report: Report, content: JsonObject) -> str:
 def _said(report: Report) -> str:
     if report.status == "completed":
         return report.answer or _as_text(report.value)
-    why = f": {report.error}" if report.error else ""
+    error = ended_with(report.error, report.run)
+    why = f": {error}" if error else ""
     return f"The run is {report.status}{why}."
 
 

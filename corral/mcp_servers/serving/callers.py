@@ -69,14 +69,28 @@ def _shown(text: str) -> str:
     return one_line(text, _LONGEST_NAME)
 
 
+def is_local(ctx: Context, door: Door) -> bool:
+    """Whether a request is of the person at this machine, who may read where things are on it.
+
+    Over HTTP that is whoever has this machine's own token; one with an issued token may be anybody.
+    """
+    return door == "stdio" or _issued_to(ctx) is None
+
+
 def _owner(ctx: Context, name: str) -> str:
+    return _issued_to(ctx) or f"local:{name}"
+
+
+def _issued_to(ctx: Context) -> str | None:
+    """Whom the token of an authorization server is for; ``None`` with this machine's own token."""
     user = ctx.request.scope.get("user") if ctx.request is not None else None
     if not isinstance(user, AuthenticatedUser):
         raise PermissionError("a request came in by HTTP without an identity")
     token = user.access_token
-    issuer = (token.claims or {}).get("iss")
+    if token.subject is None:
+        return None
     # An issuer has no fragment (RFC 8414), so that no two subjects of two issuers are the same.
-    return f"oauth:{issuer}#{token.subject}" if token.subject and issuer else f"local:{name}"
+    return f"oauth:{(token.claims or {}).get('iss')}#{token.subject}"
 
 
 def _asking(ctx: Context, capability: types.ElicitationCapability | None) -> Asking:

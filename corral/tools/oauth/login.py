@@ -37,7 +37,7 @@ async def log_in(
 
     What was kept before is forgotten first. Raises ``ToolServerError``.
     """
-    file.remove()
+    await file.remove()
     async with open_loopback() as returns:
         person = Person(returns.uri, partial(_shown, returns, show), partial(_brought, returns))
         login = open_login(file, entry, person)

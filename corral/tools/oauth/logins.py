@@ -96,12 +96,15 @@ class LoginFile:
             hint="Set CORRAL_HOME to a folder of your own.",
         )
 
-    def remove(self) -> bool:
-        """Forget the login; whether there was one."""
-        try:
-            self.path.unlink()
-        except FileNotFoundError:
+    async def remove(self) -> bool:
+        """Forget the login; whether there was one. Who renews it just now is waited for.
+
+        Raises ``StorageError``.
+        """
+        if not self.path.exists():
             return False
+        async with self.locked():
+            self.path.unlink(missing_ok=True)
         return True
 
 

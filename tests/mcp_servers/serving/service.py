@@ -8,11 +8,14 @@ import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import mcp_types as types
 
-from corral.errors import ConflictError, NotFoundError
+from corral.agents.hosting.contract import Report
+from corral.errors import ConflictError, NotFoundError, RunError
+from corral.mcp_servers.agents.outcome import run_result
 from corral.mcp_servers.serving.contract import (
     AskFirst,
     AsTask,
@@ -29,12 +32,19 @@ from corral.mcp_servers.serving.stdio import serve_stream
 
 KEY = b"k" * 32
 SECRET = "sk-of-the-inside-4711"
+LOG = Path("/home/somebody/logs/host.log")
+ERRORS = {
+    "refuse": ConflictError("The run has ended.", hint="Start another one."),
+    "lose": RunError("The run host ended.", hint=f"See what it says in {LOG}."),
+    "move": ConflictError(f"This conversation works in {LOG.parent}, not here."),
+}
+FAILED = Report("r-1", "t-1", "worker", "failed", error=f"There is no model {LOG.parent}/m.gguf.")
 SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {"allow": {"type": "boolean"}},
     "required": ["allow"],
 }
-TOOLS = ("wait", "add", "ask", "progress", "crash", "refuse", "work", "big")
+TOOLS = ("wait", "add", "ask", "progress", "crash", "refuse", "lose", "move", "fail", "work", "big")
 
 
 @dataclass
@@ -71,6 +81,8 @@ class GatedService:
         self, caller: Caller, tool: str, args: dict[str, Any], exchange: Exchange
     ) -> types.CallToolResult | AsTask:
         self.callers.append(caller)
+        if tool in ERRORS:
+            raise ERRORS[tool]
         match tool:
             case "wait":
                 return await self._wait(caller, exchange)
@@ -84,8 +96,8 @@ class GatedService:
                 return text("done")
             case "crash":
                 raise RuntimeError(f"the key is {SECRET}, in /home/somebody")
-            case "refuse":
-                raise ConflictError("The run has ended.", hint="Start another one.")
+            case "fail":
+                return run_result(FAILED)
             case "work":
                 return AsTask("task-1")
             case _:

@@ -18,7 +18,7 @@ from corral.mcp_servers.serving.announcing import announced, running
 from corral.mcp_servers.serving.http import PATH, planned
 from corral.mcp_servers.serving.security import is_loopback, local_token, shared_key
 from corral.runtime.serve_settings import ServeSettings
-from tests.mcp_servers.serving.service import SECRET
+from tests.mcp_servers.serving.service import LOG, SECRET, GatedService, connected, envelope
 from tests.mcp_servers.serving.web import result, site
 from tests.tools.support import until
 
@@ -82,6 +82,15 @@ class TestTheToken:
     def test_the_key_is_made_once(self, tmp_path: Path) -> None:
         assert shared_key(tmp_path) == shared_key(tmp_path)
         assert len(shared_key(tmp_path)) == 32
+
+
+async def test_the_person_at_this_machine_reads_where_to_look(tmp_path: Path) -> None:
+    async with site(tmp_path) as here:
+        assert str(LOG) in said(await here.modern("tools/call", name="lose", arguments={}))
+        failed = await here.modern("tools/call", name="fail", arguments={})
+        assert f"There is no model {LOG.parent}/m.gguf." in said(failed)
+    async with connected(GatedService(), meta=envelope()) as client:
+        assert str(LOG) in str(await client.call("lose", arguments={}))
 
 
 class TestNames:
@@ -188,6 +197,53 @@ async def test_a_session_without_a_memory_outlives_its_worker(tmp_path: Path) ->
         assert here.service.callers[0].client == "claude-ai"
 
 
+class TestShares:
+    """What one caller has open leaves the others room."""
+
+    @pytest.fixture(autouse=True)
+    def few(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(http, "_MOST_SESSIONS_OF_ONE", 2)
+
+    def hello(self, client: str, **more: Any) -> dict[str, Any]:
+        params = {
+            "protocolVersion": "2025-11-25",
+            "capabilities": {},
+            "clientInfo": {"name": client, "version": "1"},
+            **more,
+        }
+        return {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params}
+
+    async def test_the_sessions_of_one_leave_the_others_theirs(self, tmp_path: Path) -> None:
+        async with site(tmp_path) as here:
+            first, _ = [await here.handshake(client="greedy") for _ in range(2)]
+            refused = await here.post(self.hello("greedy"), here.headers())
+            assert refused.status_code == 429
+            assert "2 sessions open" in refused.json()["error"]["message"]
+            await here.handshake(client="modest")
+            assert said(await here.legacy(first, "tools/call", **ADD)) == "3"
+            ended = here.headers(mcp_session_id=first)
+            assert (await here.client.delete(here.plan.url, headers=ended)).status_code == 200
+            await here.handshake(client="greedy")
+
+    async def test_a_long_handshake_counts_like_any_other(self, tmp_path: Path) -> None:
+        async with site(tmp_path) as here:
+            long = self.hello("greedy", _meta={"x": "y" * 100_000})
+            answers = [await here.post(long, here.headers()) for _ in range(3)]
+        assert [answer.status_code for answer in answers] == [200, 200, 429]
+
+    async def test_only_what_was_opened_counts(self, tmp_path: Path) -> None:
+        async with site(tmp_path) as here:
+            listing = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+            statuses = [(await here.post(listing, here.headers())).status_code for _ in range(4)]
+            broken = b'{"method": "initialize", ' + b"[" * 50_000
+            head = here.headers(content_type="application/json")
+            for _ in range(4):
+                answer = await here.client.post(here.plan.url, content=broken, headers=head)
+                statuses.append(answer.status_code)
+            await here.handshake()
+        assert statuses == [400] * 8
+
+
 class TestCancellation:
     async def begin(self, here: Any, sending: Any) -> asyncio.Task[Any]:
         calling = asyncio.create_task(sending)
@@ -207,6 +263,7 @@ class TestCancellation:
             assert here.service.waiting[0].ended == "cancelled"
             assert here.service.waiting[0].exchange.cancelled
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("stateless", [False, True])
     async def test_and_does_not_before(self, tmp_path: Path, stateless: bool) -> None:
         async with site(tmp_path, stateless=stateless) as here:

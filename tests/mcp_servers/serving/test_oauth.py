@@ -13,12 +13,13 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
+from structlog.testing import capture_logs
 
 from corral.errors import ConfigError
 from corral.mcp_servers.serving import http
 from corral.mcp_servers.serving.oauth import IssuedToken, Keys
 from corral.runtime.serve_settings import OAuthSettings, ServeSettings
-from tests.mcp_servers.serving.service import envelope
+from tests.mcp_servers.serving.service import LOG, envelope
 from tests.mcp_servers.serving.web import Site, result, site
 
 ISSUER = "https://issuer.example/tenant"
@@ -41,8 +42,14 @@ def claims(**changes: Any) -> dict[str, Any]:
     return {key: value for key, value in (said | changes).items() if value is not None}
 
 
-def token(key: Any = RSA, name: str | None = "rsa", algorithm: str = "RS256", **said: Any) -> str:
-    headers = {"kid": name} if name else {}
+def token(
+    key: Any = RSA,
+    name: str | None = "rsa",
+    algorithm: str = "RS256",
+    kind: Any = "JWT",
+    **said: Any,
+) -> str:
+    headers = {"typ": kind} | ({"kid": name} if name else {})
     return jwt.encode(claims(**said), key, algorithm, headers)
 
 
@@ -120,6 +127,66 @@ async def test_any_other_does_not(made: Callable[[], str]) -> None:
     assert await Issuer().verifier().verify_token(made()) is None
 
 
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("at+jwt", {}),
+        ("AT+JWT", {"nonce": "n", "auth_time": 1}),
+        ("application/at+jwt", {}),
+        ("jwt", {"auth_time": 1, "acr": "1", "amr": ["pwd"]}),
+        (None, {}),
+        ("", {}),
+        ("JWT", {"typ": "Bearer", "nonce": "as Keycloak had it before 24"}),
+        (None, {"token_use": "access"}),
+    ],
+)
+async def test_issuers_that_mark_access_tokens_less_than_they_should(
+    kind: str | None, said: dict[str, Any]
+) -> None:
+    assert await Issuer().verifier().verify_token(token(kind=kind, **said)) is not None
+
+
+@pytest.mark.parametrize(
+    ("said", "scopes"),
+    [
+        ({"scope": None, "scp": ["agents", "x"]}, ["agents", "x"]),
+        ({"scope": 7}, []),
+        ({"scope": {"agents": True}}, []),
+        ({"scope": None}, []),
+    ],
+)
+async def test_scopes_are_a_text_or_a_list(said: dict[str, Any], scopes: list[str]) -> None:
+    found = await Issuer().verifier().verify_token(token(**said))
+    assert found is not None
+    assert found.scopes == scopes
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("JWT", {"nonce": "n"}),
+        (None, {"at_hash": "h"}),
+        ("JWT", {"c_hash": "h"}),
+        ("JWT", {"typ": "ID"}),
+        ("JWT", {"typ": "Refresh"}),
+        ("JWT", {"typ": 7}),
+        (None, {"token_use": "id"}),
+        ("JWT", {"events": {"http://schemas.openid.net/event/backchannel-logout": {}}}),
+        ("logout+jwt", {}),
+        ("id+jwt", {}),
+        ("dpop+jwt", {}),
+        ("secevent+jwt", {}),
+        ("at+jwt ", {}),
+        (["at+jwt"], {}),
+        (7, {}),
+    ],
+)
+async def test_another_kind_of_the_issuers_tokens_is_no_access_token(
+    kind: Any, said: dict[str, Any]
+) -> None:
+    assert await Issuer().verifier().verify_token(token(kind=kind, **said)) is None
+
+
 async def test_one_for_several_audiences_counts_for_each() -> None:
     found = await Issuer().verifier().verify_token(token(aud=[AUDIENCE, "https://b.example"]))
     assert found is not None
@@ -182,11 +249,14 @@ class TestByHttp:
         monkeypatch.setattr(http, "IssuedToken", issuer.verifier)
         return ServeSettings(oauth=OAUTH)
 
-    async def listed(self, here: Site, given: str, host: str = "mcp.example") -> httpx2.Response:
+    async def listed(
+        self, here: Site, given: str, host: str = "mcp.example", tool: str = "add"
+    ) -> httpx2.Response:
         url = f"http://127.0.0.1:{here.plan.port}/mcp"
         head = here.headers(given) | {"Host": host, "Mcp-Method": "tools/call"}
-        head |= {"MCP-Protocol-Version": "2026-07-28", "Mcp-Name": "add"}
-        params = {"name": "add", "arguments": {"left": 1, "right": 2}, "_meta": envelope("mine")}
+        head |= {"MCP-Protocol-Version": "2026-07-28", "Mcp-Name": tool}
+        arguments = {"left": 1, "right": 2} if tool == "add" else {}
+        params = {"name": tool, "arguments": arguments, "_meta": envelope("mine")}
         message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
         return await here.client.post(url, json=message, headers=head)
 
@@ -228,6 +298,24 @@ class TestByHttp:
             answer = await self.listed(here, token(scope="openid"))
             assert answer.status_code == 403
             assert "insufficient_scope" in answer.headers["www-authenticate"]
+
+    @pytest.mark.parametrize("tool", ["lose", "move"])
+    async def test_who_comes_with_one_does_not_read_where_things_are_here(
+        self, tmp_path: Path, guarded: ServeSettings, tool: str
+    ) -> None:
+        async with site(tmp_path, guarded) as here:
+            with capture_logs() as logs:
+                answer = result(await self.listed(here, token(), tool=tool))
+            [block] = answer["result"]["content"]
+            assert str(LOG.parent) not in block["text"]
+            [logged] = logs
+            assert logged["mark"] in block["text"]
+            assert str(LOG.parent) in str(logged["exc_info"])
+            failed = str(result(await self.listed(here, token(), tool="fail")))
+            assert str(LOG.parent) not in failed
+            assert failed.count("corral trace r-1") == 2  # in words, and structured
+            refused = result(await self.listed(here, token(), tool="refuse"))
+            assert "The run has ended. Start another one." in str(refused)
 
     async def test_anothers_session_is_not_found(
         self, tmp_path: Path, guarded: ServeSettings

@@ -104,7 +104,7 @@ async def test_a_token_that_another_process_has_renewed_is_taken_over(
         file.update(expires_at=time.time() - 1)
         assert await says_hello(provider, tmp_path) == "hello"
         assert (await tools.call(spec, {}, OPTIONS)).text == "hello"
-        file.remove()
+        await file.remove()
         provider.valid.clear()
         assert "corral mcp login web" in (await tools.call(spec, {}, OPTIONS)).text
     assert provider.grants == ["authorization_code", "refresh_token"]
@@ -181,10 +181,24 @@ async def test_a_server_that_wants_no_login(provider: Provider, tmp_path: Path) 
         await log_in(file_of(provider, tmp_path), ENTRY, browse)
 
 
-def test_a_damaged_file_is_no_login(tmp_path: Path) -> None:
+async def test_who_logs_out_waits_for_a_refresh_that_would_log_in_again(
+    provider: Provider, tmp_path: Path
+) -> None:
+    file = file_of(provider, tmp_path)
+    await log_in(file, ENTRY, browse)
+    async with file.locked():
+        leaving = asyncio.create_task(file.remove())
+        await asyncio.sleep(0)
+        file.update(tokens=file.read()["tokens"])
+        assert not leaving.done()
+    assert await leaving
+    assert file.read() == {}
+
+
+async def test_a_damaged_file_is_no_login(tmp_path: Path) -> None:
     file = LoginFile(tmp_path, "web", "http://127.0.0.1/mcp")
     for content in ("", "{", "[]", '{"url": "http://other/mcp", "tokens": {}}'):
         file.path.write_text(content)
         assert file.read() == {}
-    assert file.remove()
-    assert not file.remove()
+    assert await file.remove()
+    assert not await file.remove()
