@@ -11,7 +11,7 @@ from contextlib import suppress
 from textwrap import wrap
 from typing import TYPE_CHECKING, TextIO
 
-from corral.tools.text import visible
+from corral.tools.text import visible, visible_line
 
 _COMMAND = re.compile(r"(?<=: )corral .*")
 _USUAL = 80
@@ -35,10 +35,7 @@ def clean(text: str) -> str:
 
 def one_line(text: str, width: int = 100) -> str:
     """The first ``width`` characters of ``text`` on one line, cleaned, with a mark when cut."""
-    flat = " ".join(text[: width * 8].split())
-    flat = clean(flat)
-    cut = len(flat) > width or len(text) > width * 8
-    return flat[: width - 1] + "…" if cut else flat
+    return visible_line(text, width)
 
 
 def emit(value: Json) -> None:

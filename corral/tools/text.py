@@ -56,6 +56,13 @@ def one_line(text: str, limit: int = 200) -> str:
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
+def visible_line(text: str, limit: int) -> str:
+    """The first ``limit`` characters of ``text`` on one line, ``visible``, with a mark when cut."""
+    flat = visible(" ".join(text[: 8 * limit].split()))
+    cut = len(flat) > limit or len(text) > 8 * limit
+    return flat[: limit - 1] + "…" if cut else flat
+
+
 def cap(text: str, limit: int, dropped: int = 0) -> tuple[str, int]:
     """``text`` in at most ``limit`` characters, and how many were left out of its middle.
 

@@ -11,7 +11,7 @@ from typing import Any
 from corral.jsontypes import JsonObject
 from corral.runtime.views import Approval
 from corral.tools.inquiry import secret_field
-from corral.tools.text import visible
+from corral.tools.text import visible_line
 
 
 def fields_of(approval: Approval) -> JsonObject:
@@ -37,18 +37,12 @@ def field_line(name: str, field: Any, *, is_needed: bool) -> str:
         facts.append(f"default {json.dumps(given['default'], ensure_ascii=False)}")
     about = str(given.get("description") or given.get("title") or "")
     words = f"{name} ({', '.join(fact for fact in facts if fact)})"
-    return on_one_line(f"{words}: {about}" if about else words, 300)
+    return visible_line(f"{words}: {about}" if about else words, 300)
 
 
 def asks_a_secret(approval: Approval) -> str | None:
     """The first field that looks as if a secret was to be typed into it, which no form may ask."""
     return secret_field({"properties": fields_of(approval)})
-
-
-def on_one_line(words: object, width: int) -> str:
-    """A text of at most ``width`` characters on one line, with what no screen shows written out."""
-    flat = visible(" ".join(str(words)[: 8 * width].split()))
-    return flat if len(flat) <= width else flat[: width - 1] + "…"
 
 
 def _choices(field: JsonObject) -> list[str]:

@@ -20,10 +20,9 @@ from corral.runtime.approvals.form import (
     field_line,
     fields_of,
     needed,
-    on_one_line,
 )
 from corral.runtime.views import Approval
-from corral.tools.text import visible
+from corral.tools.text import visible, visible_line
 
 MAX_LINES = 60
 """Lines of one value or diff that are shown at first; the rest is counted."""
@@ -115,7 +114,7 @@ class Page:
 
     def _text(self, words: object, width: int = _SHORT) -> str:
         """A text on one line; whole, unless it is to be cut."""
-        return on_one_line(words, width if self.shortened else _WHOLE)
+        return visible_line(str(words), width if self.shortened else _WHOLE)
 
     def _form(self) -> Lines:
         """What a server asks, in its own words, and where the answer goes."""
