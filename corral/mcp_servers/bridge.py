@@ -91,7 +91,7 @@ class Bridge:
         """Wait until something can be moved, and move it."""
         session = self._session
         poll = select.poll()
-        if self._ends is None and session.to_host.size <= _HELD:
+        if self._ends is None and session.owed <= _HELD:
             poll.register(self._input, select.POLLIN)
         wanted = select.POLLIN if session.to_client.size <= _HELD else 0
         poll.register(self._socket, wanted | (select.POLLOUT if session.to_host.size else 0))

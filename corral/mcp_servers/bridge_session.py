@@ -12,7 +12,11 @@ Message = dict[str, Any]
 
 LOST: Final = -32000
 INVALID_REQUEST: Final = -32600
+_OWN = "corral-bridge"  # what the ids of our own requests begin with
 _KEPT = 1 << 16  # a longer request is not sent again
+_SUBSCRIBING = ("resources/subscribe", "resources/unsubscribe")
+_SUBSCRIPTIONS, _LONGEST_URI = 64, 2_048  # more than a host allows
+_UPDATED: Message = {"jsonrpc": "2.0", "method": "notifications/resources/updated"}
 _LOST_CALL = (
     "Corral was started again while it worked on this call. What a run has begun goes on: call "
     "runs_list, and run_result with its handle."
@@ -56,6 +60,12 @@ class Outgoing:
         if rest:
             self._lines.appendleft(rest)
 
+    def take(self, others: Outgoing) -> None:
+        """Put the lines of others at the end, which then have none."""
+        self._lines.extend(others._lines)
+        self.size += others.size
+        others.clear()
+
     def clear(self) -> None:
         """Drop everything."""
         self._lines.clear()
@@ -75,13 +85,20 @@ class Session:
         self._hello: bytes | None = None
         self._ready: bytes | None = None
         self._greeting: str | None = None
-        self._held: list[bytes] = []
+        self._subscribed: dict[str, Message] = {}
+        self._renewed: dict[int | str, str] = {}
+        self._held = Outgoing()
         self._life = 0
 
     @property
     def is_waiting(self) -> bool:
         """Whether the client has something to come."""
         return bool(self._pending or self.to_client.size)
+
+    @property
+    def owed(self) -> int:
+        """Bytes of the client's that the host has not taken, or may not before its greeting."""
+        return self.to_host.size + self._held.size
 
     def from_client(self, line: bytes | Oversized) -> None:
         """Take a line of the client's."""
@@ -103,6 +120,10 @@ class Session:
             if number == self._greeting:
                 self._greeted()
                 return
+            if (uri := self._renewed.pop(number, None)) is not None:
+                # What happened in between nobody has told.
+                self.to_client.add(_line({**_UPDATED, "params": {"uri": uri}}))
+                return
             self._pending.pop(number, None)
         elif "method" in message and self._life and "id" in message:
             # A late answer to a host that is gone must not pass for one to this host's question.
@@ -117,11 +138,12 @@ class Session:
         self._life += 1
         self.to_host.clear()
         self._held.clear()
+        self._renewed.clear()
         pending, self._pending = self._pending, {}
         is_known = self._hello is not None and not any(
             sent.method == "initialize" for sent in pending.values()
         )
-        self._greeting = f"corral-bridge:{self._life}" if is_known else None
+        self._greeting = f"{_OWN}:{self._life}" if is_known else None
         if self._hello is not None and self._greeting is not None:
             hello = _line({**_parsed(self._hello), "id": self._greeting})
             self.to_host.add(hello)
@@ -149,9 +171,19 @@ class Session:
             self._hello, self._ready = line, None
         elif method == "notifications/initialized":
             self._ready = line
+        elif method in _SUBSCRIBING:
+            self._note_subscription(message)
         if _is_id(number):
             self._pending[number] = _Sent(str(method), line if len(line) <= _KEPT else b"")
         return line
+
+    def _note_subscription(self, message: Message) -> None:
+        match message:
+            case {"method": "resources/subscribe", "params": {"uri": str(uri)}}:
+                if len(self._subscribed) < _SUBSCRIPTIONS and len(uri) < _LONGEST_URI:
+                    self._subscribed[uri] = message
+            case {"params": {"uri": str(uri)}}:
+                self._subscribed.pop(uri, None)
 
     def _own_answer(self, message: Message, line: bytes) -> bytes | None:
         """The client's answer, by the number that this host gave; ``None``: it asked another."""
@@ -166,16 +198,18 @@ class Session:
         if self._greeting is None:
             self.to_host.add(line)
         else:
-            self._held.append(line)
+            self._held.add(line)
 
     def _greeted(self) -> None:
         """The host has answered the handshake: it can have the rest."""
         self._greeting = None
         if self._ready is not None:
             self.to_host.add(self._ready)
-        for line in self._held:
-            self.to_host.add(line)
-        self._held.clear()
+        for at, (uri, message) in enumerate(self._subscribed.items()):
+            number = f"{_OWN}:{self._life}:{at}"
+            self._renewed[number] = uri
+            self.to_host.add(_line({**message, "id": number}))
+        self.to_host.take(self._held)
 
     def _fail(self, number: int | str | None, code: int, words: str) -> None:
         error = {"code": code, "message": words}

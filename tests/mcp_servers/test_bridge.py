@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,6 +88,25 @@ def test_a_new_host_is_told_the_handshake_before_anything_else() -> None:
         request(2, "resources/list"),
     ]
     assert taken(session, "to_client") == []
+
+
+def test_a_new_host_is_told_what_its_client_has_subscribed_to() -> None:
+    session = greeted()
+    for at, (what, uri) in enumerate([("", "a"), ("", "b"), ("un", "a")]):
+        tell(session, request(at, f"resources/{what}subscribe", uri=uri))
+        told(session, answer(at))
+    taken(session, "to_host")
+    taken(session, "to_client")
+
+    session.restarted()
+    [hello] = taken(session, "to_host")
+    told(session, answer(hello["id"]))
+    ready, again = taken(session, "to_host")
+    assert ready == READY
+    assert again == request(again["id"], "resources/subscribe", uri="b")
+    told(session, answer(again["id"]))
+    [news] = taken(session, "to_client")
+    assert (news["method"], news["params"]) == ("notifications/resources/updated", {"uri": "b"})
 
 
 def test_a_client_without_handshake_needs_none_again() -> None:
@@ -305,6 +324,28 @@ def test_when_the_host_ends_the_next_one_goes_on() -> None:
         second.write(answer(2, tools=[]))
         assert client.hear() == answer(2, tools=[])
         assert client.leave() == 0
+
+
+def test_a_client_is_not_read_from_while_a_new_host_lets_it_wait() -> None:
+    """What may not go out before the handshake is kept here, and that has an end."""
+    ours, theirs = socket.socketpair()
+    source, writing = os.pipe()
+    reading, target = os.pipe()
+    bridge = Bridge(lambda: ours, source, target)
+    bridge._socket = bridge._connected()
+    bridge._session = greeted()
+    bridge._session.restarted()
+    os.set_blocking(writing, False)
+    note = line({"jsonrpc": "2.0", "method": "notifications/x", "params": {"x": "y" * 30_000}})
+    written = 0
+    with suppress(BlockingIOError), ours, theirs:
+        while written < 100:
+            os.write(writing, note + b"\n")
+            written += 1
+            bridge._turn(0)
+    for fd in (source, writing, reading, target):
+        os.close(fd)
+    assert 10 < written < 100
 
 
 def test_when_there_is_no_other_host_the_client_is_told() -> None:
