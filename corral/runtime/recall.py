@@ -96,7 +96,8 @@ class Recall:
 
     async def _wait_for(self, before: str, entry: Entry) -> None:
         try:
-            await asyncio.wait_for(self._gift(before).wait(), PATIENCE)
+            async with asyncio.timeout(PATIENCE):
+                await self._gift(before).wait()
         except TimeoutError:
             # If the graph takes another way for it, it will ask for another effect and be told.
             log.warning("recalled_out_of_order", path=entry.path, before=before)

@@ -104,7 +104,8 @@ class ServerProcess(asyncio.SubprocessProtocol):
     async def ended(self, seconds: float) -> bool:
         """Whether it has ended within ``seconds``."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._exited.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._exited.wait()
         return self._exited.is_set()
 
     def fate(self) -> str:

@@ -105,7 +105,8 @@ class Host:
 
     async def _pause(self) -> None:
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._leaving.wait(), _LOOK_SECONDS)
+            async with asyncio.timeout(_LOOK_SECONDS):
+                await self._leaving.wait()
 
     def _connected(self, reader: StreamReader, writer: StreamWriter) -> None:
         task = asyncio.create_task(self._converse(reader, writer))
@@ -125,7 +126,8 @@ class Host:
     async def _welcome(self, reader: StreamReader, writer: StreamWriter) -> None:
         if not peer_is_me(writer.get_extra_info("socket")):
             return
-        line = await asyncio.wait_for(reader.readline(), _HELLO_SECONDS)
+        async with asyncio.timeout(_HELLO_SECONDS):
+            line = await reader.readline()
         hello = json.loads(line)
         serve, answer = self._answer(hello)
         writer.write(json.dumps(answer).encode() + b"\n")

@@ -156,7 +156,8 @@ class LocalRuns:
                 # Another process may work on it, which this one is not told of.
                 pause = left if self._worker.is_at(run) else min(left, POLL_SECONDS)
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(changed.wait(), pause)
+                    async with asyncio.timeout(pause):
+                        await changed.wait()
 
     async def watch(self, owner: str, run: str) -> AsyncIterator[Event]:
         """See ``Runs.watch``. Of what another process works on only the end is seen."""
@@ -229,6 +230,7 @@ class LocalRuns:
         """Take up whatever can go on, for as long as this is open."""
         while True:
             busy = True
+            self._look.clear()
             try:
                 await self._corral.records.catch_up()
                 found, busy = await self._database.read(lambda c: orders.find_due(c, self._account))
@@ -238,10 +240,9 @@ class LocalRuns:
                 log.warning("runs_not_looked_at", error=error.message)
             except Exception:  # the border: whatever it is, later there is more to take up
                 log.exception("runs_not_looked_at")
-            self._look.clear()
             with contextlib.suppress(TimeoutError):
-                pause = POLL_SECONDS if busy else IDLE_SECONDS
-                await asyncio.wait_for(self._look.wait(), pause)
+                async with asyncio.timeout(POLL_SECONDS if busy else IDLE_SECONDS):
+                    await self._look.wait()
 
     def _take_up(self, one: Due) -> None:
         if one.act == "stop" and self._worker.is_at(one.served.run):

@@ -93,7 +93,8 @@ async def tell(
         return
     text = json.dumps({"event": event, **approval.to_json()})
     try:
-        await asyncio.wait_for(_run(settings.notify, text), NOTIFY_SECONDS)
+        async with asyncio.timeout(NOTIFY_SECONDS):
+            await _run(settings.notify, text)
     except (OSError, ValueError, TimeoutError) as error:
         log.warning("notify_failed", command=settings.notify[0], error=repr(error))
 

@@ -344,7 +344,8 @@ class Meter:
         """Until somebody has given back what was reserved, or for a while."""
         self._changed.clear()
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._changed.wait(), RETRY)
+            async with asyncio.timeout(RETRY):
+                await self._changed.wait()
 
 
 @dataclass(frozen=True)

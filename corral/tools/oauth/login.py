@@ -66,6 +66,7 @@ async def _shown(returns: Returns, show: Callable[[str], Awaitable[None]], url: 
 
 async def _brought(returns: Returns) -> dict[str, str]:
     try:
-        return await asyncio.wait_for(returns.fields(), PATIENCE)
+        async with asyncio.timeout(PATIENCE):
+            return await returns.fields()
     except TimeoutError:
         raise OAuthFlowError(f"nobody came back from it within {PATIENCE:g} s") from None

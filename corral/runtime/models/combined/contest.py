@@ -109,7 +109,8 @@ class Contest:
         if self._terms.hedge is None or not may_hedge or self._running[0].shown:
             return await self._arrivals.get()
         try:
-            return await asyncio.wait_for(self._arrivals.get(), self._terms.hedge)
+            async with asyncio.timeout(self._terms.hedge):
+                return await self._arrivals.get()
         except TimeoutError:
             return None
 

@@ -81,7 +81,8 @@ class E2BSandbox:
             context = await self._sdk.create_code_context()
             work = Evaluation(self._sdk, context, self._limits.output)
             try:
-                return await asyncio.wait_for(work.run(code), seconds)
+                async with asyncio.timeout(seconds):
+                    return await work.run(code)
             except TimeoutError:
                 error = f"It did not finish within {seconds:g} s."
                 return work.ended(Execution("timeout", error=error))
