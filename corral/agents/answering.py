@@ -33,8 +33,7 @@ _CALLBACK = Signed("callback")
 
 def _is_held(approval: Approval, options: RunOptions) -> bool:
     """Whether a call waits for the answer now, and there is who could give it."""
-    held = approval.context.get("input", {}).get("held")
-    return bool(held) and options.approver is not None
+    return bool(approval.context.get("held")) and options.approver is not None
 
 
 @dataclass(frozen=True)

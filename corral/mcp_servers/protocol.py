@@ -33,6 +33,7 @@ _CAPABILITIES: JsonObject = {"tools": {"listChanged": False}}
 _CONCURRENT_CALLS = 16
 _MOST_CALLS = 256
 _IDLE_SECONDS = 1.0
+_NO_THREAD = "there is no thread or no memory left for this call; try again later"
 
 
 class RequestError(Exception):
@@ -69,14 +70,25 @@ class _Crew:
         self._idle = 0
 
     def do(self, work: Callable[[], None]) -> None:
-        """Begin with ``work``, or put it behind what waits."""
+        """Begin with ``work``, or put it behind what waits. Raises ``RequestError`` when nobody is
+        there to do it, nor can be.
+        """
         with self._changed:
             if self._working >= _CONCURRENT_CALLS or len(self._waiting) < self._idle:
-                self._waiting.append(work)
-                self._changed.notify()
+                self._wait(work)
+                return
+            try:
+                threading.Thread(target=self._work, args=[work], daemon=True).start()
+            except RuntimeError:  # what the sandbox allows is used up, by what calls have started
+                if not self._working:
+                    raise RequestError(INTERNAL_ERROR, _NO_THREAD) from None
+                self._wait(work)
                 return
             self._working += 1
-        threading.Thread(target=self._work, args=[work], daemon=True).start()
+
+    def _wait(self, work: Callable[[], None]) -> None:
+        self._waiting.append(work)
+        self._changed.notify()
 
     def _work(self, work: Callable[[], None] | None) -> None:
         while work is not None:
@@ -247,7 +259,12 @@ class Server:
             if answer is not None and not call.cancelled.is_set():
                 _try_send(wire, _response(request, self._stamped(answer.to_json(version), version)))
 
-        self._crew.do(work)
+        try:
+            self._crew.do(work)
+        except RequestError:
+            with self._lock:
+                del self._calls[request]
+            raise
 
 
 def _parse(line: bytes) -> JsonObject:

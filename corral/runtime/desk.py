@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from langgraph.errors import GraphBubbleUp
-
-from corral.errors import RunError, StoppedByUser
+from corral.errors import StoppedByUser
 from corral.runtime.context import current_run
 from corral.runtime.effects import Attempt, Effect
 from corral.runtime.events import Notice
+from corral.runtime.stations.questions import patient
 from corral.tools.contract import ToolResult, ToolSpec
 from corral.tools.inquiry import Inquiry, Reply, Sample, Sampled
 
@@ -39,13 +38,15 @@ class CallDesk:
             current_run.get().emit(Notice(words))
         return reply
 
-    async def sample(self, wanted: Sample) -> Sampled:
+    async def sample(self, wanted: Sample, seconds: float) -> Sampled:
         """See ``Desk``: the model is asked through the door."""
         effect = self.sampling(wanted)
-        try:
-            outcome = await current_run.get().perform(effect, self.attempt.place())
-        except GraphBubbleUp:  # a question about it can be answered, but not while the call goes on
-            raise RunError("A person must first say whether the model may be asked.") from None
+        with patient(seconds):
+            try:
+                outcome = await current_run.get().perform(effect, self.attempt.place())
+            except StoppedByUser as stopped:
+                self._stopped = stopped
+                raise
         reason = {"length": "maxTokens"}.get(str(outcome.value.get("stop_reason")), "endTurn")
         return Sampled(str(outcome.value["text"]), effect.name, reason)
 

@@ -115,7 +115,7 @@ class LiveDoor:
             grant = await self.stations.meter.reserve(effect, path)
         except ControlFlow as stop:
             scope = stop.scope if isinstance(stop, LimitReached) else ""
-            await self.recall.quiet(scope)
+            await self._quiet(path, scope)
             if scope:  # what ends is part of the run
                 failed = await self.journal.start(path, effect, identity)
                 await self.journal.fail(failed, self._redacted(stop), 0.0)
@@ -135,8 +135,15 @@ class LiveDoor:
         try:
             return await self.stations.gate.clear(effect, path, entry)
         except ControlFlow:
-            await self.recall.quiet()
+            await self._quiet(path)
             raise
+
+    async def _quiet(self, path: str, scope: str = "") -> None:
+        """Wait for what is being made before a graph ends. What is asked in the middle of a call
+        ends none: its failure is told to who asks, in a call that would be waited for.
+        """
+        if not is_about_another(path):
+            await self.recall.quiet(scope)
 
     async def _record(self, path: str, effect: Effect, identity: str, how: Settled) -> Outcome:
         """Journal an outcome that needs no execution: a refusal, or a result given by hand."""

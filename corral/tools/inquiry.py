@@ -139,6 +139,8 @@ class Desk(Protocol):
         """Ask the user and wait for the answer, so many seconds at most."""
         ...
 
-    async def sample(self, wanted: Sample) -> Sampled:
-        """Ask a model, within the run's budget. Raises ``CorralError``."""
+    async def sample(self, wanted: Sample, seconds: float) -> Sampled:
+        """Ask a model, within the run's budget; a person who is asked about that has so many
+        seconds. Raises ``CorralError``.
+        """
         ...

@@ -66,7 +66,8 @@ class UnderWay:
         if call is None or not call.may_ask():
             return _NOT_NOW
         try:
-            return await call.of_its_own(call.desk.sample(wanted))
+            with call.held():
+                return await call.of_its_own(call.desk.sample(wanted, call.seconds))
         except CorralError as error:
             return Refusal(_NOT_NOW.code, error.message)
 
@@ -102,7 +103,7 @@ class _Call:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """The call's time stands still in the body: a person reads."""
+        """The call's time stands still in the body: a person reads, or a model answers."""
         loop = asyncio.get_running_loop()
         if self._holds == 0:
             self._left = (self._limit.when() or loop.time()) - loop.time()

@@ -69,7 +69,7 @@ class Yes:
         del seconds
         return Reply("accept", suggested(inquiry) if inquiry.mode == "form" else None)
 
-    async def sample(self, wanted: Sample) -> Sampled:
+    async def sample(self, wanted: Sample, seconds: float) -> Sampled:
         return Sampled(f"{len(wanted.messages)} messages", "test-model")
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.cli.conftest import place
+from tests.cli.conftest import new_place, place
 from tests.interop.tools import PLACE, NodeTools, PythonServers, missing
 
-__all__ = ["place"]  # the home and workspace of the tests of the command line
+__all__ = ["new_place", "place"]  # the home and workspace of the tests of the command line
 
 
 @pytest.fixture(scope="session")

@@ -73,7 +73,7 @@ def _install(place: Place, *words: str) -> None:
     assert done.code == 0, done.err
 
 
-@pytest.mark.parametrize("what", ["files", "agents"])
+@pytest.mark.parametrize("what", ["files", "agents", "all"])
 def test_claude_code_connects(place: Place, client: Client, what: str) -> None:
     (client.home / ".claude.json").write_text('{"mcpServers": {}, "numStartups": 1}')
     _install(place, "claude-code", what)
@@ -105,8 +105,10 @@ def test_codex_reads_what_is_written(
     _install(place, "codex", "agents", "-e", "OPENAI_API_KEY", "-e", "A=b")
     monkeypatch.setenv("CORRAL_SERVE__TOKEN_ENV", "TOKEN")
     _install(place, "codex", "--http", "http://127.0.0.1:8000/mcp", "--name", "far")
+    _install(place, "codex", "all")
     listed = {one["name"]: one for one in _codex(client)}
-    assert set(listed) == {"theirs", "corral", "far"}
+    assert set(listed) == {"theirs", "corral", "corral-all", "far"}
+    assert listed["corral-all"]["transport"]["args"][-3:] == ["mcp", "serve", "all"]
     transport = listed["corral"]["transport"]
     assert transport["args"][-3:] == ["mcp", "serve", "agents"]
     assert transport["env_vars"] == ["OPENAI_API_KEY"]
@@ -114,7 +116,8 @@ def test_codex_reads_what_is_written(
     assert listed["far"]["transport"]["bearer_token_env_var"] == "TOKEN"
 
     assert place.corral("mcp", "uninstall", "codex", "--yes").code == 0
-    client.run("codex", "mcp", "remove", "far")
+    for name in ("far", "corral-all"):
+        client.run("codex", "mcp", "remove", name)
     assert [one["name"] for one in _codex(client)] == ["theirs"]
 
 

@@ -122,6 +122,7 @@ def test_a_long_line_is_cut(files: RawClient, folder: Path) -> None:
     assert len(text) < 500
 
 
+@pytest.mark.slow
 def test_an_expression_with_no_end_in_sight_does_no_harm(files: RawClient, folder: Path) -> None:
     (folder / "evil").write_text("a" * 60 + "!\n")
     searching = files.send(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
-from corral.agents.hosting.place import find_place
+from corral.agents.hosting.place import Place, find_place
+from corral.mcp_servers import launches
 from corral.mcp_servers.launches import Start, keep, kept
 
 ARGV = ["/bin/echo", "started"]
@@ -19,10 +21,15 @@ def workspace(tmp_path: Path) -> Path:
     return folder
 
 
+def place_of(home: Path, workspace: Path) -> Place:
+    """With no variables but one."""
+    return find_place(home, workspace, None, {"XDG_CONFIG_HOME": str(home.parent / "none")})
+
+
 def started(home: Path, workspace: Path) -> Start | None:
-    """What is remembered of a start there, with no variables but these two."""
-    place = find_place(home, workspace, None, {"XDG_CONFIG_HOME": str(home.parent / "none")})
-    keep(place, "files", ARGV, {}, [workspace])
+    """What is remembered of a start there."""
+    place = place_of(home, workspace)
+    keep(place, "files", Start(ARGV, {}), [workspace])
     return kept(place, "files")
 
 
@@ -44,3 +51,17 @@ def test_none_is_believed_where_a_file_says_what_the_workspace_is(
 ) -> None:
     (workspace / "corral.toml").write_text('model = "scripted"\nworkspace = "/srv"\n')
     assert started(tmp_path / "home", workspace) is None
+
+
+@pytest.mark.parametrize("file", ["tools/builtin.py", "sandbox/local/starter.py"])
+def test_none_outlives_the_code_that_made_it(
+    tmp_path: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    code = tmp_path / "corral"
+    python = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(launches._CORRAL, code, ignore=python)
+    monkeypatch.setattr(launches, "_CORRAL", code)
+    assert started(tmp_path / "home", workspace) == Start(ARGV, {})
+    with (code / file).open("a") as edited:  # in place, as an editor may do it
+        edited.write("\n")
+    assert kept(place_of(tmp_path / "home", workspace), "files") is None

@@ -24,7 +24,7 @@ async def answered(events: AsyncIterator[Event], c: corral.Corral, answer: Any) 
     seen = []
     async for event in events:
         seen.append(event)
-        if isinstance(event, ApprovalRequested) and event.approval.context["input"]["held"]:
+        if isinstance(event, ApprovalRequested) and event.approval.context.get("held"):
             await answer(c, event.approval)
     return seen
 
@@ -228,6 +228,85 @@ async def test_a_model_is_asked_through_the_door(settings: Settings, era: str) -
         models = [e for e in await c.records.trace(result.run) if e.kind == "model"]
     assert len(models) == 3
     assert [m.request["purpose"] for m in models].count("sampling") == 1  # type: ignore[index, call-overload]  # requests are JSON objects
+
+
+def sampler(**budget: Any) -> corral.RunOptions:
+    """An agent whose call asks the model once more, for which its budget has no room."""
+    usage = {"usage": {"input_tokens": 575, "output_tokens": 20}}
+    turns: list[dict[str, Any]] = [
+        {"text": "", "tool_calls": [{"name": "ask__sample", "args": {}}], **usage},
+        {"text": "Hello, server.", **usage},
+        {"text": "Done.", **usage},
+    ]
+    model = corral.ScriptedModel(turns)
+    agent = corral.Agent(servers=("ask",), chat_model=model, facts=0)
+    return corral.RunOptions(agent=agent, budget=corral.Budget(tokens=600, **budget))
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_model_that_the_budget_has_no_room_for_is_asked_when_a_person_says_so(
+    settings: Settings, era: str
+) -> None:
+    async def more(c: corral.Corral, approval: Approval) -> None:
+        assert approval.kind == "budget"
+        await c.approve(approval.id, args={**approval.args, "raise_to": 10_000})
+
+    asking = Asking.of(settings, era, sampling=True)
+    result, events = await to_the_end(asking, sampler(), more)
+    assert (result.status, result.output) == ("completed", "Done.")
+    assert "Hello, server." in told(events)
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_what_is_refused_to_a_server_ends_the_run_at_its_next_step(
+    settings: Settings, era: str
+) -> None:
+    async def refuse(c: corral.Corral, approval: Approval) -> None:
+        await c.deny(approval.id, "enough")
+
+    asking = Asking.of(settings, era, sampling=True)
+    for options, answer in ((sampler(), refuse), (sampler(at_limit="answer"), accept)):
+        result, events = await to_the_end(asking, options, answer)
+        assert (result.status, result.steps) == ("stopped", 1)
+        assert "595 of 600" in told(events), "the server is told why"
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_question_about_a_model_that_nobody_answers_in_time_waits_on(
+    settings: Settings, era: str
+) -> None:
+    async def nobody(c: corral.Corral, approval: Approval) -> None:
+        """Not here."""
+
+    asking = Asking.of(settings, era, sampling=True, timeout=1)
+    options = sampler()
+    async with corral.open(asking.settings) as c:
+        seen = await answered(c.stream("Go.", options), c, nobody)
+        paused = result_of(seen)
+        assert "Nobody answered within 1 s" in told(seen)
+        assert paused.status == "paused"
+        (question,) = paused.approvals
+        await c.approve(question.id, args={**question.args, "raise_to": 10_000})
+        turns: list[dict[str, Any]] = [
+            {"text": "", "tool_calls": [{"name": "ask__sample", "args": {}}]},
+            {"text": "Not sampled."},
+        ]
+        agent = corral.Agent(servers=("ask",), chat_model=corral.ScriptedModel(turns), facts=0)
+        done = await c.resume(paused.run, corral.RunOptions(agent=agent))
+    assert (done.status, done.output) == ("completed", "Not sampled.")
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_who_stops_the_run_at_a_servers_question_stops_it(
+    settings: Settings, era: str
+) -> None:
+    async def stop(c: corral.Corral, approval: Approval) -> None:
+        await c.stop(approval.id, "no more")
+
+    asking = Asking.of(settings, era, sampling=True)
+    result, _ = await to_the_end(asking, sampler(), stop)
+    assert result.status == "stopped"
+    assert "no more" in (result.error or "")
 
 
 @pytest.mark.parametrize("era", ERAS)

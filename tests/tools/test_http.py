@@ -91,6 +91,7 @@ async def test_list_and_call_with_headers(stack: AsyncExitStack) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", [(), ("stateful",)], ids=["today", "with-sessions"])
 async def test_killed_in_a_call_and_started_again(
     stack: AsyncExitStack, flags: tuple[str, ...]
@@ -134,6 +135,7 @@ async def test_a_wrong_password(stack: AsyncExitStack) -> None:
     assert "Bearer" not in str(caught.value)
 
 
+@pytest.mark.slow
 async def test_a_server_that_accepts_and_never_answers() -> None:
     async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()

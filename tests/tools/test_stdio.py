@@ -99,6 +99,7 @@ class TestStarting:
         assert server.pid is not None
         assert not alive(server.pid)
 
+    @pytest.mark.slow
     async def test_a_server_that_never_lists_is_given_up(
         self, make: MakeServer, tmp_path: Path
     ) -> None:

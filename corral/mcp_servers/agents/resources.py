@@ -67,10 +67,18 @@ async def read(runs: Runs, owner: str, uri: str) -> types.TextResourceContents:
     return types.TextResourceContents(uri=uri, mime_type=_JSON, text=text)
 
 
+def thread_or_run(uri: str) -> tuple[str, str]:
+    """The kind (``threads`` or ``runs``) and the name in an address. Raises ``NotFoundError``."""
+    found = _ADDRESS.fullmatch(uri)
+    if found is None or found[3]:
+        raise nothing(uri)
+    return found[1], found[2]
+
+
 async def _one(runs: Runs, owner: str, uri: str) -> JsonObject:
     found = _ADDRESS.fullmatch(uri)
     if found is None:
-        raise _nothing(uri)
+        raise nothing(uri)
     kind, name, trace = found.groups()
     if kind == "threads" and not trace:
         return _thread(name, await runs.listing(owner, MAX_LISTED), uri)
@@ -79,7 +87,7 @@ async def _one(runs: Runs, owner: str, uri: str) -> JsonObject:
     if kind == "runs":
         report = await runs.report(owner, name)
         return {"untrusted": {"prompt": report.prompt, **structured(report)}}
-    raise _nothing(uri)
+    raise nothing(uri)
 
 
 def _threads(reports: Sequence[Report]) -> JsonObject:
@@ -98,7 +106,7 @@ def _threads(reports: Sequence[Report]) -> JsonObject:
 def _thread(thread: str, reports: Sequence[Report], uri: str) -> JsonObject:
     own = [report for report in reversed(reports) if report.thread == thread]
     if not own:
-        raise _nothing(uri)
+        raise nothing(uri)
     turns: list[Json] = [
         {
             "run": report.run,
@@ -127,7 +135,8 @@ def _run_resource(report: Report) -> types.Resource:
     )
 
 
-def _nothing(uri: str) -> NotFoundError:
+def nothing(uri: str) -> NotFoundError:
+    """The error for an address at which nothing of this client's is."""
     return NotFoundError(
         f"There is nothing at {one_line(uri, 120)}.",
         hint=f"Read {THREADS}, or one of {THREAD}, {RUN}, {TRACE}.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -40,6 +40,7 @@ from corral.mcp_servers.agents.outcome import (
     waiting,
 )
 from corral.mcp_servers.agents.recent import Recent
+from corral.mcp_servers.agents.watching import Watcher
 from corral.mcp_servers.serving.contract import (
     AsTask,
     Caller,
@@ -100,6 +101,7 @@ class AgentService:
         self._waits = waits
         self._attention = Attention(waits.reading)
         self._follower = Follower(runs, self._attention)
+        self._watcher = Watcher(runs)
         self._agents = Recent(self._named_agents, _FRESH)
         self._lone = Recent(self._named_tools, _FRESH)
         self._tools = Recent(self._defined, _FRESH)
@@ -274,6 +276,10 @@ class AgentService:
     async def read(self, caller: Caller, uri: str) -> Sequence[types.TextResourceContents]:
         """What is at an address; see ``resources``."""
         return [await resources.read(self._runs, caller.owner, uri)]
+
+    async def watch(self, caller: Caller, uri: str) -> AsyncGenerator[None, None]:
+        """The changes of one of the client's own runs or threads."""
+        return await self._watcher.watch(caller.owner, uri)
 
     async def prompts(self, caller: Caller) -> Sequence[types.Prompt]:  # noqa: ARG002  # the same for all
         """One for each agent."""

@@ -6,7 +6,7 @@ and who is asked how is the layer's.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -218,6 +218,18 @@ class Changing(Protocol):
 
     def announce_by(self, announce: Callable[[Listed], Awaitable[None]]) -> None:
         """Call ``announce`` after each change, so that clients that listen are told."""
+        ...
+
+
+@runtime_checkable
+class Watchable(Protocol):
+    """A service that can tell that what stands at an address has become another."""
+
+    async def watch(self, caller: Caller, uri: str) -> AsyncGenerator[None, None]:
+        """Something for each change from now on, in one for those that come close together.
+
+        Raises ``NotFoundError`` where this caller can watch nothing; later what ``read`` raises.
+        """
         ...
 
 

@@ -21,7 +21,7 @@ from corral.tools.text import one_line
 
 _MOST_COMPLETIONS = 100  # the protocol's own limit
 _LONGEST_URI = 2_048
-_RESOURCE_NOT_FOUND = -32002
+RESOURCE_NOT_FOUND = -32002
 """Before 2026-07-28, which has it under invalid params (SEP-2164)."""
 
 _Page = types.PaginatedRequestParams | None
@@ -98,7 +98,7 @@ class Handlers:
                 raise NotFoundError("There is no resource under that address.")
             contents = await self._service.read(self._caller(ctx), params.uri)
         except NotFoundError as error:
-            code = types.INVALID_PARAMS if is_modern(ctx) else _RESOURCE_NOT_FOUND
+            code = types.INVALID_PARAMS if is_modern(ctx) else RESOURCE_NOT_FOUND
             uri = one_line(params.uri, 400)
             raise MCPError(code, said(error), {"uri": uri}) from None
         return types.ReadResourceResult(contents=list(contents))

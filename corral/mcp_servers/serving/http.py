@@ -38,7 +38,7 @@ from corral.mcp_servers.serving.announcing import Listening
 from corral.mcp_servers.serving.connections import WORK, PatientProtocol
 from corral.mcp_servers.serving.contract import Service
 from corral.mcp_servers.serving.layer import Layer
-from corral.mcp_servers.serving.limits import Rate, SlowBody
+from corral.mcp_servers.serving.limits import Rate, SessionShare, SlowBody
 from corral.mcp_servers.serving.oauth import IssuedToken
 from corral.mcp_servers.serving.security import (
     LocalToken,
@@ -59,6 +59,7 @@ Opening = Callable[[], AbstractAsyncContextManager[Service]]
 """Opens the service of one worker. With several workers it is pickled, as a function is."""
 
 _MOST_SESSIONS = 1_000
+_MOST_SESSIONS_OF_ONE = 100
 _MOST_CONNECTIONS = 1_024
 _LONGEST_HEAD = 32 * 1024
 _LAST_SECONDS = 5
@@ -185,6 +186,8 @@ async def _open(
         app: ASGIApp = StreamableHTTPASGIApp(manager)
         if plan.workers > 1:
             app = SealedSessions(app, AESGCMRequestStateCodec([key]))
+        else:
+            app = SessionShare(app, manager._server_instances, _MOST_SESSIONS_OF_ONE)
         endpoint.app = app
         async with manager.run():
             yield {WORK: served.work}

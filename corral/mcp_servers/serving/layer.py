@@ -13,7 +13,6 @@ from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
 from mcp.server.session import ServerSession
 from mcp.server.subscriptions import (
     InMemorySubscriptionBus,
-    ListenHandler,
     PromptsListChanged,
     ResourcesListChanged,
     ServerEvent,
@@ -22,11 +21,12 @@ from mcp.server.subscriptions import (
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from corral.mcp_servers.serving.callers import TASKS, Context, Door, caller_of
-from corral.mcp_servers.serving.contract import Changing, Listed, Service
-from corral.mcp_servers.serving.faults import hygiene
+from corral.mcp_servers.serving.contract import Changing, Listed, Service, Watchable
+from corral.mcp_servers.serving.faults import Hygiene
 from corral.mcp_servers.serving.handlers import Handlers
 from corral.mcp_servers.serving.limits import Crowd
 from corral.mcp_servers.serving.tasks import Tasks
+from corral.mcp_servers.serving.watching import Listening, Subscribed
 from corral.mcp_servers.serving.work import Work
 
 _EVENTS: dict[Listed, ServerEvent] = {
@@ -37,7 +37,6 @@ _EVENTS: dict[Listed, ServerEvent] = {
 _HUMAN_SECONDS = 24 * 3600.0
 """How long a question that travels with the client can be answered."""
 
-_LISTENERS = 64
 _FRESH = CacheHint(ttl_ms=30_000, scope="private")
 
 
@@ -82,6 +81,7 @@ class Served:
         self._layer = layer
         self._door: Door = door
         self._session: ServerSession | None = None
+        self._subscribed: Subscribed | None = None
         self.work = Work(door)
         self.server = self._made()
 
@@ -93,12 +93,15 @@ class Served:
     def close(self) -> None:
         """The connection is over; what its client has begun goes on."""
         self.work.leave()
+        if self._subscribed is not None:
+            self._subscribed.close()
         if self._session is not None:
             self._layer._legacy.discard(self._session)
 
     def _made(self) -> Server[Any]:
-        identity = self._layer.service.identity
-        handlers = Handlers(self._layer.service, self._door, self.work)
+        service = self._layer.service
+        identity = service.identity
+        handlers = Handlers(service, self._door, self.work)
         server: Server[Any] = Server(
             identity.name,
             version=identity.version,
@@ -113,16 +116,19 @@ class Served:
             on_list_prompts=handlers.list_prompts,
             on_get_prompt=handlers.get_prompt,
             on_completion=handlers.complete,
-            on_subscriptions_listen=ListenHandler(self._layer._bus, max_subscriptions=_LISTENERS),
+            on_subscriptions_listen=Listening(service, self._door, self._layer._bus),
         )
         server.add_request_handler("server/discover", types.RequestParams, self._discover)
         server.add_notification_handler(
             "notifications/initialized", types.NotificationParams, self._shake_hands
         )
-        Tasks(self._layer.service, self._door).register(server)
+        Tasks(service, self._door).register(server)
+        if self._door == "stdio" and isinstance(service, Watchable):
+            self._subscribed = Subscribed(service, self._door)
+            self._subscribed.register(server)
         # The SDK's own tracing goes with it: a run has a trace of its own.
         server.middleware = [
-            hygiene,
+            Hygiene(self._door),
             self.work.watch_cancellations,
             Crowd(self._layer.calls, self._door),
             self._boundary(identity.name),

@@ -1,20 +1,23 @@
-"""How much of us one client can have: requests at once, requests a minute, and time to send one."""
+"""How much of us one client can have: sessions, requests at once and a minute, time to send one."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Container
 from typing import Any
 
 from mcp import MCPError
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.context import CallNext, HandlerResult
-from starlette.responses import PlainTextResponse
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from corral.mcp_servers.serving.callers import Context, Door, caller_of
+from corral.mcp_servers.serving.sessions import HEADER, LONGEST_HANDSHAKE, introduced
 
 _MOST_CALLERS = 10_000
 _TOO_MANY = -32000
@@ -46,6 +49,82 @@ class Crowd:
             self._under_way[owner] -= 1
             if not self._under_way[owner]:
                 del self._under_way[owner]
+
+
+class SessionShare:
+    """So many sessions of one caller are open at one time; one more is answered by 429.
+
+    ``open_sessions`` has the ids of all that are open, whoever they are of.
+    """
+
+    def __init__(self, app: ASGIApp, open_sessions: Container[str], most: int) -> None:
+        self._app = app
+        self._open_sessions = open_sessions
+        self._most = most
+        self._callers: dict[str, str] = {}
+        self._opening: Counter[str] = Counter()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http" or not _may_open_session(Headers(scope=scope)):
+            await self._app(scope, receive, send)
+            return
+        body, receive = await _peeked(receive)
+        name, _ = introduced(body) or ("", "")
+        caller = f"{_principal(scope)} {name}"
+        if self._count(caller) >= self._most:
+            await _too_many_sessions(self._most)(scope, receive, send)
+            return
+
+        async def opened(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] == 200:
+                session = Headers(raw=message["headers"]).get(HEADER)
+                if session is not None:
+                    self._callers[session] = caller
+            await send(message)
+
+        self._opening[caller] += 1
+        try:
+            await self._app(scope, receive, opened)
+        finally:
+            self._opening[caller] -= 1
+            if not self._opening[caller]:
+                del self._opening[caller]
+
+    def _count(self, caller: str) -> int:
+        """How many sessions a caller has, with those that are about to be opened."""
+        self._callers = {
+            session: of for session, of in self._callers.items() if session in self._open_sessions
+        }
+        return sum(of == caller for of in self._callers.values()) + self._opening[caller]
+
+
+def _may_open_session(headers: Headers) -> bool:
+    version = headers.get("mcp-protocol-version")
+    is_of_handshakes = version is None or version in HANDSHAKE_PROTOCOL_VERSIONS
+    return is_of_handshakes and HEADER not in headers
+
+
+async def _peeked(receive: Receive) -> tuple[bytes, Receive]:
+    """A body, or its beginning if it is too long for a handshake; and all of it once more."""
+    messages: deque[Message] = deque()
+    body = bytearray()
+    is_more = True
+    while is_more and len(body) <= LONGEST_HANDSHAKE:
+        messages.append(await receive())
+        body += messages[-1].get("body", b"")
+        is_more = messages[-1].get("more_body", False)
+
+    async def again() -> Message:
+        return messages.popleft() if messages else await receive()
+
+    return bytes(body), again
+
+
+def _too_many_sessions(most: int) -> ASGIApp:
+    said = f"You have {most} sessions open. End one that you do not use any more, with DELETE."
+    error = {"code": _TOO_MANY, "message": said}
+    return JSONResponse({"jsonrpc": "2.0", "id": None, "error": error}, 429)
 
 
 class Rate:

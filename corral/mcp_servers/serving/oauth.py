@@ -29,6 +29,11 @@ _ALGORITHMS = (
 )
 """Signatures only: a shared secret (HS256) or none at all is never accepted."""
 
+_ACCESS_TOKENS = frozenset({"at+jwt", "application/at+jwt"})
+_ANY_JWT = frozenset({"jwt", ""})
+_NO_ACCESS_TOKEN = frozenset({"nonce", "at_hash", "c_hash", "s_hash", "events"})
+"""Claims of ID and logout tokens (OpenID Connect Core 2 and 3.3.2.11, Back-Channel Logout 2.4)."""
+
 _CLAIMS = ["exp", "iss", "aud", "sub"]
 _LEEWAY = 30
 _LONGEST_TOKEN = 16 * 1024
@@ -121,8 +126,10 @@ class IssuedToken:
 
     async def _claims(self, token: str) -> dict[str, Any] | None:
         header = jwt.get_unverified_header(token)
-        algorithm, name = header.get("alg"), header.get("kid")
+        algorithm, name, kind = header.get("alg"), header.get("kid"), _kind(header)
         if algorithm not in _ALGORITHMS or not isinstance(name, str):
+            return None
+        if kind not in _ACCESS_TOKENS | _ANY_JWT:
             return None
         key = await self._keys.find(name)
         if key is None or key.algorithm_name != algorithm:
@@ -136,13 +143,34 @@ class IssuedToken:
             leeway=_LEEWAY,
             options={"require": _CLAIMS},
         )
-        return claims
+        return claims if kind in _ACCESS_TOKENS or _may_be_access_token(claims) else None
+
+
+def _kind(header: dict[str, Any]) -> str:
+    """The media type of a token, as it is compared: without regard to case (RFC 7515, 4.1.9)."""
+    return str(header.get("typ") or "").lower()
+
+
+def _may_be_access_token(claims: dict[str, Any]) -> bool:
+    """Whether a token whose type says nothing is no other kind of the same issuer's.
+
+    RFC 9068 (section 4) takes ``at+jwt`` alone, but many issuers write ``JWT`` or nothing; then the
+    kinds must be told apart by their claims (RFC 8725, 3.12). Some issuers name the kind in one:
+    Keycloak in ``typ``, Cognito in ``token_use``. Older Keycloaks put a nonce into access tokens.
+    """
+    if "typ" in claims:
+        return str(claims["typ"]).lower() in ("bearer", *_ACCESS_TOKENS)
+    if "token_use" in claims:
+        return bool(claims["token_use"] == "access")  # noqa: S105  # a kind of token, and none
+    return _NO_ACCESS_TOKEN.isdisjoint(claims)
 
 
 def _scopes(claims: dict[str, Any]) -> list[str]:
     """RFC 8693 writes them as one text, some issuers as a list."""
-    given = claims.get("scope", claims.get("scp", ""))
-    return given.split() if isinstance(given, str) else [str(one) for one in given]
+    given = claims.get("scope", claims.get("scp"))
+    if isinstance(given, str):
+        return given.split()
+    return [str(one) for one in given] if isinstance(given, list) else []
 
 
 async def _json(client: httpx2.AsyncClient, url: str) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 HEADER = "mcp-session-id"
 
 _CLIENT = "corral.mcp.client"
-_LONGEST_HANDSHAKE = 64 * 1024
+LONGEST_HANDSHAKE = 64 * 1024
+"""Bytes. In a longer one it is not looked for who the client is."""
 
 
 def recalled(request: Any) -> tuple[str, str] | None:
@@ -56,13 +57,13 @@ class SealedSessions:
 
         async def overhear() -> Message:
             message = await receive()
-            if len(body) <= _LONGEST_HANDSHAKE:
+            if len(body) <= LONGEST_HANDSHAKE:
                 body.extend(message.get("body", b""))
             return message
 
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start" and message["status"] == 200:
-                client = _introduced(bytes(body))
+                client = introduced(bytes(body))
                 if client is not None:
                     sealed = self._codec.seal(json.dumps(client).encode())
                     MutableHeaders(scope=message)[HEADER] = sealed
@@ -71,11 +72,15 @@ class SealedSessions:
         await self._app(scope, overhear, answer)
 
 
-def _introduced(body: bytes) -> list[str] | None:
+def introduced(body: bytes) -> list[str] | None:
     """Name and version of a client whose handshake this is; ``None`` for any other request."""
-    if len(body) > _LONGEST_HANDSHAKE or b'"initialize"' not in body:
+    if len(body) > LONGEST_HANDSHAKE or b'"initialize"' not in body:
         return None
-    match json.loads(body):
+    try:
+        message = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    match message:
         case {"method": "initialize", "params": {"clientInfo": dict() as info}}:
             return [str(info.get(key, ""))[:200] for key in ("name", "version")]
         case _:

@@ -1,12 +1,13 @@
 """The tasks extension (``io.modelcontextprotocol/tasks``, SEP-2663).
 
-A task is the service's own: this layer keeps nothing of it, so a task outlives its connection, this
-process, and whatever worker has answered before.
+A task is the service's own: this layer keeps nothing that it needs, so a task outlives its
+connection, this process, and whatever worker has answered before.
 """
 
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from datetime import datetime
 from typing import Any
 
@@ -21,6 +22,7 @@ from corral.mcp_servers.serving.contract import Caller, Elicited, Service, TaskS
 from corral.mcp_servers.serving.rounds import elicited, forms
 
 _POLL_MS = 1_000
+_MOST_SHOWN = 10_000
 
 
 class TaskParams(types.RequestParams):
@@ -53,12 +55,35 @@ def missing(**capabilities: Any) -> MCPError:
     )
 
 
+class Shown:
+    """Since when a client has the questions of tasks: a human cannot read them any sooner."""
+
+    def __init__(self) -> None:
+        self._since: OrderedDict[tuple[str, str, str], float] = OrderedDict()
+
+    def note(self, caller: Caller, state: TaskState) -> None:
+        """These questions go out now, for the first time or again."""
+        for key in state.questions or {}:
+            self._since.setdefault((caller.owner, state.task, key), time.time())
+        while len(self._since) > _MOST_SHOWN:
+            self._since.popitem(last=False)
+
+    def seconds(self, caller: Caller, state: TaskState, key: str) -> float:
+        """For how long a client has had a question.
+
+        One that another process has shown: for how long it can have had it.
+        """
+        waits = datetime.fromisoformat(state.updated_at).timestamp()
+        return max(0.0, time.time() - self._since.get((caller.owner, state.task, key), waits))
+
+
 class Tasks:
     """The three methods of the extension, over a service."""
 
     def __init__(self, service: Service, door: Door) -> None:
         self._service = service
         self._door: Door = door
+        self._shown = Shown()
 
     def register(self, server: Server[Any]) -> None:
         """Make them callable."""
@@ -68,12 +93,15 @@ class Tasks:
 
     async def _get(self, ctx: Context, params: TaskParams) -> dict[str, Any]:
         caller = self._admit(ctx, params)
-        return _detailed(await self._service.task(caller, params.task_id))
+        state = await self._service.task(caller, params.task_id)
+        if state.status == "input_required":
+            self._shown.note(caller, state)
+        return _detailed(state)
 
     async def _update(self, ctx: Context, params: TaskAnswers) -> dict[str, Any]:
         caller = self._admit(ctx, params)
         state = await self._service.task(caller, params.task_id)
-        answers = _answers(state, params.input_responses)
+        answers = self._answers(caller, state, params.input_responses)
         if answers:
             await self._service.answer_task(caller, params.task_id, answers)
         return {}
@@ -82,6 +110,21 @@ class Tasks:
         caller = self._admit(ctx, params)
         await self._service.cancel_task(caller, params.task_id)
         return {}
+
+    def _answers(
+        self, caller: Caller, state: TaskState, given: dict[str, Any]
+    ) -> dict[str, Elicited]:
+        """The answers that fit a question that is open."""
+        answers = {}
+        for key, question in (state.questions or {}).items():
+            try:
+                answer = types.ElicitResult.model_validate(given.get(key))
+            except ValidationError:
+                continue
+            seconds = self._shown.seconds(caller, state, key)
+            if (found := elicited(answer, question.schema, seconds)) is not None:
+                answers[key] = found
+        return answers
 
     def _admit(self, ctx: Context, params: TaskParams) -> Caller:
         """The caller, if it speaks the extension, and says the same task in its headers."""
@@ -93,21 +136,6 @@ class Tasks:
         if ctx.request is not None and ctx.request.headers.get("mcp-name") != params.task_id:
             raise MCPError(types.HEADER_MISMATCH, "Mcp-Name does not name the task of the request.")
         return caller
-
-
-def _answers(state: TaskState, given: dict[str, Any]) -> dict[str, Elicited]:
-    """The answers that fit a question that is open. How long they took is known to a poll."""
-    since = datetime.fromisoformat(state.updated_at).timestamp()
-    seconds = max(0.0, time.time() - since)
-    answers = {}
-    for key, question in (state.questions or {}).items():
-        try:
-            answer = types.ElicitResult.model_validate(given.get(key))
-        except ValidationError:
-            continue
-        if (found := elicited(answer, question.schema, seconds)) is not None:
-            answers[key] = found
-    return answers
 
 
 def _base(state: TaskState) -> dict[str, Any]:

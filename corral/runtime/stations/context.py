@@ -12,6 +12,8 @@ commands     the commands that would run: ``argv`` and whether that is all (``li
 hosts        where it would connect to, as far as the arguments say
 suggestions  what "always" could mean: ``rule`` and ``words``, from this exact call to wider
 advice       what a model said that did not decide: ``by``, ``answer``, ``reason``
+input        what a tool server asks: ``server``, ``mode``, ``schema``, ``fields``, ``url``
+held         the seconds for which a call is kept waiting for the answer, if one is
 """
 
 from __future__ import annotations

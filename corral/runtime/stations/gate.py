@@ -60,8 +60,7 @@ class Gate:
 
         Raises ``StoppedByUser``.
         """
-        question = input_question(spec, inquiry, seconds)
-        answer = await self._questions.meanwhile(path, question, seconds)
+        answer = await self._questions.meanwhile(path, input_question(spec, inquiry), seconds)
         return reply_of(answer, inquiry)
 
     async def _by_user(self, guard: Guard, continued: Continued, path: str) -> Effect:

@@ -8,8 +8,8 @@ from corral.tools.contract import ToolSpec
 from corral.tools.inquiry import Inquiry, Reply
 
 
-def input_question(spec: ToolSpec, inquiry: Inquiry, held: float | None = None) -> Question:
-    """The question; ``held`` are the seconds for which the call is kept waiting for the answer.
+def input_question(spec: ToolSpec, inquiry: Inquiry) -> Question:
+    """The question.
 
     Its ``args`` are the values that the server suggests, and a yes may bring others.
     """
@@ -19,7 +19,6 @@ def input_question(spec: ToolSpec, inquiry: Inquiry, held: float | None = None) 
         "schema": inquiry.schema,
         "fields": list(inquiry.fields),
         "url": inquiry.url,
-        "held": held,
     }
     return Question(
         kind="input",

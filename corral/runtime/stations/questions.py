@@ -10,8 +10,10 @@ import asyncio
 import itertools
 import json
 import secrets
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 from weakref import WeakMethod
@@ -19,7 +21,7 @@ from weakref import WeakMethod
 from langgraph.types import interrupt
 from sqlalchemy import Connection, Row, bindparam, insert, select
 
-from corral.errors import StoppedByUser, StorageError
+from corral.errors import RunError, StoppedByUser, StorageError
 from corral.jsontypes import JsonObject, canonical
 from corral.policies.limits import RunLimits
 from corral.policies.redaction import Redactor
@@ -59,6 +61,25 @@ class Question:
     reason: str
     always: JsonObject = field(default_factory=dict)
     context: JsonObject = field(default_factory=dict)
+
+    def held(self, seconds: float) -> Question:
+        """The same, for which a call is kept waiting so long: it is wanted now."""
+        return replace(self, context={**self.context, "held": seconds})
+
+
+_patience: ContextVar[float | None] = ContextVar("corral_patience", default=None)
+
+
+@contextmanager
+def patient(seconds: float) -> Iterator[None]:
+    """In the body a question does not interrupt the graph, since a call is under way: its answer is
+    waited for, so many seconds at most.
+    """
+    before = _patience.set(seconds)
+    try:
+        yield
+    finally:
+        _patience.reset(before)
 
 
 @dataclass(frozen=True)
@@ -144,10 +165,14 @@ class Questions:
     async def answer(self, path: str, make: Callable[[], Question]) -> Answer:
         """The answer to the question at ``path``, which is asked if it was not.
 
-        Interrupts the graph while there is none. Raises ``StoppedByUser``.
+        Interrupts the graph while there is none. Raises ``StoppedByUser``. A body that is
+        ``patient`` is not interrupted, and may see ``RunError``: the question then stays open.
         """
+        seconds = _patience.get()
         if path not in self._asked:
-            await self._ask(path, make())
+            await self._ask(path, make() if seconds is None else make().held(seconds))
+        if seconds is not None and self._asked[path].status == "pending":
+            self._asked[path] = await self._in_time(self._asked[path], seconds)
         row = self._asked[path]
         if row.status == "pending":
             interrupt({"approval": row.id})
@@ -161,7 +186,7 @@ class Questions:
         """
         places = (f"{path}/input/{number}" for number in itertools.count(1))
         place = next(place for place in places if place not in self._asked)
-        await self._ask(place, question, ago(-timedelta(seconds=seconds)))
+        await self._ask(place, question.held(seconds), ago(-timedelta(seconds=seconds)))
         asked = self._asked[place].id
         try:
             row = await self._answered(asked)
@@ -171,6 +196,17 @@ class Questions:
             raise
         self._asked[place] = row
         return _answer(row)
+
+    async def _in_time(self, asked: Row[Any], seconds: float) -> Row[Any]:
+        """A question once it is answered. Raises ``RunError`` when it is not within so long."""
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._answered(asked.id)
+        except TimeoutError:
+            raise RunError(
+                f"Nobody answered within {seconds:g} s: {asked.reason}",
+                hint=f"The question waits on: corral approve {asked.id}",
+            ) from None
 
     async def _answered(self, asked: str) -> Row[Any]:
         """A question once it is answered, by whomever; what is overdue is denied by then."""

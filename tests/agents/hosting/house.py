@@ -45,10 +45,14 @@ def runs_code(code: str, answer: str = "All is done.") -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class House:
-    """Where the agents are. Their calls are let through, unless it is ``asking``."""
+    """Where the agents are. Their calls are let through, unless it is ``asking``.
+
+    ``database`` is the URL of one that is not a file in the house.
+    """
 
     root: Path
     asking: bool = False
+    database: str | None = None
 
     @property
     def workspace(self) -> Path:
@@ -71,7 +75,13 @@ class House:
 
     def settings(self) -> corral.Settings:
         """The settings; read anew each time, as a new process does."""
-        named = {"home": self.root / "home", "workspace": self.workspace, "config": self.config}
+        named: dict[str, Any] = {
+            "home": self.root / "home",
+            "workspace": self.workspace,
+            "config": self.config,
+        }
+        if self.database is not None:
+            named["database_url"] = self.database
         return corral.load_settings({**named, "policy": "ask" if self.asking else "workspace"})
 
     @asynccontextmanager
@@ -108,9 +118,9 @@ async def until_begun(house: House, count: int = 1) -> None:
     await asyncio.to_thread(wait_until, lambda: house.begun >= count, "a call that begins", 120)
 
 
-def child(root: Path, moment: str) -> None:
+def child(house: House, moment: str) -> None:
     """Order something in this process, which is killed at a moment. Its run is in ``run.txt``."""
-    asyncio.run(_child(House(root), moment))
+    asyncio.run(_child(house, moment))
 
 
 async def _child(house: House, moment: str) -> None:

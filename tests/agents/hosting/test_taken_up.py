@@ -36,12 +36,13 @@ def house(tmp_path: Path) -> House:
 
 async def killed(house: House, moment: str) -> str:
     """Order something in a process that is killed at a moment; the handle that it had."""
-    process = forked.start(child, house.root, moment)
+    process = forked.start(child, house, moment)
     await asyncio.to_thread(process.join, 120)
     assert process.exitcode in KILLED
     return (house.root / "run.txt").read_text()
 
 
+@pytest.mark.slow
 async def test_killed_as_soon_as_it_has_the_handle_the_run_goes_on(house: House) -> None:
     house.agent("worker", says("Done."), servers=[])
     run = await killed(house, "started")

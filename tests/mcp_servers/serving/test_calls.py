@@ -292,6 +292,22 @@ class TestTasks:
             await client.ask("tasks/update", taskId="task-1", inputResponses=good)
         assert [one.content for one in service.answered] == [{"allow": True}]
 
+    async def test_an_answer_has_taken_as_long_as_its_client_had_the_question(self) -> None:
+        """However long the task had waited before: a client shows nothing that it has not got."""
+        service = GatedService()
+        good = {"may": {"action": "accept", "content": {"allow": True}}}
+        async with connected(service, meta=WITH_TASKS) as client:
+            for _ in range(2):
+                asked = (await client.ask("tasks/get", taskId="task-1"))["result"]
+            assert list(asked["inputRequests"]) == ["may"]
+            await client.ask("tasks/update", taskId="task-1", inputResponses=good)
+        # Another process has shown it: for this one the task's own time is all that is known.
+        async with connected(service, meta=WITH_TASKS) as client:
+            await client.ask("tasks/update", taskId="task-1", inputResponses=good)
+        here, elsewhere = service.answered
+        assert here.seconds < 3_600
+        assert elsewhere.seconds > 3_600
+
 
 class TestResources:
     @pytest.mark.parametrize(

@@ -66,6 +66,7 @@ def test_schema_query_and_explain(client: RawClient) -> None:
     assert "shop" in client.text("explain", database="db", sql="SELECT * FROM shop WHERE id = 1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sql", REFUSED)
 def test_what_would_do_more_than_read_is_refused(client: RawClient, file: Path, sql: str) -> None:
     before = file.read_bytes()
@@ -91,6 +92,7 @@ def test_values_that_json_has_no_word_for(client: RawClient) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_bombs_end_and_leave_a_server_that_answers(file: Path) -> None:
     with sql_server({"name": "db", "path": str(file), "timeout": 1}) as client:
         assert rows(client, "SELECT 1") == [[1]]

@@ -177,6 +177,7 @@ def test_a_query_without_end_is_stopped(file: Path, sql: str) -> None:
         assert rows(client, "SELECT 1") == [[1]]
 
 
+@pytest.mark.slow
 def test_what_cannot_be_interrupted_is_ended(file: Path) -> None:
     with sql_server({"name": "db", "path": str(file), "timeout": 0.5}) as client:
         pattern = f"%{'a' * 900}b%"  # one step of SQLite's machine, of a minute or more
@@ -257,6 +258,7 @@ def _processes_with(file: Path) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_memory_is_bounded(patient: RawClient) -> None:
     many = "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < 1000) "
     sql = f"{many}SELECT randomblob(1000000) FROM r UNION SELECT randomblob(1000000) FROM r"

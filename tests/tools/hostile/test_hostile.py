@@ -31,6 +31,8 @@ from corral.tools.under_way import UnderWay
 from tests.runtime.agents import result_of
 from tests.tools.support import OPTIONS, QUICK, SERVERS, lean
 
+pytestmark = pytest.mark.slow
+
 SECRET = "sk-proj-" + "aZ9" * 15
 
 
@@ -95,7 +97,7 @@ class Counting:
         self.asked += 1
         return Reply("decline")
 
-    async def sample(self, wanted: Sample) -> Sampled:
+    async def sample(self, wanted: Sample, seconds: float) -> Sampled:
         raise AssertionError(f"not allowed: {wanted}")
 
 
