@@ -3,30 +3,68 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import mcp_types as types
 
-from corral.errors import NotFoundError, UsageError
+from corral.errors import NotFoundError
 from corral.mcp_servers.agents.recent import Recent
 from corral.mcp_servers.serving.contract import (
     Caller,
-    Elicited,
     Exchange,
     Identity,
     TaskState,
     structured,
 )
 from corral.tools.contract import CallOptions, ToolProvider, ToolResult, ToolSpec
-from corral.tools.text import one_line
 from corral.version import VERSION
 
 _FRESH = 60.0
 """Seconds for which a server of ours is not asked for its tools again: they are always the same."""
 
 
-class ProvidedTools:
+class _ToolsOnly:
+    """What a ``Service`` answers that has no tasks, resources and prompts."""
+
+    async def task(self, *_: Any, **__: Any) -> TaskState:
+        """There are none."""
+        raise NotFoundError("There are no tasks.", hint="Calls are answered at once here.")
+
+    async def answer_task(self, *_: Any, **__: Any) -> None:
+        """There are none."""
+        await self.task()
+
+    async def cancel_task(self, *_: Any, **__: Any) -> None:
+        """There are none."""
+        await self.task()
+
+    async def resources(self, *_: Any, **__: Any) -> Sequence[types.Resource]:
+        """There are none."""
+        return ()
+
+    async def templates(self, *_: Any, **__: Any) -> Sequence[types.ResourceTemplate]:
+        """There are none."""
+        return ()
+
+    async def read(self, *_: Any, **__: Any) -> Sequence[types.TextResourceContents]:
+        """There is nothing to read."""
+        raise NotFoundError("There are no resources.", hint="Call a tool.")
+
+    async def prompts(self, *_: Any, **__: Any) -> Sequence[types.Prompt]:
+        """There are none."""
+        return ()
+
+    async def prompt(self, *_: Any, **__: Any) -> types.GetPromptResult:
+        """There are none."""
+        raise NotFoundError("There are no prompts.", hint="Call a tool.")
+
+    async def complete(self, *_: Any, **__: Any) -> Sequence[str]:
+        """There is nothing to complete."""
+        return ()
+
+
+class ProvidedTools(_ToolsOnly):
     """``Service`` over a ``ToolProvider``. ``timeout`` is that of a call, in seconds."""
 
     def __init__(self, provider: ToolProvider, timeout: float) -> None:
@@ -59,65 +97,6 @@ class ProvidedTools:
         options = CallOptions(secrets.token_hex(16), self._timeout, progress)
         return _result(await self._provider.call(tool, args, options))
 
-    async def task(self, caller: Caller, task: str) -> TaskState:  # noqa: ARG002  # as the protocol names it
-        """There are no tasks."""
-        raise _no_task(task)
-
-    async def answer_task(
-        self,
-        caller: Caller,  # noqa: ARG002  # as the protocol names it
-        task: str,
-        answers: dict[str, Elicited],  # noqa: ARG002  # as the protocol names it
-    ) -> None:
-        """There are no tasks."""
-        raise _no_task(task)
-
-    async def cancel_task(self, caller: Caller, task: str) -> None:  # noqa: ARG002  # as the protocol names it
-        """There are no tasks."""
-        raise _no_task(task)
-
-    async def resources(self, caller: Caller) -> Sequence[types.Resource]:  # noqa: ARG002  # as the protocol names it
-        """None."""
-        return ()
-
-    async def templates(
-        self,
-        caller: Caller,  # noqa: ARG002  # as the protocol names it
-    ) -> Sequence[types.ResourceTemplate]:
-        """None."""
-        return ()
-
-    async def read(
-        self,
-        caller: Caller,  # noqa: ARG002  # as the protocol names it
-        uri: str,
-    ) -> Sequence[types.TextResourceContents]:
-        """There is nothing to read."""
-        raise NotFoundError(f"There is no resource {one_line(uri, 120)}.", hint="Call a tool.")
-
-    async def prompts(self, caller: Caller) -> Sequence[types.Prompt]:  # noqa: ARG002  # as the protocol names it
-        """None."""
-        return ()
-
-    async def prompt(
-        self,
-        caller: Caller,  # noqa: ARG002  # as the protocol names it
-        name: str,
-        args: Mapping[str, str],  # noqa: ARG002  # as the protocol names it
-    ) -> types.GetPromptResult:
-        """There are no prompts."""
-        raise NotFoundError(f"There is no prompt {one_line(name, 80)!r}.", hint="Call a tool.")
-
-    async def complete(
-        self,
-        caller: Caller,  # noqa: ARG002  # as the protocol names it
-        ref: types.PromptReference | types.ResourceTemplateReference,  # noqa: ARG002  # as the protocol names it
-        argument: str,  # noqa: ARG002  # as the protocol names it
-        value: str,  # noqa: ARG002  # as the protocol names it
-    ) -> Sequence[str]:
-        """Nothing."""
-        return ()
-
 
 def _tool(spec: ToolSpec) -> types.Tool:
     return types.Tool(
@@ -144,10 +123,4 @@ def _result(result: ToolResult) -> types.CallToolResult:
         content=content,
         structured_content=None if result.structured is None else structured(result.structured),
         is_error=result.is_error,
-    )
-
-
-def _no_task(task: str) -> UsageError:
-    return NotFoundError(
-        f"There is no task {one_line(task, 80)!r}.", hint="Calls are answered at once here."
     )
