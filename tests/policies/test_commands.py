@@ -478,10 +478,10 @@ DISGUISES: list[Callable[[str], str]] = [
     lambda s: f"ls | {s}",
     lambda s: f"ls\n{s}",
     lambda s: f"ls & {s}",
-    lambda s: f"ls $( {s})",  # with the space, as $(( begins arithmetic
-    lambda s: f'ls "$({s})"',
+    lambda s: f"ls $( {s})",  # $(( would begin arithmetic, in which no command is run
+    lambda s: f'ls "$( {s})"',
     lambda s: f"ls <({s})",
-    lambda s: f"x=$({s})",
+    lambda s: f"x=$( {s})",
     lambda s: f"({s})",
     lambda s: f"{{ {s}\n}}",
     lambda s: f"if ls; then {s}\nfi",

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from corral.runtime.models.contract import Adapter
@@ -388,6 +388,7 @@ def test_a_bad_file_is_never_loaded(
 
 
 @given(at=st.integers(0, 200), value=st.integers(0, 255))
+@example(at=len(file.MAGIC), value=file.VERSION - 1)
 def test_no_changed_byte_is_loaded(
     tmp_path_factory: pytest.TempPathFactory, at: int, value: int
 ) -> None:

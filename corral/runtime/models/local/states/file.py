@@ -128,10 +128,10 @@ def _read_head(file: int) -> tuple[Head, bytes]:
     start = bytearray(_HEAD.size)
     _read_into(file, memoryview(start))
     magic, version, count, size, identity, adapters, mac = _HEAD.unpack(start)
-    if magic != MAGIC:
-        raise BadStateError
-    if version > VERSION:
+    if version > VERSION and magic == MAGIC:
         raise NewerStateError
+    if (magic, version) != (MAGIC, VERSION):
+        raise BadStateError
     if _HEAD.size + 4 * count + size != os.fstat(file).st_size:
         raise BadStateError
     tokens = bytearray(4 * count)
