@@ -214,7 +214,7 @@ class TestTheServer:
             done = await self.call(python, "install_packages", packages=["Colours"])
             assert done.structured == {"installed": {"colours": "2.5"}}, done.text
             done = await self.call(python, "run_code", code="import colours; kept, colours.RED")
-            assert done.text == "(1, 4)"
+            assert done.text.splitlines()[0] == "(1, 4)"  # what was installed may be named below
             refused = await self.call(python, "install_packages", packages=["shapes"])
             assert refused.is_error
             assert "The package shapes is not allowed here" in refused.text
