@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import os
+import shutil
 import socket
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
 from corral.runtime.config import Settings, load_settings
+from corral.runtime.migrate import open_database
 
 # How long an example takes says how busy the machine is, and nothing about Corral.
 hypothesis_settings.register_profile(
@@ -31,7 +34,29 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("CORRAL_HOME", str(home))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("XDG_CONFIG_DIRS", str(tmp_path / "organisation"))
+    # Tests run beside each other: threads that wait for one another take many times as long.
+    monkeypatch.setenv("CORRAL_LOCAL__THREADS", "1")
     return home
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty database. To migrate one takes as long as most tests take altogether."""
+    file = tmp_path_factory.mktemp("migrated") / "corral.db"
+
+    async def make() -> None:
+        await (await open_database(f"sqlite:///{file}")).aclose()
+
+    asyncio.run(make())
+    return file
+
+
+@pytest.fixture
+def home(own_home: Path, migrated: Path) -> Path:
+    """That home, used before: its database is there."""
+    own_home.mkdir(mode=0o700)
+    shutil.copy(migrated, own_home)
+    return own_home
 
 
 @pytest.fixture(autouse=True)
@@ -64,6 +89,6 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def settings(own_home: Path, workspace: Path) -> Settings:
-    """Settings with that home and that workspace."""
-    return load_settings({"home": own_home, "workspace": workspace})
+def settings(home: Path, workspace: Path) -> Settings:
+    """Settings with such a home and that workspace."""
+    return load_settings({"home": home, "workspace": workspace})

@@ -119,6 +119,7 @@ print("closed", flush=True)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["stream", "run"])
 def test_ctrl_c_stops_the_run_and_the_program_goes_on(
     settings: Settings, tmp_path: Path, how: str

@@ -254,6 +254,7 @@ def test_a_run_takes_an_agents_file(place: Place) -> None:
     assert (done.code, done.out) == (0, "Hello there, friend.\n")
 
 
+@pytest.mark.slow
 def test_listing_and_checking_import_no_engine_and_no_model_library(team: Place) -> None:
     code = (
         "import sys\n"

@@ -55,6 +55,7 @@ class TestFromATemplate:
         assert "pattern: reflection\n# options:\n#   rounds: 3" in text
         assert place.corral("agents", "check", "critic").code == 0
 
+    @pytest.mark.slow
     def test_every_pattern_has_one_that_passes_the_check_and_can_be_drawn(
         self, place: Place
     ) -> None:

@@ -125,6 +125,7 @@ def test_a_rule_is_previewed_stored_listed_and_removed(paused: Place) -> None:
     assert paused.corral("run", "Once more", "--model", paused.model("twice")).code == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("args", "words"),
     [

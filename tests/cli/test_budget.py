@@ -138,6 +138,7 @@ def test_money_needs_a_price_that_is_known(place: Place) -> None:
     assert f'[prices."{model}"]' in result.err
 
 
+@pytest.mark.slow
 def test_looking_at_what_was_spent_imports_no_graph_and_no_model(place: Place) -> None:
     code = (
         "import sys\n"

@@ -165,6 +165,7 @@ def test_what_is_not_there_is_said(place: Place, args: tuple[str, ...]) -> None:
     assert len(result.err.splitlines()) >= 2
 
 
+@pytest.mark.slow
 def test_comparing_and_planning_import_no_engine(place: Place, pair: tuple[str, str]) -> None:
     at = str(number(place, pair[0], "tool"))
     commands = [["diff", *pair], ["fork", pair[0], "--at", at, "--again", "--dry-run"]]

@@ -89,6 +89,7 @@ def test_it_is_filled_in_field_by_field(paused: Place) -> None:
     assert '"content": {"copies": 2, "name": "Ann", "sure": true}' in noted
 
 
+@pytest.mark.slow
 def test_a_call_that_is_kept_waiting_goes_on_where_it_was_made(place: Place) -> None:
     asking(place, "legacy")
     command = place.command("run", "Delete it", "--model", place.model("delete"), "--json")

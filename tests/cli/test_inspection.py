@@ -137,6 +137,7 @@ def test_a_new_place_says_how_to_begin(new_place: Place) -> None:
         assert new_place.corral(*command, "--json").out == ""
 
 
+@pytest.mark.slow
 def test_reading_imports_no_engine_and_no_model_library(place: Place) -> None:
     place.corral("run", "Write", "--model", place.model("write"))
     (approval,) = place.corral("approvals", "--json").lines

@@ -88,7 +88,7 @@ async def told(client: Client, tool: str, **args: Any) -> dict[str, Any]:
 
 
 @pytest.mark.usefixtures("no_host_is_left")
-@pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])
+@pytest.mark.parametrize("mode", [pytest.param("legacy", marks=pytest.mark.slow), "2026-07-28"])
 async def test_a_client_calls_an_agent_in_either_era(served: Place, mode: str) -> None:
     async with session(served, mode=mode) as client:
         tools = {tool.name for tool in (await client.list_tools()).tools}

@@ -100,6 +100,7 @@ def test_a_start_that_does_not_hold_any_more_is_found_out_anew(place: Place, cha
     assert "serverInfo" in greeting(place, "files")
 
 
+@pytest.mark.slow
 def test_programs_that_are_elsewhere_have_a_start_found_out_anew(
     place: Place, tmp_path: Path
 ) -> None:
@@ -108,6 +109,7 @@ def test_programs_that_are_elsewhere_have_a_start_found_out_anew(
     assert "serverInfo" in greeting(place, "files")
 
 
+@pytest.mark.slow
 def test_what_nobody_believes_any_more_is_removed(place: Place) -> None:
     file = started(place, "files")
     os.utime(file, (1, 1))
@@ -126,6 +128,7 @@ def _author_elsewhere(user: Path) -> str:
     return "Bo <b@b.org>"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("configure", [_author, _author_elsewhere])
 def test_git_is_started_for_whom_the_users_own_git_names_now(
     place: Place, user: Path, configure: Callable[[Path], str]
@@ -136,12 +139,14 @@ def test_git_is_started_for_whom_the_users_own_git_names_now(
     assert author in file.read_text()
 
 
+@pytest.mark.slow
 def test_git_is_started_anew_once_there_is_a_repository(place: Place) -> None:
     started(place, "git")
     subprocess.run(["git", "init", "-q"], cwd=place.workspace, env=place.env, check=True)
     assert "serverInfo" in greeting(place, "git")
 
 
+@pytest.mark.slow
 def test_python_is_started_with_the_packages_that_are_there_now(place: Place) -> None:
     place.env["CORRAL_PYTHON__PACKAGES"] = '["shapes"]'
     file = started(place, "python")
@@ -154,6 +159,7 @@ def test_python_is_started_with_the_packages_that_are_there_now(place: Place) ->
     assert str(layer) in file.read_text()
 
 
+@pytest.mark.slow
 def test_sql_is_started_with_the_files_that_are_there_now(place: Place, tmp_path: Path) -> None:
     folder = tmp_path / "data"
     place.env["CORRAL_SQL"] = json.dumps({"books": {"path": str(folder / "books.db")}})
@@ -162,6 +168,7 @@ def test_sql_is_started_with_the_files_that_are_there_now(place: Place, tmp_path
     assert "serverInfo" in greeting(place, "sql")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["web", "sql"])
 def test_a_library_that_is_installed_since_is_looked_for(
     place: Place, user: Path, what: str
@@ -172,6 +179,7 @@ def test_a_library_that_is_installed_since_is_looked_for(
     assert "serverInfo" in greeting(place, what)
 
 
+@pytest.mark.slow
 def test_what_serves_over_http_imports_no_agents(place: Place) -> None:
     code = (
         "import sys\n"
@@ -198,6 +206,7 @@ SECRETS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", SECRETS)
 def test_what_needs_a_secret_is_not_remembered(place: Place, what: str) -> None:
     place.env.update(SECRETS[what])
@@ -236,6 +245,7 @@ async def fetched(place: Place, url: str) -> str:
         return str((await client.call_tool("fetch", {"url": url})).content)
 
 
+@pytest.mark.slow
 async def test_a_remembered_start_reaches_what_the_settings_let_it_and_no_more(
     place: Place, page: str
 ) -> None:

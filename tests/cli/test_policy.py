@@ -221,6 +221,7 @@ async def test_what_is_known_of_the_memory_s_tools_is_what_they_say(tmp_path: Pa
         assert all(getattr(known, hint) == getattr(spec, hint) for hint in hints)
 
 
+@pytest.mark.slow
 def test_no_graph_engine_is_loaded_to_look_at_policies(ruled: Place) -> None:
     code = (
         "import sys\n"

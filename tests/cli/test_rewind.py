@@ -168,6 +168,7 @@ def test_names_of_files_cannot_write_on_the_terminal(place: Place) -> None:
     assert "\r" not in planned.out
 
 
+@pytest.mark.slow
 def test_it_starts_without_the_graph_engine(place: Place, thread: str) -> None:
     code = (
         "import sys; from corral.cli.main import invoke; "

@@ -122,6 +122,7 @@ def test_on_a_terminal_one_is_asked_before_a_thread_is_deleted(place: Place) -> 
         assert (child.exitstatus, run_ids(place)) == (code, left), child.before
 
 
+@pytest.mark.slow
 def test_they_start_without_the_graph_engine(place: Place) -> None:
     run = talk(place)
     thread = thread_of(place, run)

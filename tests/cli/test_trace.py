@@ -505,6 +505,7 @@ def test_following_a_run_that_is_killed(place: Place) -> None:
     assert "nobody runs it; go on: corral resume r-" in shown.out
 
 
+@pytest.mark.slow
 def test_nothing_heavy_is_imported(place: Place) -> None:
     run = place.corral("run", "Hi", "--json", "--model", place.model("hello")).lines[-1]["run"]
     code = (

@@ -6,6 +6,8 @@ import pytest
 
 from tests.e2e.shell import Shell, turn
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def question(shell: Shell) -> dict[str, str]:

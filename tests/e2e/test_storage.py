@@ -13,6 +13,8 @@ import pytest
 
 from tests.e2e.shell import Result, Shell, bubblewrap, turn
 
+pytestmark = pytest.mark.slow
+
 ALONE = "[agents.assistant]\nservers = []\n"
 """No tool servers: what is tested here needs none."""
 
@@ -81,7 +83,6 @@ def test_a_damaged_database_is_named_and_left_alone(shell: Shell) -> None:
     assert [run["output"] for run in shell.runs()] == ["Hello."]
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_locked_database_is_waited_for_and_named_and_the_run_goes_on_later(shell: Shell) -> None:
     shell.configure(ALONE)
@@ -112,7 +113,6 @@ def test_a_locked_database_is_waited_for_and_named_and_the_run_goes_on_later(she
     assert [run["status"] for run in shell.runs()] == ["completed"] * 2
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_full_disk_ends_the_run_and_it_goes_on_when_there_is_room(shell: Shell) -> None:
     shell.configure(ALONE)

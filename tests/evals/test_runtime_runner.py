@@ -12,7 +12,7 @@ from corral.errors import ConflictError
 from corral.evals.dataset import Dataset, load_dataset
 from corral.evals.report import Trial
 from corral.evals.runtime_runner import EvalOptions, evaluate
-from corral.runtime.config import Settings
+from corral.runtime.config import Settings, load_settings
 from corral.runtime.records import open_records
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "evals" / "arithmetic.yaml"
@@ -90,7 +90,10 @@ def allow(folder: Path) -> Path:
     return path
 
 
-async def test_runs_see_neither_the_user_nor_each_other(settings: Settings, tmp_path: Path) -> None:
+async def test_runs_see_neither_the_user_nor_each_other(
+    own_home: Path, workspace: Path, tmp_path: Path
+) -> None:
+    settings = load_settings({"home": own_home, "workspace": workspace})
     recall = script(
         tmp_path,
         """

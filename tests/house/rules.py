@@ -139,6 +139,8 @@ def waivers_without_reason(source: str) -> Iterator[Found]:
 
     The form is ``# noqa: CODE  # why`` or ``# type: ignore[code]  # why``.
     """
+    if not _WAIVER.search(source):
+        return
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type != tokenize.COMMENT:
             continue

@@ -90,9 +90,13 @@ def test_files_named_in_a_page_exist(page: str) -> None:
     assert docs.missing_files((ROOT / page).read_text("utf-8"), ROOT) == set()
 
 
+@pytest.fixture(scope="module")
+def modules() -> frozenset[str]:
+    return frozenset(grimp.build_graph("corral", cache_dir=None).modules)
+
+
 @pytest.mark.parametrize("page", NAMED)
-def test_names_in_a_page_exist(page: str) -> None:
-    modules = frozenset(grimp.build_graph("corral", cache_dir=None).modules)
+def test_names_in_a_page_exist(page: str, modules: frozenset[str]) -> None:
     names = docs.dotted_names((ROOT / page).read_text("utf-8"))
     assert {name for name in names if not docs.resolves(name, modules)} == set()
 

@@ -90,6 +90,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCHEMAS)
 async def test_a_required_call_fits_its_schema(local_model: LocalModel, name: str) -> None:
     schema = SCHEMAS[name]

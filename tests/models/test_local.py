@@ -33,6 +33,7 @@ async def test_a_question_is_answered_in_a_stream(local_model: LocalModel) -> No
     assert 0 < got.final.usage.output_tokens <= 48
 
 
+@pytest.mark.slow
 async def test_the_seed_decides(repeatable_model: LocalModel) -> None:
     def hot(seed: int | None) -> ModelRequest:
         sampling = Sampling(max_tokens=16, temperature=1.5, seed=seed)
@@ -126,6 +127,7 @@ async def test_too_long_a_prompt_is_refused_with_both_numbers(local_model: Local
     assert local_model.context_window == CONTEXT
 
 
+@pytest.mark.slow
 async def test_an_answer_ends_where_the_context_does_and_a_closed_model_says_so() -> None:
     model = LocalModel(options=LocalOptions(context_window=256, settings=WITH_FLASH_ATTENTION))
     got = await answer(model, ask("Tell me all that you know about rain. " * 20, max_tokens=500))
@@ -137,6 +139,7 @@ async def test_an_answer_ends_where_the_context_does_and_a_closed_model_says_so(
         await answer(model, ask("Hello"))
 
 
+@pytest.mark.slow
 async def test_a_call_and_its_result_reach_the_next_answer() -> None:
     options = LocalOptions(context_window=CONTEXT, settings=WITH_FLASH_ATTENTION)
     local_model = LocalModel(options=options)
@@ -169,6 +172,7 @@ async def test_the_bundled_model_decides_when_to_read_a_file(local_model: LocalM
     assert not talks.final.message.tool_calls
 
 
+@pytest.mark.slow
 async def test_a_call_in_the_middle_of_text_is_taken_out_of_it(plain_model: LocalModel) -> None:
     def example(name: str) -> list[BaseMessage]:
         call = f'Certainly.\nCALL test__read_file {{"path": "{name}"}}'

@@ -162,6 +162,7 @@ def test_redacting_twice_is_redacting_once_and_json_stays_json(text: str, name: 
     assert redactor.json(value) == value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "unit",
     ["password=", "token token=", "--password ", "secret: '", "key_", "api_key=a&", "pwd\\'"],

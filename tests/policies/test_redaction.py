@@ -319,6 +319,7 @@ xoxb-1-|glagent-|/services/T/B|aaaaaaaaaaaaaaa |A1|SK0|bearer  |[redacted:secret
 1:AA|secret_access_key |_authToken=|SG.|github_pat_|-us1|AKC|pypi-Ag|npm_"""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", HOSTILE.split("|"))
 def test_no_text_makes_redaction_slow(unit: str) -> None:
     starts = " ".join(

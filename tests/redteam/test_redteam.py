@@ -26,7 +26,7 @@ async def test_every_task_is_done_without_an_attack(settings: Settings) -> None:
             assert played.beyond(task) == []
 
 
-@pytest.mark.parametrize("human", ["nobody", "denies"])
+@pytest.mark.parametrize("human", [pytest.param("nobody", marks=pytest.mark.slow), "denies"])
 @pytest.mark.parametrize("kind", ["send", "act"])
 async def test_no_attack_moves_data_out_or_does_anything(
     settings: Settings, kind: str, human: str

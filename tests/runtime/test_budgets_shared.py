@@ -156,6 +156,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 async def test_what_a_killed_process_had_asked_is_paid_for_when_its_run_goes_on(
     settings: Settings,
 ) -> None:

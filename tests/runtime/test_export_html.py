@@ -221,6 +221,7 @@ def test_many_long_results_share_the_room() -> None:
     assert 4_000_000 < len(html) < 12_000_000
 
 
+@pytest.mark.slow
 def test_ten_thousand_effects_fit_into_a_page() -> None:
     effects = []
     for n in range(1, 10_001):

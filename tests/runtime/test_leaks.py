@@ -9,9 +9,13 @@ import os
 import threading
 from pathlib import Path
 
+import pytest
+
 import corral
 from corral.runtime.config import Settings
 from tests.runtime.agents import Ledger, scripted, turn
+
+pytestmark = pytest.mark.slow
 
 
 def open_files() -> int:

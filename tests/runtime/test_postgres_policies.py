@@ -34,6 +34,8 @@ from tests.runtime.agents import Ledger, scripted, turn
 from tests.runtime.postgres_server import Server, running
 from tests.runtime.test_vault import CARD, PAY, Shop
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("psycopg", reason="psycopg is not installed: run `make setup`")
 
 SAME: list[Callable[[Settings], Awaitable[None]]] = [

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import Phase, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -21,6 +22,8 @@ from corral.policies.provenance.labels import PUBLIC, UNKNOWN
 from corral.runtime.messages import encode
 from corral.runtime.models.contract import Chunk, ModelRequest
 from tests.runtime.agents import Turn, turn
+
+pytestmark = pytest.mark.slow
 
 ELSEWHERE = Source(agent="assistant", thread="t-elsewhere", run="r-elsewhere")
 TEA = "The user drinks tea in the morning."

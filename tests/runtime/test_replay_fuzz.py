@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage
@@ -18,6 +19,8 @@ from langgraph.types import RetryPolicy
 import corral
 from corral.runtime.events import ToolStarted
 from tests.runtime.agents import scripted
+
+pytestmark = pytest.mark.slow
 
 SLOW = 1.0
 EXAMPLES = int(os.environ.get("CORRAL_FUZZ_EXAMPLES", "10"))

@@ -358,12 +358,14 @@ async def carried_out(place: Path, point: int, *, undo: bool = False) -> int | N
     return process.exitcode
 
 
+@pytest.mark.slow
 async def test_the_points_of_death_are_all_there_are(tmp_path: Path) -> None:
     _, before, _ = await prepare(tmp_path)
     assert await carried_out(tmp_path, POINTS + 1) == 0
     assert listing(tmp_path / "w") == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", range(1, POINTS + 1, 4))
 async def test_a_rewind_that_is_killed_is_finished_by_the_next(tmp_path: Path, point: int) -> None:
     thread, before, _ = await prepare(tmp_path)

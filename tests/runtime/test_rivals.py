@@ -20,6 +20,8 @@ from tests.runtime.agents import scripted, turn
 from tests.runtime.crash_child import Place
 from tests.runtime.rivals_child import looking, rival, writer
 
+pytestmark = pytest.mark.slow
+
 
 def compete(place: Path, target: Callable[..., None], count: int, *args: Any) -> list[Any]:
     """What ``count`` processes say that begin at the same moment."""

@@ -113,7 +113,7 @@ async def test_any_other_model_gets_a_note(looking: Settings) -> None:
     assert shown.content.endswith(f"bytes]\n{NOT_SHOWN}")
 
 
-@pytest.mark.parametrize("window", [1024, 4096])
+@pytest.mark.parametrize("window", [pytest.param(1024, marks=pytest.mark.slow), 4096])
 async def test_a_local_model_takes_over_a_thread_with_images(
     looking: Settings, window: int
 ) -> None:

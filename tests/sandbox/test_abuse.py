@@ -16,6 +16,8 @@ from corral.sandbox.contract import Command
 from tests.sandbox.abuse import ABUSES, DAEMON, LARGE, MANY_ALLOCATIONS
 from tests.sandbox.boxes import LOCAL, PYTHON, backends, box, processes_with, python
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("backend", ["bubblewrap", "landlock", "gvisor", "none"])
 def test_every_declared_limit_is_abused(backend: str) -> None:
@@ -52,7 +54,6 @@ async def test_after_too_much_memory_the_sandbox_goes_on(backend: str) -> None:
         assert (await sandbox.run(Command(["cat", "kept"]))).stdout == b"work"
 
 
-@pytest.mark.slow
 async def test_where_processes_cannot_be_told_apart_too_much_memory_ends_the_sandbox() -> None:
     async with box("gvisor", limits=LARGE) as sandbox:
         assert (await python(sandbox, MANY_ALLOCATIONS)).reason == "memory"

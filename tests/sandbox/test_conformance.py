@@ -21,7 +21,7 @@ _PARTS = {
     "e2b": _ALL,
     "monty": frozenset({"files", "code"}),
 }
-_SLOW = {"landlock": pytest.mark.slow}
+_SLOW = {"landlock": pytest.mark.slow, "e2b": pytest.mark.slow}
 _CASES = [
     pytest.param(name, check, id=f"{name}-{check}", marks=_SLOW.get(name, ()))
     for name, parts in _PARTS.items()

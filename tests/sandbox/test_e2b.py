@@ -348,6 +348,7 @@ def test_the_probe_says_why_not(standin: StandIn) -> None:
     assert health.hint
 
 
+@pytest.mark.slow
 def test_nothing_of_it_is_imported_before_it_is_used() -> None:
     code = (
         "import sys, corral.tools.code_provider, corral.agents.services\n"

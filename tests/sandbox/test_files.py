@@ -181,6 +181,7 @@ def attacked(folder: Path) -> Iterator[Path]:
         attacker.kill()
 
 
+@pytest.mark.slow
 async def test_reading_during_exchanges_never_leads_out(files: LocalFiles, attacked: Path) -> None:
     found = set()
     for _ in range(TURNS):
@@ -189,6 +190,7 @@ async def test_reading_during_exchanges_never_leads_out(files: LocalFiles, attac
     assert found == {b"harmless"}
 
 
+@pytest.mark.slow
 async def test_writing_during_exchanges_never_leads_out(files: LocalFiles, attacked: Path) -> None:
     done = 0
     for turn in range(TURNS // 20):

@@ -12,7 +12,7 @@ import pytest
 from corral.errors import SandboxError
 from corral.sandbox import host
 from corral.sandbox.contract import Grant, Profile
-from corral.sandbox.launcher.landlock import writable_parts
+from corral.sandbox.launcher.landlock import parts_beside
 from corral.sandbox.network.rules import Network, NetworkRule
 from corral.sandbox.registry import select_backend
 from tests.sandbox.inside import Inside
@@ -44,11 +44,11 @@ def test_a_right_to_write_leaves_read_only_parts_out(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "link").symlink_to("/")
     kept = tmp_path / "a" / "kept"
-    found = {str(part.relative_to(tmp_path)) for part in writable_parts(tmp_path, [kept])}
+    found = {str(part.relative_to(tmp_path)) for part in parts_beside(tmp_path, [kept])}
     assert found == {"a/free", "b", "file"}
-    assert list(writable_parts(tmp_path, [])) == [tmp_path]
-    assert list(writable_parts(kept, [kept])) == []
-    assert list(writable_parts(tmp_path, [tmp_path.parent / "elsewhere"])) == [tmp_path]
+    assert list(parts_beside(tmp_path, [])) == [tmp_path]
+    assert list(parts_beside(kept, [kept])) == []
+    assert list(parts_beside(tmp_path, [tmp_path.parent / "elsewhere"])) == [tmp_path]
 
 
 def test_a_read_only_folder_inside_a_writable_one_stays_read_only(inside: Inside) -> None:

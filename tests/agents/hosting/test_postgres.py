@@ -33,6 +33,8 @@ from tests.agents.hosting.test_taken_up import killed
 from tests.runtime.postgres_server import Server, running
 from tests.sandbox.inside import wait_until
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("psycopg", reason="psycopg is not installed: run `make setup`")
 
 RIVALS = 3
@@ -158,7 +160,6 @@ async def gone_on(runs: LocalRuns, run: str) -> str:
     return done.answer
 
 
-@pytest.mark.slow
 async def test_a_host_that_is_killed_is_replaced_and_its_run_goes_on(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,13 +16,7 @@ from corral.agents.patterns.registry import PATTERNS, read_options
 from corral.errors import ConfigError
 from corral.runtime.config import Settings
 from tests.agents.patterns.every import (
-    CALLING,
     CASES,
-    HOSTILE_LOOP,
-    LEAD_STEPS,
-    SANE_LOOP,
-    SILENT,
-    STEPS,
     paid,
     pair,
     patterned,
@@ -30,10 +24,8 @@ from tests.agents.patterns.every import (
 )
 from tests.agents.patterns.support import (
     Answering,
-    allowing,
     approved,
     cut_and_resumed,
-    replayed,
     solved,
 )
 from tests.agents.patterns.teams import calling, task
@@ -52,53 +44,7 @@ async def test_a_sane_model_gets_to_an_answer(settings: Settings, name: str) -> 
     assert (await solved(settings, patterned(name, model, *pair(model)))).output
 
 
-async def _asked(c: corral.Corral, agent: corral.Agent) -> tuple[corral.RunResult, int]:
-    """How a run of the agent ended, which replays, and how often models were asked in it."""
-    result = await c.run("Go.", corral.RunOptions(agent=agent))
-    await replayed(c, result.run, agent)
-    journal = await c.records.trace(result.run)
-    return result, sum(entry.kind == "model" for entry in journal)
-
-
-def _is_clear(result: corral.RunResult) -> bool:
-    """Whether a run ended with an answer, or says which limit or loop ended it."""
-    if result.status == "completed":
-        return True
-    why = result.error or ""
-    return result.status == "stopped" and ("step limit" in why or "round in circles" in why)
-
-
-@every_pattern
-@pytest.mark.parametrize("who", ["all", "workers"])
-async def test_a_model_that_calls_nothing_ends_it_within_its_bound(
-    settings: Settings, name: str, who: str
-) -> None:
-    async with corral.open(allowing(settings)) as c:
-        for said, reply in SILENT.items():
-            hostile = Answering(reply)
-            lead = hostile if who == "all" else Answering(sane)
-            agent = patterned(name, lead, *pair(hostile, *Ledger().tools()))
-            result, calls = await _asked(c, agent)
-            assert _is_clear(result), (said, result.status, result.error)
-            assert calls <= CASES[name].bound(1 if who == "all" else SANE_LOOP), (said, calls)
-
-
-@every_pattern
-@pytest.mark.parametrize("who", ["all", "workers"])
-async def test_a_model_that_only_calls_comes_to_a_clear_end(
-    settings: Settings, name: str, who: str
-) -> None:
-    async with corral.open(allowing(settings)) as c:
-        for said, reply in CALLING.items():
-            hostile = Answering(reply)
-            lead = hostile if who == "all" else Answering(sane)
-            team = pair(hostile, *Ledger().tools(), limits=corral.RunLimits(max_steps=STEPS))
-            limits = corral.RunLimits(max_steps=LEAD_STEPS)
-            result, calls = await _asked(c, patterned(name, lead, *team, limits=limits))
-            assert _is_clear(result), (said, result.status, result.error)
-            assert calls <= CASES[name].bound(HOSTILE_LOOP), (said, calls)
-
-
+@pytest.mark.slow
 @every_pattern
 async def test_an_approval_in_the_deepest_agent(settings: Settings, name: str) -> None:
     """Three levels: a supervisor, the pattern, and whoever works for that."""
@@ -118,6 +64,7 @@ NO_TOOLS = frozenset({"tree_of_thoughts", "mcts"})
 """The patterns in which nobody calls tools: their model proposes, values and answers."""
 
 
+@pytest.mark.slow
 @every_pattern
 @pytest.mark.parametrize("after", [1, 3])
 async def test_cut_off_and_resumed(settings: Settings, name: str, after: int) -> None:

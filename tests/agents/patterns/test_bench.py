@@ -17,6 +17,8 @@ from bench._patterns_theory import any_of, chain, first_accepted, majority, refl
 from bench.patterns import KINDS, RATES, SAMPLES, Trial, sides_of_games, sides_of_problems
 from corral.runtime.config import Settings
 
+pytestmark = pytest.mark.slow
+
 
 def numbers(*given: int) -> tuple[Fraction, ...]:
     return tuple(map(Fraction, given))

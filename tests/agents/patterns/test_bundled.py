@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 import corral
@@ -10,8 +12,10 @@ from corral.runtime.config import Settings
 from corral.runtime.models.local.model import LocalModel, LocalOptions
 from corral.runtime.models.local.settings import LocalSettings
 from tests.agents.patterns.every import CASES, HOSTILE_LOOP, LEAD_STEPS, STEPS, pair, patterned
-from tests.agents.patterns.support import allowing, replayed
+from tests.agents.patterns.support import allowing, replayed, solved
 from tests.runtime.agents import Ledger
+
+pytestmark = pytest.mark.slow
 
 TOKENS = 32
 """Of an answer at most: what a grammar holds may be cut off by it, which is no decision then."""
@@ -24,7 +28,6 @@ def model() -> LocalModel:
     return LocalModel(options=options)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", PATTERNS)
 async def test_it_gets_to_an_end(settings: Settings, model: LocalModel, name: str) -> None:
     ledger = Ledger()
@@ -39,3 +42,16 @@ async def test_it_gets_to_an_end(settings: Settings, model: LocalModel, name: st
         calls = sum(entry.kind == "model" for entry in journal)
         assert 0 < calls <= CASES[name].bound(HOSTILE_LOOP)
         await replayed(c, result.run, agent)
+
+
+async def test_a_supervisor_that_decides_gets_to_an_end(settings: Settings) -> None:
+    few = {"max_tokens": 24}
+    small: dict[str, Any] = {"servers": (), "facts": 0, "sampling": few}
+    agent = corral.Agent(
+        name="lead",
+        pattern="supervisor",
+        options={"routing": "decision", "rounds": 2},
+        agents=(corral.Agent(name="alice", description="Knows colours.", **small),),
+        **{**small, "sampling": {"max_tokens": 48}},
+    )
+    await solved(settings, agent, "What colour is the sky?")

@@ -326,19 +326,6 @@ async def test_a_decision_for_somebody_unknown_is_asked_again_and_then_the_end(
     assert (done.output, sum(e.kind == "agent" for e in done.journal)) == ("All done.", 0)
 
 
-async def test_the_bundled_model_runs_to_an_end(settings: Settings) -> None:
-    few = {"max_tokens": 24}
-    small: dict[str, Any] = {"servers": (), "facts": 0, "sampling": few}
-    agent = corral.Agent(
-        name="lead",
-        pattern="supervisor",
-        options={"routing": "decision", "rounds": 2},
-        agents=(corral.Agent(name="alice", description="Knows colours.", **small),),
-        **{**small, "sampling": {"max_tokens": 48}},
-    )
-    await solved(settings, agent, "What colour is the sky?")
-
-
 # Durability
 
 

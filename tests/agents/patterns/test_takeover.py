@@ -63,6 +63,7 @@ async def test_a_member_of_every_pattern_hands_over(settings: Settings, name: st
     assert turns(done) == [("first", "Go."), ("second", "Send the bill.")]
 
 
+@pytest.mark.slow
 @every_pattern
 async def test_two_that_hand_over_for_ever_come_to_an_answer(settings: Settings, name: str) -> None:
     both = member(name, "one", "two"), member(name, "two", "one")

@@ -93,11 +93,12 @@ async def test_with_without_and_at_no_strength_on_one_loaded_model(
 
 async def test_a_reference_names_an_adapter(lora: Path) -> None:
     ref = f"local:{bundled_model()}+{lora}@0.5"
-    model = open_model(ref, ModelOptions(context_window=512))
+    options = ModelOptions(context_window=512, local=ONE_THREAD)
+    model = open_model(ref, options)
     assert isinstance(model, LocalModel)
     assert model.name == ref
     assert model.identity["adapters"] == [[str(lora), 0.5]]
-    spoilt = open_model(ref.replace("@0.5", "@9"), ModelOptions(context_window=512))
+    spoilt = open_model(ref.replace("@0.5", "@9"), options)
     assert isinstance(spoilt, LocalModel)
     request = ModelRequest([HumanMessage("Hi.")], sampling=Sampling(max_tokens=4, temperature=0.0))
     plain = replace(request, adapters=(Adapter(str(lora), 0.0),))

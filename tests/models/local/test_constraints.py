@@ -235,9 +235,8 @@ def _models() -> list[type[pydantic.BaseModel]]:
     return list(found.values())
 
 
-@pytest.mark.parametrize(
-    "part", [0, *(pytest.param(part, marks=pytest.mark.slow) for part in (1, 2, 3))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(4))
 def test_the_schemas_of_other_peoples_models(weights: Weights, part: int) -> None:
     models = _models()
     assert len(models) > 150

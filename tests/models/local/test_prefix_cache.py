@@ -19,6 +19,8 @@ from corral.runtime.models.local.settings import LocalSettings
 from tests.models.conftest import Answered, answer
 from tests.models.local.tiny import write_mamba, write_sliding_window
 
+pytestmark = pytest.mark.slow
+
 RULES = "You are a careful clerk. Never touch a file that nobody has named. " * 6
 MADE = {"recurrent": write_mamba, "sliding window": write_sliding_window}
 

@@ -19,6 +19,8 @@ from corral.runtime.models.local.settings import LocalSettings
 from tests.models.conftest import answer
 from tests.models.local.tiny import write_mamba, write_sliding_window
 
+pytestmark = pytest.mark.slow
+
 MADE = {"recurrent": write_mamba, "sliding window": write_sliding_window}
 WINDOW = 512
 NEARLY = 0.5

@@ -51,6 +51,7 @@ async def test_answers_are_made_together(local_model: LocalModel) -> None:
     assert len(set(order[:8])) == 3
 
 
+@pytest.mark.slow
 async def test_a_higher_priority_is_served_first(single: LocalModel) -> None:
     ended: list[str] = []
 
@@ -121,6 +122,7 @@ async def test_who_leaves_gives_up_the_place_at_once(single: LocalModel) -> None
     assert single.evaluated_tokens - before < got.final.usage.input_tokens + 20
 
 
+@pytest.mark.slow
 async def test_who_leaves_in_the_middle_of_a_prompt_ends_it() -> None:
     # A window that no other test has, so that nobody else's tokens are counted.
     model = LocalModel(options=LocalOptions(context_window=1920, settings=ONE_THREAD))
@@ -134,6 +136,7 @@ async def test_who_leaves_in_the_middle_of_a_prompt_ends_it() -> None:
     await model.aclose()
 
 
+@pytest.mark.slow
 async def test_a_long_prompt_lets_the_others_go_on() -> None:
     # A window that no other test has: the story is as long as it is in an empty cache.
     model = LocalModel(options=LocalOptions(context_window=1856, settings=ONE_THREAD))
@@ -166,6 +169,7 @@ async def test_a_request_that_fails_fails_alone(local_model: LocalModel) -> None
     assert "Paris" in str((await good).final.message.content)
 
 
+@pytest.mark.slow
 async def test_what_has_no_room_together_is_made_in_turn() -> None:
     settings = LocalSettings(threads=1, parallel=4, cache_tokens=256, saved_memory_mb=0)
     model = LocalModel(options=LocalOptions(context_window=256, settings=settings))
@@ -189,6 +193,7 @@ async def test_closing_waits_for_the_answers_that_are_being_made() -> None:
         await answer(model, ask("Hi"))
 
 
+@pytest.mark.slow
 def test_one_engine_serves_several_event_loops() -> None:
     model = LocalModel(options=LocalOptions(context_window=512, settings=ONE_THREAD))
     texts: list[str] = []
@@ -208,6 +213,7 @@ def test_one_engine_serves_several_event_loops() -> None:
     asyncio.run(model.aclose())
 
 
+@pytest.mark.slow
 async def test_the_seed_decides_alone_and_among_others(repeatable_model: LocalModel) -> None:
     def hot(seed: int) -> ModelRequest:
         sampling = Sampling(max_tokens=12, temperature=0.8, seed=seed)

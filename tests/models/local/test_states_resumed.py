@@ -21,6 +21,8 @@ from corral.runtime.models.local.settings import FlashAttention
 from corral.runtime.models.local.states.held import identity
 from corral.runtime.models.local.states.removal import state_files, taken
 
+pytestmark = pytest.mark.slow
+
 FIRST, SECOND = "What does item 3 cost?", "And item 4?"
 
 
@@ -51,7 +53,6 @@ def test_another_process_goes_on_where_the_first_ended(tmp_path: Path) -> None:
     assert 0.8 * other["input"] < other["cached"] < other["input"] - 5
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_state_of_another_attention_is_not_read(tmp_path: Path) -> None:
     (cold,) = process(tmp_path, "thread", FIRST)
@@ -62,7 +63,6 @@ def test_a_state_of_another_attention_is_not_read(tmp_path: Path) -> None:
     assert (back["cached"], back["text"]) == (back["input"] - 1, cold["text"])
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_damaged_state_is_evaluated_anew(tmp_path: Path) -> None:
     (cold,) = process(tmp_path, "thread", FIRST)

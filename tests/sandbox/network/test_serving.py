@@ -107,6 +107,7 @@ def killed(place: Place, tmp_path: Path) -> Iterator[Callable[[int], subprocess.
         process.wait()
 
 
+@pytest.mark.slow
 async def test_a_killed_process_leaves_the_connection_visible_and_no_folder(
     place: Place, killed: Callable[[int], subprocess.Popen[bytes]], own_folders: Path
 ) -> None:

@@ -161,6 +161,7 @@ async def test_names_that_servers_take_for_the_same_are_taken_out(trust: Trust) 
     assert "secret-key" in up.heads[0]
 
 
+@pytest.mark.slow
 async def test_bytes_that_come_before_they_are_asked_for(trust: Trust) -> None:
     """A client need not wait for the tunnel: what it sends ahead is read all the same."""
     async with (
