@@ -105,6 +105,7 @@ def test_text_from_a_model_cannot_steer_the_terminal(place: Place) -> None:
     assert "\\x1b[2J" in result.out
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_is_no_error(place: Place) -> None:
     for _ in range(3):
         place.corral("run", "Hello", "--model", place.model("hello"))

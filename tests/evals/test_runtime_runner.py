@@ -38,6 +38,7 @@ async def test_the_example_passes_with_sandboxed_tools(settings: Settings) -> No
     assert report.exit_code == 0
 
 
+@pytest.mark.slow
 async def test_the_example_fails_a_model_that_guesses(settings: Settings) -> None:
     guess = EXAMPLE.parent / "scripts" / "small.yaml"
     report = await evaluate(load_dataset(EXAMPLE).override(model=f"scripted:{guess}"), settings)

@@ -76,6 +76,7 @@ def test_a_call_is_accepted_as_often_as_was_said(
     assert (verdict is not None) is (count >= repeats)
 
 
+@pytest.mark.slow
 @given(st.lists(st.text(max_size=30), min_size=1, max_size=60, unique=True))
 def test_calls_that_bring_something_new_are_never_a_loop(texts: list[str]) -> None:
     history = History()
@@ -100,6 +101,7 @@ def test_no_text_of_a_tool_or_a_model_breaks_the_watch(
         history.before_answer(PATIENCE)
 
 
+@pytest.mark.slow
 def test_a_long_run_takes_no_more_memory_than_a_run() -> None:
     history, sizes = History(), []
     for number in range(24_000):

@@ -411,6 +411,7 @@ async def test_checkpoints_that_nothing_needs_are_pruned(settings: Settings) -> 
         assert (await c.records.gc()).checkpoints == 0
 
 
+@pytest.mark.slow
 async def test_processes_that_run_look_and_collect_at_once_are_never_in_each_others_way(
     tmp_path: Path,
 ) -> None:

@@ -382,6 +382,7 @@ async def test_a_rewind_that_is_killed_is_finished_by_the_next(tmp_path: Path, p
         assert await prompts_seen(c, thread) == ["one", "What was said?"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", [2, POINTS // 2, POINTS])
 async def test_a_rewind_that_is_killed_can_be_undone(tmp_path: Path, point: int) -> None:
     thread, _, after = await prepare(tmp_path)

@@ -63,6 +63,7 @@ async def take(events: AsyncIterator[Event], count: int) -> int:
     return taken
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", range(1, 14))
 async def test_closing_the_stream_after_any_event_stops_the_run_and_frees_its_thread(
     allowing: Settings, count: int
@@ -90,6 +91,7 @@ async def test_closing_the_stream_after_any_event_stops_the_run_and_frees_its_th
         assert ledger.paid in ([5], [5, 5])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", range(1, 12))
 async def test_another_prompt_after_a_stop_sends_a_well_formed_history_and_replays(
     allowing: Settings, count: int
@@ -260,6 +262,7 @@ async def test_an_impatient_second_ctrl_c_loses_nothing(allowing: Settings) -> N
         assert await only_lease(c) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("turns", range(0, 60, 3))
 async def test_cancelling_at_any_turn_of_the_loop_leaves_the_database_working(
     allowing: Settings, turns: int

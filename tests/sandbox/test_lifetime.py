@@ -65,6 +65,7 @@ def test_killing_the_launcher_ends_everything(inside: Inside) -> None:
         until_gone(inside)
 
 
+@pytest.mark.slow
 def test_killing_the_launcher_while_it_starts_leaves_nothing(inside: Inside) -> None:
     """bubblewrap alone leaves its first process behind when it is killed at the wrong moment."""
     command = (str(host.interpreter()), "-I", "-S", "-c", code(), inside.token)

@@ -26,6 +26,8 @@ from tests.agents.patterns.support import (
 )
 from tests.runtime.agents import Turn
 
+pytestmark = pytest.mark.slow
+
 TREE: Mapping[str, Sequence[str]] = {"": ["a", "b"], "a": ["aa", "ab"], "b": ["ba", "bb"]}
 """What comes after each step; of two letters is a solution."""
 

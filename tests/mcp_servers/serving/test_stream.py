@@ -152,6 +152,7 @@ class TestFloods:
             assert len(service.waiting) == 3
             assert all(["result" in await client.receive() for _ in range(3)])
 
+    @pytest.mark.slow
     async def test_a_client_that_does_not_read_is_not_read_from(self) -> None:
         service = GatedService()
         async with connected(service, meta=envelope(), calls=10_000) as client:

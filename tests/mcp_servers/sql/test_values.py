@@ -37,6 +37,7 @@ def cell(value: Any) -> Any:
     return collect([[value]], Window(0, 1)).rows[0][0]
 
 
+@pytest.mark.slow
 @given(VALUES)
 def test_every_value_is_json(value: Any) -> None:
     assert json.loads(json.dumps(cell(value), allow_nan=False)) == cell(value)

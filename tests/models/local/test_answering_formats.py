@@ -125,6 +125,7 @@ def test_calls_in_a_familys_own_format(weights: Weights, family: str) -> None:
     assert len({call["id"] for call in final.message.tool_calls}) == len(calls)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", WRITTEN)
 def test_what_a_model_does_not_want_is_what_it_must_do(weights: Weights, family: str) -> None:
     must = replace(ASKED, tool_choice=NamedTool("test__note"))

@@ -58,6 +58,7 @@ def test_an_offer_is_on_the_average_as_large_as_usual() -> None:
     assert sum(offer.tools for offer in made) / len(made) <= ToolsSettings().offered + 2
 
 
+@pytest.mark.slow
 def test_both_rankings_together_are_better_than_each() -> None:
     fused, *alone = (
         recall(places(ranking, requests()), 15) for ranking in ("fused", "keywords", "embeddings")
