@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from collections.abc import Iterator
 from itertools import starmap
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from corral.cli.context import current
 from corral.cli.mcp.clients.files import Change, ConfigFile
-from corral.cli.output import clean, console
+from corral.cli.output import clean, console, fitted
 from corral.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 Where = Literal["project", "user"]
 _SECTION = "mcp"
+_LABEL = len("  starts   ")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)")
 
 
@@ -113,7 +115,8 @@ def show(name: str, entry: JsonObject) -> None:
     """Print what an entry would do."""
     out = console()
     for line, style in lines(name, entry):
-        out.print(line, style=style)
+        label, text = line[:_LABEL], line[_LABEL:]
+        out.print(label + fitted(text, sys.stdout, _LABEL), style=style, soft_wrap=True)
 
 
 def lines(name: str, entry: JsonObject) -> Iterator[tuple[str, str]]:
