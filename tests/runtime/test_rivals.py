@@ -90,7 +90,16 @@ async def test_tasks_that_start_on_one_thread_queue_up_or_are_told(settings: Set
 async def test_a_thread_whose_run_is_held_here_is_busy_until_it_is_let_go(
     settings: Settings,
 ) -> None:
-    options = corral.RunOptions(agent=looking(2))
+    go_on = asyncio.Event()
+
+    @corral.tool(read_only=True)
+    async def hold() -> str:
+        """Keep the run where it is."""
+        await go_on.wait()
+        return "held"
+
+    agent = scripted([turn("A moment.", hold={}), turn("Held.")], hold)
+    options = corral.RunOptions(agent=agent)
     async with corral.open(settings) as c:
         events = c.stream("Look.", options)
         await anext(events)
@@ -102,6 +111,7 @@ async def test_a_thread_whose_run_is_held_here_is_busy_until_it_is_let_go(
         with pytest.raises(ConflictError, match="being run"):
             await c.run("More.", dataclasses.replace(options, thread=run.thread))
         await events.aclose()
+        go_on.set()
         assert (await c.resume(run.run, options)).status == "completed"
 
 
