@@ -128,6 +128,7 @@ def test_a_thread_that_went_on_goes_with_its_past(stocked: Place, made: Made) ->
     assert [line["run"] for line in elsewhere(stocked, "runs", "--json").lines] == [made.again]
 
 
+@pytest.mark.slow
 def test_a_pipe_carries_a_run(stocked: Place, made: Made) -> None:
     """And neither end imports a graph engine for a run that began its thread."""
     run = made.hello

@@ -63,6 +63,7 @@ def test_a_person_lets_a_script_read_its_package(
     assert not (place.workspace / "corral.toml").exists()
 
 
+@pytest.mark.slow
 def test_a_no_grants_nothing(place: Place, package: Path) -> None:
     child = asked(place, *command(package / "src" / SERVER.name, "x"))
     child.expect_exact(f"Let it read {package}?")

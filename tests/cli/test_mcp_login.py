@@ -85,6 +85,7 @@ def test_whoever_opens_the_address_is_logged_in_until_they_log_out(
     assert "tok-" not in inspected.out + refused.err
 
 
+@pytest.mark.slow
 def test_a_browser_that_stays_open_does_not_keep_the_login_from_ending(
     place: Place, provider: Provider
 ) -> None:

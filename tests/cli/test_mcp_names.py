@@ -34,6 +34,7 @@ def test_a_name_that_is_none_is_told_with_the_nearest(
     assert place.corral("runs", "--json").lines == []
 
 
+@pytest.mark.slow
 def test_a_name_that_is_none_is_told_before_anything_heavy_is_imported(place: Place) -> None:
     for words in (("inspect", "nope"), ("test", "nope", "x"), ("trust", "nope")):
         done = subprocess.run(

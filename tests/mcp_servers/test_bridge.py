@@ -286,6 +286,7 @@ def test_lines_go_both_ways_and_the_client_ends_it() -> None:
         assert host.connection.recv(1) == b""
 
 
+@pytest.mark.slow
 def test_megabytes_pass_while_the_other_side_writes_too() -> None:
     text = "x" * 3_000_000
     with bridged(1) as (client, [host]):

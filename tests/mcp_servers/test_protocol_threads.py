@@ -93,6 +93,7 @@ def test_together_they_are_at_most_sixteen_and_all_are_answered(client: RawClien
     assert client.text("who")
 
 
+@pytest.mark.slow
 def test_a_call_that_comes_as_a_thread_gives_up_waiting_is_made(client: RawClient) -> None:
     """The pauses are around the time for which a thread waits: it ends, or takes the call."""
     for pause in (0.9, 0.96, 0.99, 1.0, 1.01, 1.04):

@@ -143,6 +143,7 @@ def test_what_was_printed_before_the_end_is_kept(python: RawClient) -> None:
     assert python.fault("run_code", code=code).startswith("so far\nThe interpreter ended")
 
 
+@pytest.mark.slow
 def test_a_time_limit_ends_the_code_and_all_that_it_started(
     python: RawClient, folder: Path
 ) -> None:

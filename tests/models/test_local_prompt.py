@@ -143,6 +143,7 @@ DOUBLING = """{% set s = namespace(t='a') %}
 {% for _ in range(60) %}{% set s.t = s.t OP s.t %}{% endfor %}"""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "source",
     [

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import pytest
+
 import corral
 from corral.policies.budgets import Budget
 from corral.runtime.config import Settings
@@ -159,6 +161,7 @@ async def test_the_model_and_the_user_are_told_once_when_a_limit_is_near(
     assert ["told" in result for result in results] == [False, False, False, False, True]
 
 
+@pytest.mark.slow
 async def test_ten_parallel_branches_cannot_overrun_together(settings: Settings) -> None:
     from langgraph.graph import END, START, MessagesState, StateGraph
     from langgraph.types import Send

@@ -58,6 +58,7 @@ async def test_a_thread_has_a_budget_of_its_own(settings: Settings) -> None:
         assert third.status == "completed"
 
 
+@pytest.mark.slow
 async def test_two_processes_cannot_overrun_a_day_together(settings: Settings) -> None:
     slow = [{"text": "word " * 300, "delay": 0.001}]
     both = limited(settings, day=Budget(tokens=1100, at_limit="answer"))

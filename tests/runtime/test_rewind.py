@@ -395,6 +395,7 @@ async def test_a_rewind_that_is_killed_can_be_undone(tmp_path: Path, point: int)
         assert await prompts_seen(c, thread) == ["one", "two", "What was said?"]
 
 
+@pytest.mark.slow
 async def test_an_undo_that_is_killed_is_finished_by_the_next(tmp_path: Path) -> None:
     thread, before, after = await prepare(tmp_path)
     workspace = tmp_path / "w"

@@ -134,6 +134,7 @@ class Journals:
         return self.chance.choice(found) if found else None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6))
 def test_what_is_kept_is_what_adding_up_gives(
     connection: Connection, seed: int, monkeypatch: pytest.MonkeyPatch

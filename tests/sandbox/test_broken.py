@@ -88,6 +88,7 @@ async def test_who_kills_its_keeper_leaves_nothing(tmp_path: Path) -> None:
         assert (await one.run("1")).value == "1"
 
 
+@pytest.mark.slow
 async def test_who_stops_its_keeper_ends_the_sandbox(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -166,6 +166,7 @@ async def test_an_error_of_the_service_says_what_to_do(
     assert hint in told.value.hint
 
 
+@pytest.mark.slow
 async def test_a_service_that_is_not_there_is_told(standin: StandIn) -> None:
     nowhere = "http://127.0.0.1:9"
     with pytest.raises(SandboxError, match="cannot be reached"):

@@ -176,6 +176,7 @@ async def test_it_does_not_start_from_a_snapshot() -> None:
         await MontyBackend().open(Profile(), Snapshot("monty", "x"))
 
 
+@pytest.mark.slow
 async def test_a_program_opens_it_and_says_what_must_hold() -> None:
     async with corral.open_sandbox(MontyBackend(), require=("memory", "kill_tree")) as sandbox:
         assert (await sandbox.run_code("6 * 7")).value == "42"

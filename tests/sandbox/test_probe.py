@@ -96,6 +96,7 @@ WAITED_OUT = [pytest.param(limit, marks=pytest.mark.slow) for limit in ("memory"
 """These are given up only when the probe's patience ends, after 20 seconds."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [*WAITED_OUT, "processes", "open_files", "file_size"])
 def test_a_limit_that_is_not_held_is_not_claimed(tmp_path: Path, limit: str) -> None:
     generous = getattr(Limits(), limit)

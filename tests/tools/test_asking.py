@@ -168,6 +168,7 @@ async def test_nobody_answers_in_time(settings: Settings) -> None:
     assert any("Nobody answered" in e.text for e in events if isinstance(e, Notice))
 
 
+@pytest.mark.slow
 async def test_a_person_takes_longer_than_the_call_may(settings: Settings) -> None:
     """The time in which a person reads is not the server's."""
     asking = Asking.of(settings, "legacy", timeout=1.0)

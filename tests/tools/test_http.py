@@ -110,6 +110,7 @@ async def test_killed_in_a_call_and_started_again(
     assert second.text != first
 
 
+@pytest.mark.slow
 async def test_an_answer_that_is_too_long(stack: AsyncExitStack) -> None:
     _, server = await serve(stack)
     with pytest.raises(ToolServerError, match="more than 16 MiB"):

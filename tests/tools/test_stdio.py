@@ -110,6 +110,7 @@ class TestStarting:
         assert pid is not None
         await until(lambda: not alive(pid))
 
+    @pytest.mark.slow
     async def test_one_that_keeps_failing_is_not_started_for_ever(
         self, make: MakeServer, tmp_path: Path
     ) -> None:
@@ -162,6 +163,7 @@ class TestDying:
         await until(lambda: not alive(first))
         await until_replaced(server, first)
 
+    @pytest.mark.slow
     async def test_one_that_keeps_dying_is_not_started_for_ever(self, make: MakeServer) -> None:
         server = make()
         for _ in range(5):

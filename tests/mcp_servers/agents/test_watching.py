@@ -109,6 +109,7 @@ async def test_one_caller_has_so_many_and_the_next_has_its_own(agents: Settings)
             assert await listens(line, *uris[1:]) == []
 
 
+@pytest.mark.slow
 async def test_a_stream_whose_run_is_deleted_ends(agents: Settings) -> None:
     async with serving(agents) as service, modern(service) as line, modern(service) as listening:
         done = await told(line, "writer", prompt="Write.")
@@ -164,6 +165,7 @@ class TestHandshake:
             refused = await old.ask("resources/subscribe", uri=uri.format(**theirs))
         assert refused["error"]["code"] == -32002
 
+    @pytest.mark.slow
     async def test_so_many_and_no_more(self, agents: Settings) -> None:
         async with (
             serving(agents) as service,

@@ -372,6 +372,7 @@ class TestSlowLoris:
         writer.close()
         return answer
 
+    @pytest.mark.slow
     async def test_who_never_sends_a_head_is_let_go(self, tmp_path: Path) -> None:
         async with site(tmp_path, ServeSettings(slow=0.5)) as here:
             assert await self.closed(here) == b""

@@ -169,6 +169,7 @@ async def test_values_of_every_kind(
         assert given == [[42, "it's", ["a"]]]
 
 
+@pytest.mark.slow
 async def test_statements_are_stopped_at_the_server(
     pg: Postgres, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

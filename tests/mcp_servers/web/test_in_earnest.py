@@ -108,6 +108,7 @@ async def test_nothing_is_reached_that_is_not_allowed(
         assert says.startswith("failed: https://no-such-host.invalid/ ")
 
 
+@pytest.mark.slow
 async def test_what_is_encrypted_is_read_by_the_proxy_and_checked(
     tmp_path: Path, own_home: Path
 ) -> None:

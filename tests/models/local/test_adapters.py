@@ -107,6 +107,7 @@ async def test_a_reference_names_an_adapter(lora: Path) -> None:
     await spoilt.aclose()
 
 
+@pytest.mark.slow
 async def test_agents_with_and_without_an_adapter_share_one_loaded_model(
     lora: Path, settings: Settings
 ) -> None:
