@@ -19,9 +19,17 @@ from corral.runtime.migrate import open_database
 
 # How long an example takes says how busy the machine is, and nothing about Corral.
 hypothesis_settings.register_profile(
-    "unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    "all", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
-hypothesis_settings.load_profile("unhurried")
+hypothesis_settings.register_profile(
+    "everyday", hypothesis_settings.get_profile("all"), max_examples=25
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """With the slow tests, as in CI, a property is tried on as many examples as is usual."""
+    is_everyday = config.option.markexpr == "not slow"
+    hypothesis_settings.load_profile("everyday" if is_everyday else "all")
 
 
 @pytest.fixture(autouse=True)
