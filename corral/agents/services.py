@@ -108,8 +108,10 @@ class Shared:
             return Withholding(model, redaction.withheld())
         return model
 
-    def provider(self, name: str) -> ToolProvider:
-        """A tool server by name. Raises ``NotFoundError``."""
+    def provider(self, name: str, agent: str = "") -> ToolProvider:
+        """A tool server by name, or the memory of an agent. Raises ``NotFoundError``."""
+        if name == MEMORY:
+            return MemoryTools(self.memory, agent)
         if name not in self._providers:
             self._providers[name] = self._build(name)
         return self._providers[name]
@@ -179,7 +181,7 @@ class AgentTools:
         if agent.tool_choice == "none":
             names = ()
         self.server_names = names
-        providers = [self._provider(shared, name) for name in names]
+        providers = [shared.provider(name, agent.name) for name in names]
         if workers:
             specs = tuple(delegating.as_tool(one.name, one.description) for one in workers)
             providers.append(Delegates(specs))
@@ -192,13 +194,6 @@ class AgentTools:
         self._router = Router(_offering(shared.settings.tools, agent))
         self._catalog: Catalog | None = None
         self._pool = ToolPool(providers, max_chars=shared.settings.max_tool_output)
-
-    def _provider(self, shared: Shared, name: str) -> ToolProvider:
-        return (
-            MemoryTools(shared.memory, self._agent.name)
-            if name == MEMORY
-            else shared.provider(name)
-        )
 
     async def catalog(self) -> Catalog:
         """The agent's tools, in a stable order.

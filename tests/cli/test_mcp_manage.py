@@ -104,6 +104,7 @@ def test_what_a_server_says_of_its_tools_is_shown_as_its_words(
     own.write_text(own.read_text() + "trust = true\n")
     assert "look  (only reads; trusted)" in place.corral("mcp", "inspect", "echo").out
     assert "read_file  (only reads, " in place.corral("mcp", "inspect", "files").out
+    assert "recall  (only reads, " in place.corral("mcp", "inspect", "memory").out
 
 
 def test_what_looks_deceiving_waits_even_for_a_yes(place: Place, add: Add, tools: Path) -> None:

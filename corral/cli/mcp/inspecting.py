@@ -35,7 +35,7 @@ def inspect(
     """
     from corral.cli.mcp.looking import show
 
-    require_server(name)
+    require_server(name, "memory")
     look = wait(_look(name))
     if json:
         emit(look.to_json())
