@@ -66,7 +66,7 @@ async def test_what_was_not_flushed_is_done_again_or_asked_about(tmp_path: Path)
     finally:
         stop_counting()
     expected = await finish("parallel", place)
-    assert cuts.lost > 3, "some of what was stored was not on the disk yet"
+    assert cuts.lost > 0, "some of what was stored was not on the disk yet"
     at_once = asyncio.Semaphore(3)
 
     async def carried_on(number: int) -> frozenset[str]:
