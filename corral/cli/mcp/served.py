@@ -1,4 +1,4 @@
-"""What ``corral mcp serve`` serves beside the tool servers, and which of those it starts how."""
+"""What ``corral mcp serve`` serves, by name. Imports nothing: each start reads it."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ BRIDGED: Final = ("agents", "all", "memory")
 """What is served through the run host."""
 
 TOOLS: Final = ("files", "python", "shell", "web", "sql", "git")
-"""Our tool servers (``BUILTIN_SERVERS``, which takes long to import). A start of one that needs no
-proxy beside it is remembered (``launches``)."""
+"""Our tool servers (``BUILTIN_SERVERS``, which takes long to import). A start that needs no
+secret is remembered (``launches``)."""
